@@ -1,0 +1,54 @@
+# The only commands anyone needs. Each does all of its set-up: a Python ≥ 3.11 with venv is enough.
+PYTHON ?= python3
+UV := .venv/bin/uv
+RUN := .venv/bin/python
+DEMO ?= demo
+PACKAGES := migrate mappings connectors validators reports
+
+.PHONY: help setup demo test check lint types cover soak mutants bench docs clean
+
+help:            ## list these targets
+	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+setup: .venv/installed ## the environment, exactly as locked
+
+.venv/installed: pyproject.toml uv.lock
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
+	test -x $(UV) || { $(PYTHON) -m venv .venv && .venv/bin/pip install --quiet 'uv==0.13.8'; }
+	$(UV) sync --quiet --frozen --inexact
+	@touch $@
+
+demo: setup      ## everything on made-up legacy data, into an embedded PostgreSQL, in ./demo
+	.venv/bin/migrate demo --dir $(DEMO)
+
+check: lint types ## what can be said without running anything
+
+lint: setup
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+
+types: setup
+	.venv/bin/mypy
+
+test: check      ## all tests, with branch coverage
+	rm -f .coverage .coverage.*
+	.venv/bin/coverage run -m pytest -m 'not soak'
+	.venv/bin/coverage combine --quiet
+	.venv/bin/coverage report
+
+soak: setup      ## long campaigns: more kills, more damage, more hypothesis examples
+	$(RUN) -m pytest -m soak
+
+mutants: setup   ## mutation testing of the commit protocol
+	$(RUN) tests/mutants.py
+
+bench: setup     ## speed, side by side with the server's own COPY and with other tools
+	$(RUN) benchmarks/bench.py
+
+docs: setup      ## regenerate the references from the code
+	$(RUN) -m mappings.schema > docs/project-file.md
+	$(RUN) -m mappings.functions > docs/functions.md
+	$(RUN) docs/commands.py > docs/commands.md
+
+clean:
+	rm -rf .venv demo dist .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis
