@@ -1,0 +1,1 @@
+"""The command `migrate`: legacy data into Aurora PostgreSQL, every row accounted for."""

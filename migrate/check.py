@@ -1,0 +1,108 @@
+"""Preflight: what has to be true before a run, each with what to do where it is not. Writes nothing."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from mappings.compile import compile_table
+from migrate.engine import Session
+from migrate.errors import MigrateError
+from migrate.target import catalogue, explained
+
+OLDEST = 13
+"""The oldest PostgreSQL that Aurora still runs and that is tested against."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One thing that was looked at."""
+
+    ok: bool
+    what: str
+    said: str
+
+
+def check(work: Session, names: Sequence[str]) -> list[Result]:
+    """Look at the target, then at each table's source, mapping and target table; one failure does not hide the next."""
+    results = [_tried("target", lambda: _server(work)), _tried("privileges", lambda: _privileges(work))]
+    for name in names:
+        spec = work.project.spec.tables[name]
+        source = _tried(f"{name}, source", lambda spec=spec: _source(work, spec.source, spec.source_table))  # type: ignore[misc]
+        results.append(source)
+        if source.ok:
+            results.append(_tried(f"{name}, mapping", lambda name=name: _mapping(work, name)))  # type: ignore[misc]
+    return results
+
+
+def _tried(what: str, look: Callable[[], str]) -> Result:
+    try:
+        return Result(True, what, look())
+    except MigrateError as error:
+        return Result(False, what, error.message + (f"\n     {error.hint}" if error.hint else ""))
+
+
+def _server(work: Session) -> str:
+    with explained("ask the target for its version"):
+        row = work.conn.execute(
+            "SELECT current_setting('server_version'), current_setting('server_version_num')::int / 10000, "
+            "current_database(), current_user, getdatabaseencoding(), pg_is_in_recovery()"
+        ).fetchone()
+    assert row is not None
+    release, major, database, user, encoding, replica = row
+    if replica:
+        raise MigrateError("it is a read-only replica", hint="Give the writer's (cluster) endpoint.")
+    if major < OLDEST:
+        raise MigrateError(f"PostgreSQL {release} is too old", hint=f"At least {OLDEST} is needed.")
+    if encoding != "UTF8":
+        raise MigrateError(f"database {database} is encoded in {encoding}", hint="Create it with ENCODING 'UTF8'.")
+    return f"PostgreSQL {release}, database {database}, user {user}"
+
+
+def _privileges(work: Session) -> str:
+    with explained("ask for privileges"):
+        row = work.conn.execute(
+            "SELECT to_regnamespace('migrate_ledger') IS NOT NULL, has_database_privilege(current_database(), 'CREATE'), "
+            "has_database_privilege(current_database(), 'TEMP')"
+        ).fetchone()
+    assert row is not None
+    there, may_create, may_temp = row
+    if not there and not may_create:
+        raise MigrateError(
+            "the schema migrate_ledger is missing and may not be created",
+            hint="GRANT CREATE ON DATABASE … TO the target's user, or create the schema for it.",
+        )
+    if not may_temp:
+        raise MigrateError("temporary tables may not be made", hint="GRANT TEMP ON DATABASE … TO the target's user.")
+    return "ledger " + ("exists" if there else "can be created")
+
+
+def _source(work: Session, source: str, table: str) -> str:
+    found = work.source(source).schema(table)
+    return "; ".join((f"{len(found.schema.names)} columns", *found.notes))
+
+
+def _mapping(work: Session, name: str) -> str:
+    spec = work.project.spec.tables[name]
+    table = work.source(spec.source).schema(spec.source_table)
+    with explained("read the target's catalogue"):
+        target = catalogue(work.conn, spec.target_schema, spec.target_name)
+        mapping = compile_table(spec, table, target, work.context)
+        if target is not None:
+            row = work.conn.execute(
+                "SELECT string_agg(p, ', ') FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'TRUNCATE']) p "
+                "WHERE NOT has_table_privilege(format('%%I.%%I', %s::text, %s::text), p) "
+                "AND (p IN ('SELECT', 'INSERT') OR p = %s)",
+                [target.schema, target.name, {"replace": "TRUNCATE", "upsert": "UPDATE"}.get(spec.mode, "")],
+            ).fetchone()
+            if row is not None and row[0]:
+                raise MigrateError(
+                    f"{target.qualified}: missing privileges {row[0]}",
+                    hint=f"GRANT {row[0]} ON {target.qualified} TO the target's user.",
+                )
+    said = [
+        f"{len(mapping.columns)} columns into {mapping.target.qualified}" + ("" if target else " (will be created)")
+    ]
+    if mapping.unscreened:
+        said.append(f"checked by the server only: {', '.join(mapping.unscreened)}")
+    if mapping.target.triggers:
+        said.append(f"user triggers will fire for each row: {', '.join(mapping.target.triggers)}")
+    return "; ".join(said)

@@ -1,0 +1,173 @@
+"""Canonical forms and the row hash: how two sides show, without comparing every row, that they hold the same rows.
+
+Each row of the last Arrow batch before encoding is hashed (all mapped columns, key included, so that swaps show) and
+added into the bucket its target key hashes to. A target row carries no chunk, so chunks cannot be read again; buckets can.
+The sum does not cancel pairs as XOR does. Sums are kept as two halves modulo 2**64, so they add and subtract exactly.
+"""
+
+import json
+import zlib
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
+
+import duckdb
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from migrate.core import Wire
+
+BUCKETS = 1024
+NAME = f"duckdb-{duckdb.__version__}/hash/v2"
+"""Recorded beside every sum: hashes of another name cannot be compared."""
+
+_WIDE = 18
+"""Digits past which DuckDB keeps a decimal in 128 bits."""
+
+Sums = npt.NDArray[np.int64]
+"""Shape (3, BUCKETS): rows, and the sums of the hashes' low and high 32 bits, both modulo 2**64."""
+
+
+class Hasher:
+    """Hashes batches of one wire schema. Not for sharing between threads."""
+
+    def __init__(self, schema: pa.Schema, wires: Sequence[Wire], key: Sequence[str]) -> None:
+        """`key` are the columns that choose the bucket; without any, the whole row does."""
+        self._json = [i for i, w in enumerate(wires) if w.encoder == "jsonb"]
+        self._counted = {i: kind for i, f in enumerate(schema) if (kind := _counted(f.type)) is not None}
+        terms = [_canonical(schema.field(i)) for i, w in enumerate(wires) if w.hashed]
+        row = f"hash({', '.join(terms)})" if terms else "hash(0)"
+        of_key = [_canonical(schema.field(name)) for name in key]
+        bucket = f"hash({', '.join(of_key)})" if of_key else row
+        shown = [f"{_shown(f)} AS {_quoted(f.name)}" for f, w in zip(schema, wires, strict=True) if w.hashed]
+        self._texts = f"SELECT {', '.join(shown) or '0 AS nothing'} FROM batch"
+        self._sql = f"SELECT ({bucket} % {BUCKETS})::BIGINT AS bucket, {row} AS hash FROM batch"
+        self._connection = duckdb.connect(config={"threads": 1})
+
+    def __call__(self, batch: pa.RecordBatch) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]]:
+        """Each row's bucket and hash, in the batch's order."""
+        batch = self._canonical(batch)
+        for i, kind in self._counted.items():
+            batch = batch.set_column(i, batch.schema.field(i).name, batch.column(i).cast(kind))
+        result = self._run(self._sql, batch)
+        return result["bucket"].to_numpy(), result["hash"].to_numpy()
+
+    def texts(self, batch: pa.RecordBatch) -> pa.Table:
+        """The hashed columns as text, to be shown: as PostgreSQL writes them, and equal where the hash takes them for equal."""
+        return self._run(self._texts, self._canonical(batch))
+
+    def _canonical(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        for i in self._json:
+            canonical = pa.array(
+                [None if v is None else canonical_json(v) for v in batch.column(i).to_pylist()], pa.string()
+            )
+            batch = batch.set_column(i, batch.schema.field(i).name, canonical)
+        return batch
+
+    def _run(self, sql: str, batch: pa.RecordBatch) -> pa.Table:
+        self._connection.register("batch", batch)
+        result = self._connection.sql(sql).to_arrow_table()
+        self._connection.unregister("batch")
+        return result
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def add(buckets: npt.NDArray[np.int64], hashes: npt.NDArray[np.uint64]) -> Sums:
+    """The sums of some rows."""
+    sums = np.zeros((3, BUCKETS), np.int64)
+    # bincount adds doubles: exact below 2**53, that is for up to 2**21 rows of 32 bits at once.
+    for at in range(0, len(hashes), 1 << 21):
+        b, h = buckets[at : at + (1 << 21)], hashes[at : at + (1 << 21)]
+        sums[0] += np.bincount(b, minlength=BUCKETS)
+        sums[1] += np.bincount(b, weights=(h & np.uint64(0xFFFFFFFF)).astype(np.float64), minlength=BUCKETS).astype(
+            np.int64
+        )
+        sums[2] += np.bincount(b, weights=(h >> np.uint64(32)).astype(np.float64), minlength=BUCKETS).astype(np.int64)
+    return sums
+
+
+def zero() -> Sums:
+    return np.zeros((3, BUCKETS), np.int64)
+
+
+def pack(sums: Sums) -> bytes:
+    return zlib.compress(sums.astype("<i8").tobytes(), 1)
+
+
+def unpack(packed: bytes) -> Sums:
+    return np.frombuffer(zlib.decompress(packed), "<i8").astype(np.int64).reshape(3, BUCKETS)
+
+
+def unequal(a: Sums, b: Sums) -> npt.NDArray[np.int64]:
+    """The buckets that differ."""
+    return np.flatnonzero((a != b).any(axis=0))
+
+
+def canonical_json(text: str) -> str:
+    """JSON as jsonb holds it: keys sorted, the last of repeated keys, numbers by value and not by spelling."""
+    value = json.loads(text, parse_float=_number, parse_int=_number)
+    canonical: str = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return canonical
+
+
+def _number(text: str) -> Any:
+    number = Decimal(text)
+    return (
+        int(number) if number == number.to_integral_value() and number.adjusted() < 400 else f"\0{number.normalize()}"
+    )
+
+
+def _counted(kind: pa.DataType) -> pa.DataType | None:
+    """Lists of dates and times are hashed as lists of their integers: their text would depend on the time zone."""
+    if not pa.types.is_list(kind) or not pa.types.is_temporal(kind.value_type):
+        return None
+    return pa.list_(pa.int32() if pa.types.is_date32(kind.value_type) else pa.int64())
+
+
+def _canonical(field: pa.Field) -> str:
+    """DuckDB SQL of a column such that its `hash` tells apart what differs.
+
+    DuckDB's own hash of a list is the same for NULL, [], [NULL] and [0]; that of a number of 128 bits for 0 and -1, as it
+    is the XOR of two halves. Their texts differ. -0.0 equals 0.0.
+    """
+    name = _quoted(field.name)
+    kind = field.type
+    if pa.types.is_floating(kind):
+        return f"(CASE WHEN {name} = 0 THEN 0 ELSE {name} END)"
+    if pa.types.is_list(kind):
+        items = name
+        if pa.types.is_floating(kind.value_type):
+            items = f"list_transform({name}, lambda x: CASE WHEN x = 0 THEN 0 ELSE x END)"
+        return f"(CASE WHEN {name} IS NOT NULL THEN to_json({items})::VARCHAR END)"
+    if pa.types.is_decimal(kind) and kind.precision > _WIDE:
+        return f"{name}::VARCHAR"
+    return name
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _shown(field: pa.Field) -> str:
+    name, kind = _quoted(field.name), field.type
+    if pa.types.is_binary(kind) or pa.types.is_fixed_size_binary(kind):
+        return f"lower(hex({name}))"
+    if pa.types.is_list(kind) and pa.types.is_temporal(kind.value_type):
+        items = f"list_transform({name}, lambda x: {written('x', kind.value_type)})"
+        return f"(CASE WHEN {name} IS NOT NULL THEN to_json({items})::VARCHAR END)"
+    return written(name, kind) if pa.types.is_temporal(kind) else f"{_canonical(field)}::VARCHAR"
+
+
+def written(x: str, kind: pa.DataType) -> str:
+    """DuckDB SQL of a date's or time's text as PostgreSQL reads and writes it: BC at the end, zoned times in UTC."""
+    zone = ""
+    if pa.types.is_timestamp(kind) and kind.tz:
+        x, zone = f"timezone('UTC', {x})", "+00"
+    text = f"{x}::VARCHAR"
+    if pa.types.is_time(kind):
+        return text
+    after_christ = f"CASE WHEN contains({text}, ' (BC)') THEN replace({text}, ' (BC)', '') || '{zone} BC'"
+    return f"({after_christ} WHEN isfinite({x}) THEN {text} || '{zone}' ELSE {text} END)"

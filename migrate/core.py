@@ -1,0 +1,274 @@
+"""Every protocol and frozen type that the rooms share; imports nothing of ours.
+
+The flow of one chunk: a connector reads a `Partition` as `Batch`es, a mapping turns each into a `Step`, and the commit
+protocol turns the steps into rows, rejects and one `Entry` in the target, in one transaction.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+Ordinals = npt.NDArray[np.int64]
+"""Row numbers within one partition, counted from 0 at the source's edge; each source row has exactly one."""
+
+Locator = Mapping[str, Any]
+"""Where a source row stands, as JSON: {"file", "line", "last_line", "start", "end"} for text, {"key": …} elsewhere."""
+
+
+# ---------------------------------------------------------------------------------------------------- the source's side
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A source table. `schema` is what `Source.read` yields; `notes` say what detection decided or had to rename."""
+
+    name: str
+    schema: pa.Schema
+    key: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """A re-readable slice of a source table. Partitions are disjoint and together complete.
+
+    `token` is the connector's own JSON; it crosses processes and is pinned in the ledger. `rows` and `bytes` are
+    estimates, for progress only (0: unknown).
+    """
+
+    table: str
+    ordinal: int
+    token: str
+    rows: int = 0
+    bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """A source row as it stood before anything read it: where, its raw bytes and, once mapped, its source key."""
+
+    locator: Locator
+    raw: bytes
+    key: str | None = None
+
+
+Locate = Callable[[Sequence[int]], Sequence[Origin]]
+"""The origins of rows, asked for by their ordinals. Called only for the few rows that are rejected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """A source row that was not loaded, with why, where and what it was."""
+
+    ordinal: int
+    rule: str
+    reason: str
+    origin: Origin
+    column: str | None = None
+    value: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Some rows of a partition. `ordinals[i]` numbers `rows[i]`; `rejects` are the rows that could not be read."""
+
+    rows: pa.RecordBatch
+    ordinals: Ordinals
+    locate: Locate
+    rejects: tuple[Reject, ...] = ()
+
+
+class Source(Protocol):
+    """Anything that rows can be read from. Connectors raise `SourceError` for what the source does wrong."""
+
+    def tables(self) -> Sequence[str]: ...
+
+    def schema(self, table: str, /) -> Table: ...
+
+    def partitions(self, table: Table, /, *, rows: int, bytes: int) -> Iterator[Partition]:
+        """Cut the table into slices of about `rows` rows or `bytes` bytes, whichever is smaller."""
+        ...
+
+    def read(self, partition: Partition, /, columns: Sequence[str]) -> Iterator[Batch]:
+        """Read the slice; the same rows, ordinals and rejects each time, or SourceError if the source has changed."""
+        ...
+
+
+class Counted(Protocol):
+    """A source that can count a partition's rows by other means than `read`."""
+
+    def count(self, partition: Partition, /) -> int: ...
+
+
+View = Literal["pinned", "asof", "live"]
+"""Whether a source is immutable, read as of one moment, or moving under the reader."""
+
+
+# ---------------------------------------------------------------------------------------------------- the target's side
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A target column as PostgreSQL's catalogue has it. `type` is `format_type()`'s spelling of the base type.
+
+    `base` is the bare type name (`pg_type.typname`, domains resolved), `modifier` its length or (precision, scale),
+    `labels` an enum's members. `generated` columns (always identity or stored) cannot be written.
+    """
+
+    name: str
+    type: str
+    base: str
+    modifier: tuple[int, ...] = ()
+    nullable: bool = True
+    has_default: bool = False
+    generated: bool = False
+    labels: tuple[str, ...] = ()
+    sequence: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignKey:
+    name: str
+    columns: tuple[str, ...]
+    parent_schema: str
+    parent_name: str
+    parent_columns: tuple[str, ...]
+
+    @property
+    def parent(self) -> str:
+        return f"{self.parent_schema}.{self.parent_name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A CHECK constraint of a table, or of a column's domain; `expression` as `pg_get_expr` writes it."""
+
+    name: str
+    expression: str
+    column: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TargetTable:
+    """A target table: as it exists, or (`exists` false) as the mapping will make it. `name` is schema.table, unquoted."""
+
+    schema: str
+    name: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...] = ()
+    uniques: tuple[tuple[str, ...], ...] = ()
+    foreign_keys: tuple[ForeignKey, ...] = ()
+    checks: tuple[Check, ...] = ()
+    exists: bool = True
+    triggers: tuple[str, ...] = ()
+    oid: int = 0
+
+    @property
+    def qualified(self) -> str:
+        return f"{self.schema}.{self.name}"
+
+    def column(self, name: str) -> Column | None:
+        return next((c for c in self.columns if c.name == name), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """How one target column travels: the exact Arrow type of the last batch, and the encoder it needs.
+
+    `encoder` is "" where the Arrow type alone says it, "jsonb" where the bytes need its version prefix, and "text" where
+    only PostgreSQL's own text input takes the type: one such column makes the whole table travel as CSV.
+    `hashed` is false where our text may differ from PostgreSQL's canonical one, so that rows cannot be compared by it.
+    """
+
+    arrow: pa.DataType
+    encoder: Literal["", "jsonb", "text"] = ""
+    hashed: bool = True
+
+
+# ------------------------------------------------------------------------------------------------------------ the flow
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One batch after the mapping. The ordinals of `rows`, `merged`, `filtered` and `rejects` partition what was read.
+
+    `rows` has exactly the mapping's wire schema; `ordinals[i]` numbers `rows[i]`.
+    """
+
+    read: int
+    rows: pa.RecordBatch
+    ordinals: Ordinals
+    merged: Ordinals
+    filtered: Ordinals
+    rejects: tuple[Reject, ...]
+    locate: Locate
+
+
+Flow = Callable[[], Iterator[Step]]
+"""Called afresh for each attempt at a chunk: data, not a mutable tally."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A partition under a mapping: the unit of commit."""
+
+    migration: str
+    table: str
+    generation: int
+    ordinal: int
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What happened to a chunk's rows, immutable and signed: a chunk, table or run is the sum of its entries."""
+
+    kind: Literal["load", "settle", "replay", "fixup"]
+    chunk: Chunk
+    read: int = 0
+    loaded: int = 0
+    merged: int = 0
+    filtered: int = 0
+    rejected: int = 0
+    sums: bytes = field(default=b"", repr=False)
+
+    @property
+    def balanced(self) -> bool:
+        return self.read == self.loaded + self.merged + self.filtered + self.rejected
+
+
+Severity = Literal["error", "warning"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A difference: something that should be equal and is not."""
+
+    check: str
+    severity: Severity
+    table: str
+    message: str
+    key: str | None = None
+    expected: str | None = None
+    actual: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that a person watching a run would want to know; `kind` says which of the fields count."""
+
+    kind: Literal["table", "chunk", "settled", "finalized", "replayed", "verified", "stopping"]
+    table: str = ""
+    message: str = ""
+    chunks: int = 0
+    chunks_done: int = 0
+    rows: int = 0
+    rows_done: int = 0
+    entry: Entry | None = None
+    attempts: int = 1
+
+
+OnEvent = Callable[[Event], None]

@@ -1,0 +1,59 @@
+"""One hierarchy of errors, one level deep; each class is an exit code.
+
+    MigrateError    1  failed
+    ├── UsageError     2  the command line or the project file is wrong
+    ├── FindingsError  3  mismatch, or rejects over budget
+    ├── GateError      4  refused: wrong state, locked, or taken over by another run
+    ├── SourceError    6  the source cannot be read
+    ├── TargetError    7  the target cannot be written
+    ├── InternalError 12  the toolkit contradicts itself: a bug
+    ├── RetryableError 75 connection, lock or serialization failures that outlasted the retries
+    └── Stopped     130/143 a safe stop was asked for
+
+A bad row is a `Reject` and a difference is a `Finding`; an error means that the work cannot go on.
+"""
+
+
+class MigrateError(Exception):
+    """`message` says what is wrong and where; `hint` what to do next. Neither ever holds a secret."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(MigrateError):
+    exit_code = 2
+
+
+class FindingsError(MigrateError):
+    exit_code = 3
+
+
+class GateError(MigrateError):
+    exit_code = 4
+
+
+class SourceError(MigrateError):
+    exit_code = 6
+
+
+class TargetError(MigrateError):
+    exit_code = 7
+
+
+class InternalError(MigrateError):
+    exit_code = 12
+
+
+class RetryableError(MigrateError):
+    exit_code = 75
+
+
+class Stopped(MigrateError):
+    """A signal asked for a stop, and the chunk in hand was finished first."""
+
+    exit_code = 130

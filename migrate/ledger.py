@@ -1,0 +1,723 @@
+"""The ledger: its tables in the target's schema `migrate_ledger`, and every query on them.
+
+Entries are immutable and signed; a chunk, a table or a run is the sum of its entries. Nothing here decides anything:
+the commit protocol (`commit.py`) and the engine do. Values of rows are kept in `reject` and `finding` only.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+import pyarrow as pa
+from psycopg.rows import class_row, scalar_row
+
+from migrate.core import Chunk, Entry, Finding, Partition, Reject, TargetTable, Wire
+from migrate.target import Connection, Writer
+
+SCHEMA = "migrate_ledger"
+VERSION = 1
+
+DDL = f"""
+CREATE SCHEMA IF NOT EXISTS {SCHEMA};
+
+CREATE TABLE IF NOT EXISTS {SCHEMA}.meta (version int PRIMARY KEY);
+
+-- One row a migration: `epoch` is the fencing token, raised by each run that takes over.
+CREATE TABLE IF NOT EXISTS {SCHEMA}.migration (
+    migration text PRIMARY KEY,
+    epoch bigint NOT NULL DEFAULT 0
+);
+
+CREATE TABLE IF NOT EXISTS {SCHEMA}.run (
+    migration text NOT NULL REFERENCES {SCHEMA}.migration,
+    epoch bigint NOT NULL,
+    command text NOT NULL,
+    version text NOT NULL,
+    started timestamptz NOT NULL DEFAULT clock_timestamp(),
+    finished timestamptz,
+    outcome text,
+    PRIMARY KEY (migration, epoch)
+);
+
+-- One row a mapped table: which filling of it (`generation`) is current, and what that filling is made of.
+CREATE TABLE IF NOT EXISTS {SCHEMA}.mapped_table (
+    migration text NOT NULL REFERENCES {SCHEMA}.migration,
+    name text NOT NULL,
+    target text NOT NULL,
+    oid bigint NOT NULL,
+    mode text NOT NULL CHECK (mode IN ('append', 'upsert', 'replace')),
+    generation int NOT NULL,
+    digest text NOT NULL,
+    ownership text NOT NULL CHECK (ownership IN ('ours', 'shared')),
+    created boolean NOT NULL,
+    rows_before bigint NOT NULL,
+    batch_rows bigint NOT NULL,
+    batch_bytes bigint NOT NULL,
+    bucket_key text[] NOT NULL,
+    hash text NOT NULL,
+    phase text NOT NULL CHECK (phase IN ('loading', 'loaded', 'finalized')),
+    changed timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (migration, name)
+);
+
+-- The pinned plan: a resumed run never plans again.
+CREATE TABLE IF NOT EXISTS {SCHEMA}.partition (
+    migration text NOT NULL,
+    name text NOT NULL,
+    generation int NOT NULL,
+    chunk int NOT NULL,
+    token text NOT NULL,
+    rows bigint NOT NULL,
+    bytes bigint NOT NULL,
+    PRIMARY KEY (migration, name, generation, chunk)
+);
+
+-- The first statement of a chunk's transaction inserts here, so that a chunk can be committed once only.
+CREATE TABLE IF NOT EXISTS {SCHEMA}.claim (
+    migration text NOT NULL,
+    name text NOT NULL,
+    generation int NOT NULL,
+    chunk int NOT NULL,
+    epoch bigint NOT NULL,
+    PRIMARY KEY (migration, name, generation, chunk)
+);
+
+CREATE TABLE IF NOT EXISTS {SCHEMA}.entry (
+    entry bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    migration text NOT NULL,
+    name text NOT NULL,
+    generation int NOT NULL,
+    chunk int NOT NULL,
+    kind text NOT NULL CHECK (kind IN ('load', 'settle', 'replay', 'fixup')),
+    epoch bigint NOT NULL,
+    read bigint NOT NULL,
+    loaded bigint NOT NULL,
+    merged bigint NOT NULL,
+    filtered bigint NOT NULL,
+    rejected bigint NOT NULL,
+    inserted bigint NOT NULL,
+    sums bytea NOT NULL,
+    began timestamptz NOT NULL,
+    ended timestamptz NOT NULL DEFAULT clock_timestamp(),
+    CHECK (read = loaded + merged + filtered + rejected),
+    FOREIGN KEY (migration, name, generation, chunk) REFERENCES {SCHEMA}.claim
+);
+CREATE INDEX IF NOT EXISTS entry_chunk ON {SCHEMA}.entry (migration, name, generation, chunk);
+CREATE UNIQUE INDEX IF NOT EXISTS entry_one_load ON {SCHEMA}.entry (migration, name, generation, chunk)
+    WHERE kind = 'load';
+
+-- The quarantine. Raw values are bytes: jsonb would refuse a NUL.
+CREATE TABLE IF NOT EXISTS {SCHEMA}.reject (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    migration text NOT NULL,
+    name text NOT NULL,
+    generation int NOT NULL,
+    chunk int NOT NULL,
+    ordinal bigint NOT NULL,
+    state text NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'replayed', 'waived')),
+    rule text NOT NULL,
+    "column" text,
+    value bytea,
+    reason bytea NOT NULL,
+    key bytea,
+    locator json NOT NULL,
+    raw bytea NOT NULL,
+    at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    settled timestamptz,
+    note text,
+    FOREIGN KEY (migration, name, generation, chunk) REFERENCES {SCHEMA}.claim
+);
+CREATE UNIQUE INDEX IF NOT EXISTS reject_row ON {SCHEMA}.reject (migration, name, generation, chunk, ordinal);
+
+-- Source rows that a later row with the same upsert key overwrites, elected before the load.
+CREATE TABLE IF NOT EXISTS {SCHEMA}.superseded (
+    migration text NOT NULL,
+    name text NOT NULL,
+    generation int NOT NULL,
+    chunk int NOT NULL,
+    ordinal bigint NOT NULL,
+    by_chunk int NOT NULL,
+    by_ordinal bigint NOT NULL,
+    PRIMARY KEY (migration, name, generation, chunk, ordinal)
+);
+CREATE INDEX IF NOT EXISTS superseded_by ON {SCHEMA}.superseded (migration, name, generation, by_chunk, by_ordinal);
+
+CREATE TABLE IF NOT EXISTS {SCHEMA}.finding (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    migration text NOT NULL,
+    name text NOT NULL,
+    level text NOT NULL,
+    at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    "check" text NOT NULL,
+    severity text NOT NULL,
+    message text NOT NULL,
+    key text,
+    expected text,
+    actual text
+);
+CREATE TABLE IF NOT EXISTS {SCHEMA}.verification (
+    migration text NOT NULL,
+    name text NOT NULL,
+    generation int NOT NULL,
+    level text NOT NULL,
+    at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    findings bigint NOT NULL,
+    PRIMARY KEY (migration, name, level)
+);
+"""
+
+Phase = Literal["loading", "loaded", "finalized"]
+Ownership = Literal["ours", "shared"]
+
+
+@dataclass(frozen=True, slots=True)
+class TableState:
+    """Where a mapped table stands. `bucket_key` are the columns that chose the buckets; `hash` names the row hash."""
+
+    name: str
+    target: str
+    oid: int
+    mode: str
+    generation: int
+    digest: str
+    ownership: Ownership
+    created: bool
+    rows_before: int
+    batch_rows: int
+    batch_bytes: int
+    bucket_key: list[str]
+    hash: str
+    phase: Phase
+
+
+@dataclass(frozen=True, slots=True)
+class Fates:
+    """The sum of entries: what became of the rows of one mapped table."""
+
+    name: str
+    chunks: int
+    chunks_done: int
+    read: int
+    loaded: int
+    merged: int
+    filtered: int
+    rejected: int
+    inserted: int
+    seconds: float = 0.0
+
+    @property
+    def balanced(self) -> bool:
+        return self.read == self.loaded + self.merged + self.filtered + self.rejected
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantinedRow:
+    """A reject as the ledger keeps it."""
+
+    id: int
+    name: str
+    chunk: int
+    ordinal: int
+    state: str
+    rule: str
+    column: str | None
+    value: str | None
+    reason: str
+    key: str | None
+    locator: dict[str, Any]
+    raw: bytes
+    note: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    epoch: int
+    command: str
+    version: str
+    started: str
+    finished: str | None
+    outcome: str | None
+
+
+# An arbitrary constant so that two first runs at once do not race on CREATE SCHEMA.
+_CREATION_LOCK = 0x6D696772
+
+
+def exists(conn: Connection) -> bool:
+    """Whether this target has a ledger; read-only verbs must not make one."""
+    row = conn.execute("SELECT to_regclass(%s) IS NOT NULL", [f"{SCHEMA}.meta"]).fetchone()
+    return bool(row and row[0])
+
+
+def create(conn: Connection) -> None:
+    """Make the ledger where it is missing."""
+    if exists(conn):
+        return
+    with conn.transaction():
+        conn.execute("SELECT pg_advisory_xact_lock(%s)", [_CREATION_LOCK])
+        conn.execute("SET LOCAL client_min_messages = warning")
+        conn.execute(DDL)
+        conn.execute(f"INSERT INTO {SCHEMA}.meta VALUES (%s) ON CONFLICT DO NOTHING", [VERSION])
+
+
+def _utc(column: str) -> str:
+    """SQL that spells a moment in ISO 8601, whatever the role's DateStyle and zone are."""
+    return f"to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.USZ')"
+
+
+# ------------------------------------------------------------------------------------------------------- runs, fencing
+
+
+def begin_run(conn: Connection, migration: str, command: str, version: str) -> int:
+    """Raise the fencing epoch and record the run that holds it. Workers of an older epoch stop at their next chunk."""
+    with conn.transaction():
+        row = conn.execute(
+            f"INSERT INTO {SCHEMA}.migration (migration, epoch) VALUES (%s, 1) "
+            f"ON CONFLICT (migration) DO UPDATE SET epoch = migration.epoch + 1 RETURNING epoch",
+            [migration],
+        ).fetchone()
+        assert row is not None
+        epoch = int(row[0])
+        conn.execute(
+            f"INSERT INTO {SCHEMA}.run (migration, epoch, command, version) VALUES (%s, %s, %s, %s)",
+            [migration, epoch, command, version],
+        )
+    return epoch
+
+
+def end_run(conn: Connection, migration: str, epoch: int, outcome: str) -> None:
+    conn.execute(
+        f"UPDATE {SCHEMA}.run SET finished = clock_timestamp(), outcome = %s WHERE migration = %s AND epoch = %s",
+        [outcome, migration, epoch],
+    )
+
+
+def runs(conn: Connection, migration: str) -> list[Run]:
+    """All runs, the latest first."""
+    with conn.cursor(row_factory=class_row(Run)) as cursor:
+        return cursor.execute(
+            f"SELECT epoch, command, version, {_utc('started')} AS started, {_utc('finished')} AS finished, outcome "
+            f"FROM {SCHEMA}.run "
+            f"WHERE migration = %s ORDER BY epoch DESC",
+            [migration],
+        ).fetchall()
+
+
+def lock(conn: Connection, migration: str, name: str, *, exclusive: bool) -> None:
+    """Take the table's lock until the transaction ends: shared for a chunk, exclusive for truncate, DDL and settle."""
+    function = "pg_advisory_xact_lock" if exclusive else "pg_advisory_xact_lock_shared"
+    conn.execute(f"SELECT {function}(hashtextextended(%s, 0))", [f"{SCHEMA}/{migration}/{name}"])
+
+
+def fence(conn: Connection, migration: str, name: str) -> tuple[int, int | None]:
+    """The epoch that may write now, and the table's current generation (None: not prepared)."""
+    row = conn.execute(
+        f"SELECT m.epoch, t.generation FROM {SCHEMA}.migration m "
+        f"LEFT JOIN {SCHEMA}.mapped_table t ON t.migration = m.migration AND t.name = %s WHERE m.migration = %s",
+        [name, migration],
+    ).fetchone()
+    return (0, None) if row is None else (int(row[0]), row[1])
+
+
+# ------------------------------------------------------------------------------------------------------ tables, plans
+
+
+_STATE = (
+    "name, target, oid, mode, generation, digest, ownership, created, rows_before, batch_rows, batch_bytes, "
+    "bucket_key, hash, phase"
+)
+
+
+def table_states(conn: Connection, migration: str) -> dict[str, TableState]:
+    with conn.cursor(row_factory=class_row(TableState)) as cursor:
+        rows = cursor.execute(
+            f"SELECT {_STATE} FROM {SCHEMA}.mapped_table WHERE migration = %s", [migration]
+        ).fetchall()
+    return {row.name: row for row in rows}
+
+
+def save_table(conn: Connection, migration: str, state: TableState) -> None:
+    names = _STATE.split(", ")
+    conn.execute(
+        f"INSERT INTO {SCHEMA}.mapped_table (migration, {_STATE}) VALUES ({', '.join(['%s'] * (len(names) + 1))}) "
+        f"ON CONFLICT (migration, name) DO UPDATE SET ({_STATE}, changed) = "
+        f"({', '.join(f'EXCLUDED.{n}' for n in names)}, clock_timestamp())",
+        [migration, *(getattr(state, n) for n in names)],
+    )
+
+
+def set_hash(conn: Connection, migration: str, name: str, hash_name: str) -> None:
+    conn.execute(
+        f"UPDATE {SCHEMA}.mapped_table SET hash = %s WHERE migration = %s AND name = %s", [hash_name, migration, name]
+    )
+
+
+def set_phase(conn: Connection, migration: str, name: str, phase: Phase) -> None:
+    conn.execute(
+        f"UPDATE {SCHEMA}.mapped_table SET phase = %s, changed = clock_timestamp() WHERE migration = %s AND name = %s",
+        [phase, migration, name],
+    )
+
+
+def pin(conn: Connection, migration: str, name: str, generation: int, partitions: Iterable[Partition]) -> None:
+    """Write the plan of a generation, or what a grown source adds to it."""
+    with conn.cursor() as cursor, cursor.copy(f"COPY {SCHEMA}.partition FROM STDIN") as copy:
+        for p in partitions:
+            copy.write_row((migration, name, generation, p.ordinal, p.token, p.rows, p.bytes))
+
+
+def pinned(conn: Connection, migration: str, name: str, generation: int) -> list[Partition]:
+    rows = conn.execute(
+        f"SELECT name, chunk, token, rows, bytes FROM {SCHEMA}.partition "
+        f"WHERE migration = %s AND name = %s AND generation = %s ORDER BY chunk",
+        [migration, name, generation],
+    ).fetchall()
+    return [Partition(*row) for row in rows]
+
+
+def chunks_done(conn: Connection, migration: str, name: str, generation: int) -> set[int]:
+    with conn.cursor(row_factory=scalar_row) as cursor:
+        return set(
+            cursor.execute(
+                f"SELECT chunk FROM {SCHEMA}.entry "
+                f"WHERE migration = %s AND name = %s AND generation = %s AND kind = 'load'",
+                [migration, name, generation],
+            )
+        )
+
+
+# ------------------------------------------------------------------------------------------------------------- entries
+
+
+def claim(conn: Connection, chunk: Chunk, epoch: int) -> None:
+    """Claim a chunk; raises psycopg.errors.UniqueViolation where it has been committed already."""
+    conn.execute(
+        f"INSERT INTO {SCHEMA}.claim VALUES (%s, %s, %s, %s, %s)",
+        [chunk.migration, chunk.table, chunk.generation, chunk.ordinal, epoch],
+    )
+
+
+def write_entry(conn: Connection, entry: Entry, epoch: int, began: datetime, inserted: int) -> None:
+    chunk = entry.chunk
+    conn.execute(
+        f"INSERT INTO {SCHEMA}.entry (migration, name, generation, chunk, kind, epoch, read, loaded, merged, filtered, "
+        f"rejected, inserted, sums, began) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+        [
+            chunk.migration,
+            chunk.table,
+            chunk.generation,
+            chunk.ordinal,
+            entry.kind,
+            epoch,
+            entry.read,
+            entry.loaded,
+            entry.merged,
+            entry.filtered,
+            entry.rejected,
+            inserted,
+            entry.sums,
+            began,
+        ],
+    )
+
+
+def stored_entry(conn: Connection, chunk: Chunk) -> Entry | None:
+    """The load entry of a chunk, as committed."""
+    row = conn.execute(
+        f"SELECT read, loaded, merged, filtered, rejected, sums FROM {SCHEMA}.entry "
+        f"WHERE migration = %s AND name = %s AND generation = %s AND chunk = %s AND kind = 'load'",
+        [chunk.migration, chunk.table, chunk.generation, chunk.ordinal],
+    ).fetchone()
+    return None if row is None else Entry("load", chunk, *row)
+
+
+def fates(conn: Connection, migration: str) -> list[Fates]:
+    """Each mapped table's current generation: the sums of its entries."""
+    with conn.cursor(row_factory=class_row(Fates)) as cursor:
+        return cursor.execute(
+            f"""
+            SELECT t.name,
+                   (SELECT count(*) FROM {SCHEMA}.partition p
+                    WHERE (p.migration, p.name, p.generation) = (t.migration, t.name, t.generation))::bigint AS chunks,
+                   count(e.entry) FILTER (WHERE e.kind = 'load') AS chunks_done,
+                   coalesce(sum(e.read), 0)::bigint AS read, coalesce(sum(e.loaded), 0)::bigint AS loaded,
+                   coalesce(sum(e.merged), 0)::bigint AS merged, coalesce(sum(e.filtered), 0)::bigint AS filtered,
+                   coalesce(sum(e.rejected), 0)::bigint AS rejected,
+                   coalesce(sum(e.inserted), 0)::bigint AS inserted,
+                   coalesce(extract(epoch FROM max(e.ended) - min(e.began)), 0)::float8 AS seconds
+            FROM {SCHEMA}.mapped_table t
+            LEFT JOIN {SCHEMA}.entry e
+                ON (e.migration, e.name, e.generation) = (t.migration, t.name, t.generation)
+            WHERE t.migration = %s
+            GROUP BY t.migration, t.name, t.generation ORDER BY t.name
+            """,
+            [migration],
+        ).fetchall()
+
+
+def sums(conn: Connection, migration: str, name: str, generation: int) -> Iterable[tuple[str, bytes]]:
+    """Kind and bucket sums of every entry, to be added up."""
+    with conn.cursor() as cursor:
+        yield from cursor.stream(
+            f"SELECT kind, sums FROM {SCHEMA}.entry WHERE migration = %s AND name = %s AND generation = %s",
+            [migration, name, generation],
+        )
+
+
+def rows_read(conn: Connection, migration: str, name: str, generation: int) -> dict[int, int]:
+    """Rows that the load read, by chunk; a replay's rows are not the source's."""
+    rows = conn.execute(
+        f"SELECT chunk, sum(read)::bigint FROM {SCHEMA}.entry "
+        f"WHERE migration = %s AND name = %s AND generation = %s AND kind = 'load' GROUP BY chunk",
+        [migration, name, generation],
+    ).fetchall()
+    return {row[0]: row[1] for row in rows}
+
+
+def unbalanced_chunks(conn: Connection, migration: str, name: str, generation: int) -> list[int]:
+    """Claimed chunks without a load entry, and load entries beyond the plan: both must be none."""
+    with conn.cursor(row_factory=scalar_row) as cursor:
+        return cursor.execute(
+            f"""
+            SELECT coalesce(c.chunk, e.chunk, p.chunk)
+            FROM (SELECT chunk FROM {SCHEMA}.claim
+                  WHERE migration = %(m)s AND name = %(n)s AND generation = %(g)s) c
+            FULL JOIN (SELECT chunk FROM {SCHEMA}.entry WHERE migration = %(m)s AND name = %(n)s
+                       AND generation = %(g)s AND kind = 'load') e USING (chunk)
+            FULL JOIN (SELECT chunk FROM {SCHEMA}.partition
+                  WHERE migration = %(m)s AND name = %(n)s AND generation = %(g)s) p USING (chunk)
+            WHERE e.chunk IS NULL OR c.chunk IS NULL OR p.chunk IS NULL ORDER BY 1
+            """,
+            {"m": migration, "n": name, "g": generation},
+        ).fetchall()
+
+
+# ---------------------------------------------------------------------------------------------------------- quarantine
+
+
+_QUARANTINE = pa.schema(
+    [
+        *((name, pa.string()) for name in ("migration", "name")),
+        *((name, pa.int32()) for name in ("generation", "chunk")),
+        ("ordinal", pa.int64()),
+        *((name, pa.string()) for name in ("rule", "column")),
+        *((name, pa.binary()) for name in ("value", "reason", "key")),
+        ("locator", pa.string()),
+        ("raw", pa.binary()),
+    ]
+)
+
+
+def quarantine(conn: Connection, chunk: Chunk, rejects: Sequence[Reject]) -> None:
+    """Write rejects in one COPY: there may be as many as a chunk has rows."""
+    if not rejects:
+        return
+    same = [chunk.migration, chunk.table, chunk.generation, chunk.ordinal]
+    columns: list[list[Any]] = [
+        *([value] * len(rejects) for value in same),
+        [r.ordinal for r in rejects],
+        [r.rule for r in rejects],
+        [r.column for r in rejects],
+        [_bytes(r.value) for r in rejects],
+        [_bytes(r.reason) for r in rejects],
+        [_bytes(r.origin.key) for r in rejects],
+        [json.dumps(dict(r.origin.locator), ensure_ascii=False) for r in rejects],
+        [r.origin.raw for r in rejects],
+    ]
+    batch = pa.record_batch(columns, schema=_QUARANTINE)
+    writer = Writer(TargetTable(SCHEMA, "reject", ()), _QUARANTINE, [Wire(f.type) for f in _QUARANTINE])
+    writer.copy_into(conn, f"{SCHEMA}.reject", batch)
+
+
+def _bytes(text: str | None) -> bytes | None:
+    return None if text is None else text.encode("utf-8", "surrogatepass")
+
+
+def rejects(
+    conn: Connection,
+    migration: str,
+    *,
+    names: Sequence[str] | None = None,
+    ids: Sequence[int] | None = None,
+    rule: str | None = None,
+    state: str | None = None,
+    limit: int | None = None,
+) -> list[QuarantinedRow]:
+    """Rejects of the current generations, oldest first."""
+    rows = conn.execute(
+        f"""
+        SELECT r.id, r.name, r.chunk, r.ordinal, r.state, r.rule, r."column", r.value, r.reason, r.key, r.locator,
+               r.raw, r.note
+        FROM {SCHEMA}.reject r
+        JOIN {SCHEMA}.mapped_table t USING (migration, name, generation)
+        WHERE r.migration = %(migration)s
+          AND (%(names)s::text[] IS NULL OR r.name = ANY(%(names)s))
+          AND (%(ids)s::bigint[] IS NULL OR r.id = ANY(%(ids)s))
+          AND (%(rule)s::text IS NULL OR r.rule = %(rule)s)
+          AND (%(state)s::text IS NULL OR r.state = %(state)s)
+        ORDER BY r.name, r.chunk, r.ordinal LIMIT %(limit)s
+        """,
+        {
+            "migration": migration,
+            "names": None if names is None else list(names),
+            "ids": None if ids is None else list(ids),
+            "rule": rule,
+            "state": state,
+            "limit": limit,
+        },
+    ).fetchall()
+    texts = [(*row[:7], _text(row[7]), _text(row[8]) or "", _text(row[9]), *row[10:]) for row in rows]
+    return [QuarantinedRow(*values) for values in texts]
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("utf-8", "replace")
+
+
+def reject_counts(conn: Connection, migration: str) -> list[tuple[str, str, str | None, str, int]]:
+    """(table, rule, column, state, rows) of the current generations, the most frequent first."""
+    return conn.execute(
+        f"""
+        SELECT r.name, r.rule, r."column", r.state, count(*)
+        FROM {SCHEMA}.reject r JOIN {SCHEMA}.mapped_table t USING (migration, name, generation)
+        WHERE r.migration = %s GROUP BY 1, 2, 3, 4 ORDER BY 1, 5 DESC, 2, 3
+        """,
+        [migration],
+    ).fetchall()
+
+
+def reject_samples(conn: Connection, migration: str) -> dict[tuple[str, str, str | None], tuple[str, dict[str, Any]]]:
+    """The first reject of each (table, rule, column): its reason and locator."""
+    rows = conn.execute(
+        f"""
+        SELECT DISTINCT ON (r.name, r.rule, r."column") r.name, r.rule, r."column", r.reason, r.locator
+        FROM {SCHEMA}.reject r JOIN {SCHEMA}.mapped_table t USING (migration, name, generation)
+        WHERE r.migration = %s ORDER BY r.name, r.rule, r."column", r.chunk, r.ordinal
+        """,
+        [migration],
+    ).fetchall()
+    return {(name, rule, column): (_text(reason) or "", locator) for name, rule, column, reason, locator in rows}
+
+
+def settle_rejects(conn: Connection, ids: Sequence[int], state: str, note: str | None) -> int:
+    """Turn open rejects into `state`; the number that were still open."""
+    return conn.execute(
+        f"UPDATE {SCHEMA}.reject SET state = %s, note = %s, settled = clock_timestamp() "
+        f"WHERE id = ANY(%s) AND state = 'open'",
+        [state, note, list(ids)],
+    ).rowcount
+
+
+def quarantined(conn: Connection, migration: str, name: str, generation: int) -> int:
+    """Rows in quarantine that were not replayed."""
+    row = conn.execute(
+        f"SELECT count(*) FROM {SCHEMA}.reject "
+        f"WHERE migration = %s AND name = %s AND generation = %s AND state <> 'replayed'",
+        [migration, name, generation],
+    ).fetchone()
+    return int(row[0]) if row else 0
+
+
+def not_loaded(conn: Connection, migration: str, name: str, generation: int, chunk: int) -> list[int]:
+    """The ordinals of a chunk's rows that the mapping would load and that were rejected or merged later."""
+    with conn.cursor(row_factory=scalar_row) as cursor:
+        return cursor.execute(
+            f"SELECT ordinal FROM {SCHEMA}.reject "
+            f"WHERE migration = %(m)s AND name = %(n)s AND generation = %(g)s AND chunk = %(c)s "
+            f"UNION SELECT ordinal FROM {SCHEMA}.superseded "
+            f"WHERE migration = %(m)s AND name = %(n)s AND generation = %(g)s AND chunk = %(c)s",
+            {"m": migration, "n": name, "g": generation, "c": chunk},
+        ).fetchall()
+
+
+# ---------------------------------------------------------------------------------------------------------- superseded
+
+
+def superseded(conn: Connection, chunk: Chunk) -> list[int]:
+    """The ordinals of a chunk's rows that a later row of the same upsert key overwrites."""
+    with conn.cursor(row_factory=scalar_row) as cursor:
+        return cursor.execute(
+            f"SELECT ordinal FROM {SCHEMA}.superseded "
+            f"WHERE migration = %s AND name = %s AND generation = %s AND chunk = %s ORDER BY ordinal",
+            [chunk.migration, chunk.table, chunk.generation, chunk.ordinal],
+        ).fetchall()
+
+
+def pin_superseded(
+    conn: Connection, migration: str, name: str, generation: int, rows: Iterable[tuple[int, int, int, int]]
+) -> None:
+    """Publish an election: (chunk, ordinal, by chunk, by ordinal)."""
+    with conn.cursor() as cursor, cursor.copy(f"COPY {SCHEMA}.superseded FROM STDIN") as copy:
+        for row in rows:
+            copy.write_row((migration, name, generation, *row))
+
+
+def orphaned_superseded(
+    conn: Connection, migration: str, name: str, generation: int
+) -> list[tuple[int, int, int, int]]:
+    """Superseded rows that are not rejected although the row that overwrites them is."""
+    return conn.execute(
+        f"""
+        SELECT s.chunk, s.ordinal, s.by_chunk, s.by_ordinal
+        FROM {SCHEMA}.superseded s
+        JOIN {SCHEMA}.reject r
+            ON (r.migration, r.name, r.generation, r.chunk, r.ordinal)
+             = (s.migration, s.name, s.generation, s.by_chunk, s.by_ordinal)
+        WHERE s.migration = %s AND s.name = %s AND s.generation = %s
+          AND NOT EXISTS (
+              SELECT FROM {SCHEMA}.reject d
+              WHERE (d.migration, d.name, d.generation, d.chunk, d.ordinal)
+                  = (s.migration, s.name, s.generation, s.chunk, s.ordinal))
+        ORDER BY 1, 2
+        """,
+        [migration, name, generation],
+    ).fetchall()
+
+
+# ------------------------------------------------------------------------------------------------------------ findings
+
+
+def save_findings(
+    conn: Connection, migration: str, name: str, generation: int, level: str, findings: Sequence[Finding]
+) -> None:
+    """Replace what an earlier verification of this level found."""
+    with conn.transaction():
+        conn.execute(
+            f"DELETE FROM {SCHEMA}.finding WHERE migration = %s AND name = %s AND level = %s", [migration, name, level]
+        )
+        into = f'{SCHEMA}.finding (migration, name, level, "check", severity, message, key, expected, actual)'
+        with conn.cursor() as cursor, cursor.copy(f"COPY {into} FROM STDIN") as copy:
+            for f in findings:
+                shown = map(_clean, (f.message, f.key, f.expected, f.actual))
+                copy.write_row((migration, name, level, f.check, f.severity, *shown))
+        conn.execute(
+            f"INSERT INTO {SCHEMA}.verification (migration, name, generation, level, findings) "
+            f"VALUES (%s, %s, %s, %s, %s) ON CONFLICT (migration, name, level) DO UPDATE SET "
+            f"(generation, at, findings) = (EXCLUDED.generation, clock_timestamp(), EXCLUDED.findings)",
+            [migration, name, generation, level, len(findings)],
+        )
+
+
+def _clean(text: str | None) -> str | None:
+    # A finding is shown, never compared: PostgreSQL's text cannot hold a NUL.
+    return None if text is None else text.replace("\0", "␀")
+
+
+def verifications(conn: Connection, migration: str) -> list[tuple[str, str, str, int, bool]]:
+    """(table, level, when, findings, of the current generation)."""
+    return conn.execute(
+        f"SELECT v.name, v.level, {_utc('v.at')}, v.findings, v.generation = t.generation FROM {SCHEMA}.verification v "
+        f"JOIN {SCHEMA}.mapped_table t USING (migration, name) WHERE v.migration = %s ORDER BY 1, 2",
+        [migration],
+    ).fetchall()
+
+
+def findings(conn: Connection, migration: str) -> list[Finding]:
+    rows = conn.execute(
+        f'SELECT "check", severity, name, message, key, expected, actual FROM {SCHEMA}.finding '
+        f"WHERE migration = %s ORDER BY id",
+        [migration],
+    ).fetchall()
+    return [Finding(*row) for row in rows]

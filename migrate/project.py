@@ -1,0 +1,285 @@
+"""The project: finds the project file, resolves what it refers to, and opens what it names."""
+
+import csv
+import inspect
+import re
+import tokenize
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import quote, unquote, urlsplit
+
+from mappings.faults import Fault, faults_error, shown, suggest
+from mappings.spec import FunctionSpec, LookupSpec, ProjectSpec, SourceSpec, parse
+from migrate.core import Source
+from migrate.errors import UsageError
+
+NAMES = ("migrate.yaml", "migrate.yml")
+_REFERENCE = re.compile(r"\$\{env:(\w+)\}")
+_DELIMITERS = (",", ";", "\t", "|")
+
+
+@dataclass(frozen=True, slots=True)
+class UserFunction:
+    """A function from a user's Python file; `source_text` is the whole file, for what it calls counts too."""
+
+    name: str
+    source_text: str = field(repr=False)
+    callable: Callable[..., Any] = field(repr=False)
+    arguments: tuple[str, ...] = ("VARCHAR",)
+    returns: str = "VARCHAR"
+    style: Literal["pandas", "arrow"] = "pandas"
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A project file with everything resolved. `base` is its folder; what may hold a secret stays out of its repr."""
+
+    spec: ProjectSpec
+    target: str = field(repr=False)
+    sources: Mapping[str, SourceSpec] = field(repr=False)
+    lookups: Mapping[str, Mapping[str, str]] = field(repr=False)
+    functions: Mapping[str, UserFunction]
+    base: Path
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+
+
+def load(path: Path | None, environ: Mapping[str, str]) -> Project:
+    """Read the project file; None looks for one here and in the folders above. UsageError lists every fault."""
+    file = _find() if path is None else path / _only_name(path) if path.is_dir() else path
+    spec = parse(_text_of(file), file)
+    base = file.resolve().parent
+    faults: list[Fault] = [
+        Fault(mark, f"the environment variable {name} is not set", f"export {name}=… and run the command again.")
+        for name, mark in spec.references
+        if name not in environ
+    ]
+    target = _resolved_url(spec.target, environ)
+    if not faults and not target.startswith(("postgresql://", "postgres://")):
+        faults.append(
+            Fault(spec.target_mark, "target is no URL once resolved", "Write postgresql://host:5432/database.")
+        )
+    sources = {name: _resolved_source(source, environ) for name, source in spec.sources.items()}
+    lookups = {name: _lookup(lookup, base, faults) for name, lookup in spec.lookups.items()}
+    functions = dict(_functions(spec.functions.values(), base, faults))
+    if faults:
+        raise faults_error(file, faults)
+    secrets = _secrets([spec.target, *(source.url or "" for source in spec.sources.values())], environ)
+    return Project(spec, target, sources, lookups, functions, base, secrets)
+
+
+def open_source(project: Project, name: str) -> Source:
+    """Open a declared source. UsageError where this version cannot."""
+    source = project.sources[name]
+    if source.url is not None:
+        scheme = re.match(r"[a-z0-9+]+(?=://)", source.url)
+        message = f'the source "{name}" is a {scheme[0] if scheme else "nameless"} URL: not in this version'
+        hint = 'Export its tables to delimited files and read those: {files: "folder/*.csv"}.'
+        raise faults_error(project.spec.path, [Fault(source.mark, message, hint)])
+    from connectors import registry  # the connectors are heavy, and `migrate --help` must not wait for them
+
+    return registry.open_source("files", source.files, source.options, project.base)
+
+
+def open_file(project: Project, source: str, table: str, file: Path) -> Source:
+    """Open one file in the place of a source's table, read as that source's files are."""
+    from connectors import registry  # see open_source
+
+    return registry.open_source("files", {table: (str(file.resolve()),)}, project.sources[source].options, project.base)
+
+
+def redact(text: str, secrets: Iterable[str]) -> str:
+    """The text with every secret in it replaced by ***; very short ones only where they stand as a word."""
+    for secret in sorted(secrets, key=len, reverse=True):
+        if len(secret) > 3:
+            text = text.replace(secret, "***")
+        elif secret:
+            text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", "***", text)
+    return text
+
+
+# ------------------------------------------------------------------------------------------------------------- the file
+
+
+def _find() -> Path:
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if any((folder / name).is_file() for name in NAMES):
+            return folder / _only_name(folder)
+    looked = ", ".join(str(folder) for folder in (here, *here.parents))
+    raise UsageError(
+        f"no {' or '.join(NAMES)} in {looked}",
+        hint="`migrate init` writes a first project file; -c names one that stands elsewhere.",
+    )
+
+
+def _only_name(folder: Path) -> str:
+    there = [name for name in NAMES if (folder / name).is_file()]
+    if len(there) == 1:
+        return there[0]
+    if there:
+        raise UsageError(
+            f"both {' and '.join(NAMES)} are in {shown(folder)}", hint="Name the one that is meant with -c."
+        )
+    raise UsageError(f"no {' or '.join(NAMES)} in {shown(folder)}", hint="`migrate init` writes a first project file.")
+
+
+def _text_of(file: Path) -> str:
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{shown(file)}: {error.strerror}", hint="Name the project file with -c.") from error
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = data[: error.start].decode("utf-8-sig", "replace")
+        place = f"{shown(file)}:{before.count(chr(10)) + 1}:{len(before) - before.rfind(chr(10))}"
+        raise UsageError(f"{place}: the file is not UTF-8", hint="Save it as UTF-8.") from error
+
+
+# ----------------------------------------------------------------------------------------------- references and secrets
+
+
+def _resolved(text: str, environ: Mapping[str, str]) -> str:
+    return _REFERENCE.sub(lambda reference: environ.get(reference[1], ""), text)
+
+
+def _resolved_url(url: str, environ: Mapping[str, str]) -> str:
+    """The URL with its variables in place; as user or password their characters are escaped, so that none ends it."""
+    before, at, after = url.rpartition("@")
+    scheme, slashes, login = before.partition("://")
+    if not slashes:
+        return _resolved(url, environ)
+    login = _REFERENCE.sub(lambda reference: quote(environ.get(reference[1], ""), safe=""), login)
+    return f"{scheme}{slashes}{login}{at}{_resolved(after, environ)}"
+
+
+def _resolved_source(source: SourceSpec, environ: Mapping[str, str]) -> SourceSpec:
+    files = {table: tuple(_resolved(glob, environ) for glob in globs) for table, globs in source.files.items()}
+    return replace(source, files=files, url=None if source.url is None else _resolved_url(source.url, environ))
+
+
+def _secrets(urls: Iterable[str], environ: Mapping[str, str]) -> tuple[str, ...]:
+    """What the URLs take from the environment, and the passwords in them, as written and as meant."""
+    found: set[str] = set()
+    for url in urls:
+        found.update(environ[name] for name in _REFERENCE.findall(url))
+        resolved = _resolved_url(url, environ)
+        try:
+            password = urlsplit(resolved).password or ""
+        except ValueError:  # no URL after all; then the driver says so
+            password = ""
+        found.update((password, unquote(password)))
+        found.update(
+            value for each in re.findall(r"[?&]password=([^&#]*)", resolved) for value in (each, unquote(each))
+        )
+    return tuple(sorted(found - {""}))
+
+
+# ---------------------------------------------------------------------------------------------- code tables, functions
+
+
+def _lookup(lookup: LookupSpec, base: Path, faults: list[Fault]) -> Mapping[str, str]:
+    if lookup.file is None or lookup.key is None or lookup.value is None:
+        return lookup.entries
+    try:
+        return _code_table(base / lookup.file, lookup.key, lookup.value)
+    except UsageError as error:
+        faults.append(Fault(lookup.mark, f'lookup "{lookup.name}": {error.message}', error.hint))
+        return {}
+
+
+def _code_table(file: Path, key: str, value: str) -> Mapping[str, str]:
+    """Read two columns of a CSV file; whichever usual delimiter makes them columns of the first line is the one."""
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as lines:
+            header = lines.readline()
+            fields, delimiter = max(
+                ((next(csv.reader([header], delimiter=each), []), each) for each in _DELIMITERS),
+                key=lambda split: ((key in split[0]) + (value in split[0]), len(split[0])),
+            )
+            for wanted in (key, value):
+                if wanted not in fields:
+                    raise UsageError(
+                        f'{shown(file)}:1: no column "{wanted}" among {", ".join(fields) or "none"}',
+                        hint=suggest(wanted, fields),
+                    )
+            return _codes(
+                file, csv.reader(lines, delimiter=delimiter, strict=True), fields.index(key), fields.index(value)
+            )
+    except OSError as error:
+        raise UsageError(f"{shown(file)}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{shown(file)} is not UTF-8", hint="Save it as UTF-8.") from error
+
+
+def _codes(file: Path, rows: Any, key: int, value: int) -> Mapping[str, str]:
+    codes: dict[str, str] = {}
+    places: dict[str, int] = {}
+    try:
+        for row in rows:
+            place = f"{shown(file)}:{rows.line_num + 1}"
+            if not row:
+                continue
+            if len(row) <= max(key, value):
+                raise UsageError(f"{place}: the row has {len(row)} fields, too few for its key and value")
+            if row[key] in codes:
+                raise UsageError(f'{place}: the key "{row[key]}" stands there twice, first on line {places[row[key]]}')
+            codes[row[key]], places[row[key]] = row[value], rows.line_num + 1
+    except csv.Error as error:
+        raise UsageError(f"{shown(file)}:{rows.line_num + 1}: {error}", hint="Check the quotes.") from error
+    return codes
+
+
+def _functions(specs: Iterable[FunctionSpec], base: Path, faults: list[Fault]) -> Iterator[tuple[str, UserFunction]]:
+    """Load each Python file once, and take the functions from it."""
+    modules: dict[Path, tuple[str, Mapping[str, Any]]] = {}
+    for spec in specs:
+        file = base / spec.file
+        try:
+            if file not in modules:
+                modules[file] = _module(file)
+            text, module = modules[file]
+            function = _callable(file, module, spec)
+        except UsageError as error:
+            faults.append(Fault(spec.mark, f'function "{spec.name}": {error.message}', error.hint))
+            continue
+        yield spec.name, UserFunction(spec.name, text, function, spec.arguments, spec.returns, spec.style)
+
+
+def _module(file: Path) -> tuple[str, Mapping[str, Any]]:
+    """A Python file's text and what it defines. Nothing is written beside it and nothing enters `sys.modules`."""
+    try:
+        with tokenize.open(file) as lines:
+            text = lines.read()
+    except OSError as error:
+        raise UsageError(f"{shown(file)}: {error.strerror}") from error
+    except (SyntaxError, UnicodeDecodeError) as error:
+        raise UsageError(f"{shown(file)}: {error}", hint="Save it as UTF-8.") from error
+    module: dict[str, Any] = {"__name__": file.stem, "__file__": str(file)}
+    try:
+        exec(compile(text, str(file), "exec", dont_inherit=True), module)
+    except SyntaxError as error:
+        raise UsageError(f"{shown(file)}:{error.lineno}:{error.offset}: {error.msg}") from error
+    except (Exception, SystemExit) as error:
+        within = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
+        place = f"{shown(file)}:{within[-1]}" if within else shown(file)
+        raise UsageError(f"{place}: {type(error).__name__}: {error}", hint="Correct the Python file.") from error
+    return text, module
+
+
+def _callable(file: Path, module: Mapping[str, Any], spec: FunctionSpec) -> Callable[..., Any]:
+    function: Callable[..., Any] | None = module.get(spec.function)
+    if function is None or not callable(function):
+        names = [name for name, value in module.items() if callable(value) and not name.startswith("_")]
+        raise UsageError(f'{shown(file)} defines no function "{spec.function}"', hint=suggest(spec.function, names))
+    try:
+        inspect.signature(function).bind(*spec.arguments)
+    except TypeError as error:
+        message = f'"{spec.function}" cannot take {len(spec.arguments)} arguments: {error}'
+        raise UsageError(f"{shown(file)}: {message}", hint="List the type of each under `arguments`.") from error
+    except ValueError:  # a builtin without a signature: calling it will tell
+        return function
+    return function

@@ -1,0 +1,376 @@
+"""Replay: quarantined rows once more into the table, from where they stood or from a fixed file.
+
+A replay is an insert of its own, with an entry of its own; it never changes what was read, loaded or merged before. A row is
+flipped from open to replayed in the transaction that loads it. A row that is still bad stays in quarantine as it is.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from mappings.compile import Mapping as CompiledMapping
+from mappings.mapper import Mapper, key_text
+from migrate import checksum, ledger
+from migrate.commit import enter
+from migrate.core import Batch, Chunk, Entry, Ordinals, Source, Table
+from migrate.engine import Session, digest
+from migrate.errors import GateError, UsageError
+from migrate.ledger import QuarantinedRow, TableState
+from migrate.lifecycle import advance_sequences
+from migrate.project import open_file
+from migrate.target import MAX_REFUSALS, Refusal, TooManyRefusals, Writer, explained
+
+_TOGETHER = 1000  # rejects in one transaction
+
+Wanted = Mapping[int, Sequence[int]]
+"""Reject id → the ordinals, in the batch at hand, of the rows that stand for it."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of the rows that were asked for."""
+
+    replayed: int = 0
+    rows: int = 0
+    still_bad: list[tuple[int, str]] = field(default_factory=list)
+    not_found: list[int] = field(default_factory=list)
+
+
+def replay(
+    work: Session, mapping: CompiledMapping, epoch: int, rejects: Sequence[QuarantinedRow], fixed: Path | None
+) -> Outcome:
+    """Replay open rejects of one table, from a fixed file or from where they stood.
+
+    In a fixed file a reject is found by its source key or, where it has none, by its physical lines. Raises GateError
+    for a table that is not finished or whose mapping has changed since.
+    """
+    states = ledger.table_states(work.conn, work.migration)
+    state = states.get(mapping.spec.name)
+    if state is None or state.phase != "finalized":
+        raise GateError(f"{mapping.spec.name} is not loaded yet", hint="`migrate run` first.")
+    if state.digest != digest(mapping):
+        raise GateError(
+            f"{state.name}: the mapping or the target's columns changed since it was loaded",
+            hint="A changed mapping is a new load: `migrate run`.",
+        )
+    left = {r.id: r for r in rejects if r.state == "open"}
+    unclear: dict[int, str] = {}
+    if fixed is None:
+        found = _from_source(work, mapping, state, left)
+    else:
+        file = _opened(work, mapping, fixed)
+        unclear = _unclear(file, mapping, fixed, left)
+        found = _from_file(work, mapping, state, file, _sought(fixed, left, unclear))
+    replayer = _Replayer(work, mapping, state, epoch)
+    try:
+        replayer.replay(replayer.mapped(found, left))
+    finally:
+        replayer.close()
+    outcome = replayer.outcome
+    lost = left.keys() - replayer.found
+    outcome.still_bad += [(i, unclear[i]) for i in sorted(lost & unclear.keys())]
+    outcome.not_found = sorted(lost - unclear.keys())
+    return outcome
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Mapped rows in the order in which they are inserted.
+
+    `order` are the rejects that may be replayed, `ranks[i]` says which of them row i stands for, and `filtered` how many
+    more rows of each the mapping's `where` excludes.
+    """
+
+    order: Sequence[QuarantinedRow]
+    rows: pa.RecordBatch
+    ranks: Ordinals
+    filtered: Mapping[int, int]
+
+
+class _Replayer:
+    """Loads the rows that stand for rejects, committed some rejects of one chunk at a time."""
+
+    def __init__(self, work: Session, mapping: CompiledMapping, state: TableState, epoch: int) -> None:
+        self._work = work
+        self._mapping = mapping
+        self._state = state
+        self._epoch = epoch
+        self._mapper = Mapper(mapping, work.context)
+        # Without the upsert's key: a key that is there by now was written by a row that is newer than the rejected one.
+        self._writer = Writer(mapping.target, mapping.schema, mapping.wires)
+        self._hasher = checksum.Hasher(mapping.schema, mapping.wires, state.bucket_key)
+        self.outcome = Outcome()
+        self.found: set[int] = set()
+
+    def close(self) -> None:
+        self._mapper.close()
+        self._writer.close()
+        self._hasher.close()
+
+    def mapped(self, found: Iterable[tuple[Batch, Wanted]], left: Mapping[int, QuarantinedRow]) -> _Rows:
+        """Map all rows that were found; a reject of which a single row is bad stays as it is.
+
+        Of rows that share a key the first one is inserted, so under upsert the last of the source comes first.
+        """
+        batches: list[pa.RecordBatch] = []
+        owners: list[int] = []
+        filtered: Counter[int] = Counter()
+        faults: dict[int, str] = {}
+        for batch, wanted in found:
+            owner = {o: reject_id for reject_id, ordinals in wanted.items() for o in ordinals}
+            self.found.update(wanted)
+            step = self._mapper(_only(batch, owner.keys()))
+            batches.append(step.rows)
+            owners += [owner[int(o)] for o in step.ordinals]
+            filtered.update(owner[int(o)] for o in step.filtered)
+            for r in step.rejects:
+                faults.setdefault(owner[r.ordinal], r.reason)
+        self.outcome.still_bad += faults.items()
+        order = sorted(
+            (left[i] for i in self.found - faults.keys()),
+            key=lambda r: (r.chunk, r.ordinal),
+            reverse=self._mapping.spec.mode == "upsert",
+        )
+        rank = {r.id: at for at, r in enumerate(order)}
+        ranks = np.array([rank.get(i, -1) for i in owners], np.int64)
+        chosen = np.argsort(ranks, kind="stable")[np.count_nonzero(ranks < 0) :]
+        rows = pa.concat_batches(batches) if batches else pa.RecordBatch.from_pylist([], self._mapping.schema)
+        return _Rows(order, rows.take(pa.array(chosen)), ranks[chosen], filtered)
+
+    def replay(self, mapped: _Rows) -> None:
+        """Insert the rows in their order, as many rejects in one transaction as are sound."""
+        todo: list[list[int]] = []
+        for _, group in groupby(range(len(mapped.order)), key=lambda at: mapped.order[at].chunk):
+            ranks = list(group)
+            todo += [ranks[at : at + _TOGETHER] for at in range(0, len(ranks), _TOGETHER)]
+        todo.reverse()  # the next ones last
+        while todo:
+            some = todo.pop()
+            number = mapped.order[some[0]].chunk
+            chunk = Chunk(self._work.migration, self._state.name, self._state.generation, number)
+            with explained(f"replay rejects of {self._state.name}, chunk {number}"):
+                refused = self._together(chunk, mapped, some)
+            if refused is None:  # more than isolating is for
+                todo += [some[len(some) // 2 :], some[: len(some) // 2]]
+            elif refused:
+                self.outcome.still_bad += [(mapped.order[at].id, reason) for at, reason in refused.items()]
+                rest = [at for at in some if at not in refused]
+                todo += [rest] if rest else []
+
+    def _together(self, chunk: Chunk, mapped: _Rows, some: Sequence[int]) -> dict[int, str] | None:
+        """One transaction for all rows of some rejects, or for none if any of them is refused: which, and why.
+
+        Rejects are told by their ranks. None: so many are refused that fewer have to be tried at once.
+        """
+        conn = self._work.conn
+        first, last = np.searchsorted(mapped.ranks, (some[0], some[-1] + 1))
+        keep = np.isin(mapped.ranks[first:last], some)
+        rows, ranks = mapped.rows.slice(first, last - first).filter(pa.array(keep)), mapped.ranks[first:last][keep]
+        ids = [mapped.order[at].id for at in some]
+        with conn.transaction() as transaction:
+            enter(conn, chunk.migration, chunk.table, self._epoch, chunk.generation)
+            conn.execute("SET CONSTRAINTS ALL IMMEDIATE")
+            try:
+                loaded = self._writer.write(conn, rows, refusals_left=MAX_REFUSALS)
+            except TooManyRefusals:
+                if len(some) == 1:
+                    raise
+                transaction.force_rollback = True
+                return None
+            if loaded.refused:
+                transaction.force_rollback = True
+                return _blamed(loaded.refused, ranks)
+            if ledger.settle_rejects(conn, ids, "replayed", None) != len(ids):
+                raise GateError("a reject is not open any more", hint="`migrate rejects list` says what is.")
+            if loaded.rows:
+                advance_sequences(conn, self._mapping)
+            if self._state.hash != checksum.NAME:
+                # Another version hashed what was loaded: the sums cannot be compared any more, the rows still can.
+                ledger.set_hash(conn, chunk.migration, chunk.table, "mixed")
+            filtered = sum(mapped.filtered.get(i, 0) for i in ids)
+            entry = Entry(
+                "replay",
+                chunk,
+                read=loaded.rows + filtered - len(ids),
+                loaded=loaded.rows,
+                filtered=filtered,
+                rejected=-len(ids),
+                sums=checksum.pack(checksum.add(*self._hasher(rows)) if loaded.rows else checksum.zero()),
+            )
+            ledger.write_entry(conn, entry, self._epoch, datetime.now(UTC), loaded.inserted)
+        self.outcome.replayed += len(ids)
+        self.outcome.rows += loaded.rows
+        return {}
+
+
+def _blamed(refused: Sequence[Refusal], ranks: Ordinals) -> dict[int, str]:
+    """The rejects that refused rows stand for, and why.
+
+    Not those after a reject of several rows: its others were stored for the moment, and what they stood in the way of is
+    to be tried again without them.
+    """
+    blamed: dict[int, str] = {}
+    for refusal in refused:
+        rank = int(ranks[refusal.index])
+        blamed.setdefault(rank, f"the server refused it: {refusal.message}")
+        if np.count_nonzero(ranks == rank) > 1:
+            break
+    return blamed
+
+
+def _only(batch: Batch, ordinals: Collection[int]) -> Batch:
+    """Some rows of a batch, those that could not be read included."""
+    keep = np.isin(batch.ordinals, list(ordinals))
+    rejects = tuple(r for r in batch.rejects if r.ordinal in ordinals)
+    return Batch(batch.rows.filter(pa.array(keep)), batch.ordinals[keep], batch.locate, rejects)
+
+
+def _from_source(
+    work: Session, mapping: CompiledMapping, state: TableState, left: Mapping[int, QuarantinedRow]
+) -> Iterator[tuple[Batch, Wanted]]:
+    """The rejected rows where they stood: for parents that have come since, or constraints that went."""
+    source = work.source(mapping.spec.source)
+    partitions = ledger.pinned(work.conn, work.migration, state.name, state.generation)
+    for number in sorted({r.chunk for r in left.values()}):
+        by_ordinal = {r.ordinal: r.id for r in left.values() if r.chunk == number}
+        for batch in source.read(partitions[number], mapping.reads):
+            present = [*map(int, batch.ordinals[np.isin(batch.ordinals, list(by_ordinal))])]
+            present += [r.ordinal for r in batch.rejects if r.ordinal in by_ordinal]
+            yield batch, {by_ordinal[o]: [o] for o in present}
+
+
+def _opened(work: Session, mapping: CompiledMapping, fixed: Path) -> tuple[Source, Table]:
+    """The fixed file as a source. Raises UsageError where it lacks a column."""
+    source: Source = open_file(work.project, mapping.spec.source, mapping.spec.source_table, fixed)
+    table = source.schema(mapping.spec.source_table)
+    missing = [c for c in mapping.reads if c not in table.schema.names]
+    if missing:
+        raise UsageError(
+            f"{fixed}: column {', '.join(missing)} is missing",
+            hint=f"A fixed file has the header of {mapping.spec.source_table}: {', '.join(mapping.source.schema.names)}.",
+        )
+    return source, table
+
+
+def _batches(source: Source, table: Table, mapping: CompiledMapping) -> Iterator[Batch]:
+    for partition in source.partitions(table, rows=200_000, bytes=8 << 20):
+        yield from source.read(partition, mapping.reads)
+
+
+def _keys(batch: Batch, mapping: CompiledMapping) -> Iterator[tuple[int, str]]:
+    """Each row's ordinal and its source key as the quarantine spells it; nothing for a table without one."""
+    by_name = {name.lower(): name for name in reversed(mapping.source.schema.names)}
+    names = [by_name[name.lower()] for name in mapping.spec.key]
+    rows = batch.rows.select(names).to_pylist() if names else []
+    for ordinal, row in zip(batch.ordinals, rows, strict=bool(names)):
+        yield int(ordinal), key_text(names, row)
+
+
+def _unclear(
+    file: tuple[Source, Table], mapping: CompiledMapping, fixed: Path, left: Mapping[int, QuarantinedRow]
+) -> dict[int, str]:
+    """The rejects that their key does not tell, and why: it stands several times in the file.
+
+    The other rows may have been loaded, and are not to be loaded again.
+    """
+    sought = {r.key for r in left.values()}
+    times: Counter[str] = Counter()
+    if sought - {None}:
+        for batch in _batches(*file, mapping):
+            times.update(key for _, key in _keys(batch, mapping) if key in sought)
+    return {
+        r.id: f"its key {r.key} stands {times[r.key]} times in {fixed}, and its line does not tell it"
+        for r in left.values()
+        if r.key is not None and times[r.key] > 1
+    }
+
+
+def _from_file(
+    work: Session,
+    mapping: CompiledMapping,
+    state: TableState,
+    file: tuple[Source, Table],
+    sought: tuple[Mapping[str, QuarantinedRow], Mapping[int, QuarantinedRow]],
+) -> Iterator[tuple[Batch, Wanted]]:
+    """The rejected rows in a fixed file, found by key, or by line where that does not tell them.
+
+    Lines count only as long as the file is a copy of the source: from the first row that stands elsewhere, or says
+    something else without having been rejected, nothing is found by its line any more.
+    """
+    by_key, by_line = sought
+    standing = _standing(work, mapping, state, {r.chunk for r in by_line.values()})
+    for batch in _batches(*file, mapping):
+        wanted: dict[int, list[int]] = {}
+        taken: set[int] = set()
+        for ordinal, key in _keys(batch, mapping) if by_key else ():
+            if key in by_key:
+                wanted.setdefault(by_key[key].id, []).append(ordinal)
+                taken.add(ordinal)
+        if by_line:
+            if any(standing.get(line, row) != row for line, row in _lines(batch)):
+                by_line = {}
+            everything = [*map(int, batch.ordinals), *(r.ordinal for r in batch.rejects)]
+            for ordinal, origin in zip(everything, batch.locate(everything), strict=True):
+                reject = by_line.get(int(origin.locator["line"]))
+                if reject is not None and ordinal not in taken:
+                    wanted.setdefault(reject.id, []).append(ordinal)
+        yield batch, wanted
+
+
+def _sought(
+    fixed: Path, left: Mapping[int, QuarantinedRow], unclear: Collection[int]
+) -> tuple[dict[str, QuarantinedRow], dict[int, QuarantinedRow]]:
+    """The rejects by source key and, where that does not tell one row from all others, by physical line.
+
+    A row that broke a unique constraint shares its key with a row that was loaded, which is not to be loaded again.
+    Lines tell rows of one file only: raises UsageError where it is not clear which one `fixed` mends.
+    """
+    times = Counter(r.key for r in left.values())
+    lined = [r for r in left.values() if r.key is None or r.rule == "unique" or times[r.key] > 1 or r.id in unclear]
+    files = {str(r.locator["file"]) for r in lined}
+    if len(files) > 1:
+        named = {file for file in files if Path(file).name == fixed.name}
+        if len(named) != 1:
+            raise UsageError(
+                f"{fixed}: some rejects can be told by their lines only, and they are in {len(files)} files",
+                hint=f"Give the fixed file the name of the one that it mends: {', '.join(sorted(files))}.",
+            )
+    else:
+        named = files
+    others = left.keys() - {r.id for r in lined}
+    by_line = {
+        line: r
+        for r in lined
+        if str(r.locator["file"]) in named
+        for line in range(int(r.locator["line"]), int(r.locator["last_line"]) + 1)
+    }
+    return {key: r for r in left.values() if r.id in others and (key := r.key) is not None}, by_line
+
+
+def _standing(
+    work: Session, mapping: CompiledMapping, state: TableState, chunks: set[int]
+) -> dict[int, tuple[object, ...]]:
+    """What stands on the lines of some chunks at the source, rejected rows left out: those are there to be mended."""
+    if not chunks:
+        return {}
+    partitions = ledger.pinned(work.conn, work.migration, state.name, state.generation)
+    rejects = ledger.rejects(work.conn, work.migration, names=[state.name])
+    standing: dict[int, tuple[object, ...]] = {}
+    for chunk in chunks:
+        mended = {int(r.locator["line"]) for r in rejects if r.chunk == chunk}
+        for batch in work.source(mapping.spec.source).read(partitions[chunk], mapping.reads):
+            standing.update((line, row) for line, row in _lines(batch) if line not in mended)
+    return standing
+
+
+def _lines(batch: Batch) -> Iterator[tuple[int, tuple[object, ...]]]:
+    """Each row's first physical line and its values."""
+    rows = zip(*(column.to_pylist() for column in batch.rows.columns), strict=True)
+    for origin, row in zip(batch.locate([int(o) for o in batch.ordinals]), rows, strict=True):
+        yield int(origin.locator["line"]), row

@@ -1,0 +1,90 @@
+"""Gathers a report from the ledger: where each table stands, and what a person would type next."""
+
+from collections.abc import Sequence
+
+from migrate import ledger
+from migrate.project import Project
+from migrate.target import Connection
+from reports.model import RejectCount, Report, RunReport, TableReport, VerificationResult
+
+
+def gather(conn: Connection, project: Project, names: Sequence[str]) -> Report:
+    """The report of some tables of a migration; reads the ledger only."""
+    migration = project.spec.migration
+    if not ledger.exists(conn):
+        return Report(migration, (), (), (), tuple(names), "migrate run")
+    states = ledger.table_states(conn, migration)
+    fates = {f.name: f for f in ledger.fates(conn, migration)}
+    counts = ledger.reject_counts(conn, migration)
+    samples = ledger.reject_samples(conn, migration)
+    verifications = ledger.verifications(conn, migration)
+    tables = []
+    for name in names:
+        if name not in states:
+            continue
+        state, f = states[name], fates[name]
+        personal = set(project.spec.tables[name].personal)
+        rejects = tuple(
+            RejectCount(
+                rule,
+                column,
+                reject_state,
+                rows,
+                "(personal)" if column in personal else samples[name, rule, column][0],
+                where(samples[name, rule, column][1]),
+            )
+            for table, rule, column, reject_state, rows in counts
+            if table == name
+        )
+        checked = tuple(
+            VerificationResult(level, at, found, current)
+            for table, level, at, found, current in verifications
+            if table == name
+        )
+        tables.append(
+            TableReport(
+                name,
+                state.target,
+                state.mode,
+                state.generation,
+                state.phase,
+                f.chunks,
+                f.chunks_done,
+                f.read,
+                f.loaded,
+                f.merged,
+                f.filtered,
+                f.rejected,
+                state.rows_before,
+                f.seconds,
+                rejects,
+                checked,
+            )
+        )
+    runs = tuple(
+        RunReport(r.epoch, r.command, r.version, r.started, r.finished, r.outcome) for r in ledger.runs(conn, migration)
+    )
+    findings = tuple(f for f in ledger.findings(conn, migration) if f.table in names)
+    missing = tuple(n for n in names if n not in states)
+    return Report(migration, tuple(tables), runs, findings, missing, _next(tables, missing, bool(findings)))
+
+
+def where(locator: dict[str, object]) -> str:
+    """file:line, as editors and terminals make it clickable."""
+    return (
+        f"{locator['file']}:{locator.get('line', '')}"
+        if "file" in locator
+        else ", ".join(f"{k}={v}" for k, v in locator.items())
+    )
+
+
+def _next(tables: Sequence[TableReport], missing: Sequence[str], findings: bool) -> str:
+    if missing or any(not t.complete for t in tables):
+        return "migrate run"
+    if findings:
+        return "migrate report --format json"
+    if any(not any(v.current and v.level == "rows" for v in t.verifications) for t in tables):
+        return "migrate verify"
+    if any(t.open_rejects for t in tables):
+        return "migrate rejects list"
+    return "migrate report"
