@@ -1,0 +1,1 @@
+"""What the project file says, and how a batch of source rows becomes target rows."""

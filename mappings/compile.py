@@ -1,0 +1,374 @@
+"""A table's mapping, compiled and checked against its source and target before a row is read; pure."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator
+from collections.abc import Mapping as Dictionary
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from mappings.checks import screen
+from mappings.convert import Conversion, convert
+from mappings.direct import Direct, direct
+from mappings.expression import Compiler, Expression, ExpressionError
+from mappings.faults import Fault, Mark, faults_error, suggest
+from mappings.functions import FUNCTIONS, Scope
+from mappings.runtime import UserFunction, connect
+from mappings.spec import ColumnSpec, TableSpec
+from mappings.spelling import UnknownType, parse_type
+from mappings.sql import BATCH, ROW, identifier
+from mappings.typemap import comparable, inferred, wire_of
+from migrate.core import Column, Table, TargetTable, Wire
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a mapping may know of its project; `path` is the project file, for messages."""
+
+    migration: str
+    path: Path
+    timezone: str | None
+    lookups: Dictionary[str, Dictionary[str, str]]
+    functions: Dictionary[str, UserFunction]
+    tables: tuple[str, ...] = ()  # every mapped table; () where they are not known
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One target column: its expression, the way of that into the column's type, and the short cut where there is one."""
+
+    column: Column
+    expression: Expression
+    conversion: Conversion
+    wire: Wire
+    direct: Direct | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Screen:
+    """A CHECK constraint that is decided here: `broken` is SQL over the values of `columns`, which `value_name` names."""
+
+    name: str
+    broken: str
+    columns: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """A compiled table. `columns`, `schema` and `wires` are what is written, in the target's order of the spec.
+
+    `unscreened` are the CHECK constraints that only the server decides; `implicit` says which expressions change type on
+    their way ("born: VARCHAR to date").
+    """
+
+    spec: TableSpec
+    source: Table
+    target: TargetTable
+    columns: tuple[str, ...]
+    schema: pa.Schema
+    wires: tuple[Wire, ...]
+    reads: tuple[str, ...]
+    digest: str
+    cells: tuple[Cell, ...]
+    where: Expression | None
+    screens: tuple[Screen, ...]
+    unscreened: tuple[str, ...]
+    implicit: tuple[str, ...]
+
+
+def value_name(index: int) -> str:
+    """The SQL name of a target column's value, by its place in `Mapping.columns`."""
+    return identifier(f"·v{index}")
+
+
+def compile_table(spec: TableSpec, source: Table, target: TargetTable | None, context: Context) -> Mapping:
+    """Compile; UsageError lists all faults with their places. Without a target, the table is made from the mapping."""
+    connection = connect(context.lookups, context.functions)
+    try:
+        return _Compilation(spec, source, target, context, connection).run()
+    finally:
+        connection.close()
+
+
+@dataclass
+class _Compilation:
+    spec: TableSpec
+    source: Table
+    target: TargetTable | None
+    context: Context
+    connection: duckdb.DuckDBPyConnection
+    faults: list[Fault] = field(default_factory=list)
+    implicit: list[str] = field(default_factory=list)
+
+    def run(self) -> Mapping:
+        empty = self.source.schema.empty_table().append_column(ROW, pa.array([], pa.int64()))
+        self.connection.register(BATCH, empty)
+        expressions, where = self._expressions()
+        columns = self._columns(expressions)
+        cells = tuple(self._cells(expressions, columns))
+        self._check_key()
+        self._check_target()
+        if self.spec.mode == "upsert":
+            self._check_upsert(columns)
+        if self.faults:
+            raise faults_error(self.context.path, self.faults)
+        target = self.target or self._made(tuple(columns.values()))
+        screens, unscreened = self._screens(cells, target)
+        names = tuple(cell.column.name for cell in cells)
+        wires = tuple(cell.wire for cell in cells)
+        read = {name for e in (*expressions.values(), where) if e is not None for name in e.reads} | set(self._key())
+        in_order = tuple(name for name in self.source.schema.names if name in read)
+        return Mapping(
+            self.spec,
+            self.source,
+            target,
+            names,
+            pa.schema([pa.field(n, w.arrow) for n, w in zip(names, wires, strict=True)]),
+            wires,
+            in_order or tuple(self.source.schema.names[:1]),
+            self._digest(target, cells, where),
+            cells,
+            where,
+            screens,
+            unscreened,
+            tuple(self.implicit),
+        )
+
+    # ---------------------------------------------------------------------------------------------------- expressions
+
+    def _expressions(self) -> tuple[dict[str, Expression], Expression | None]:
+        read: set[str] = set(self._key())
+        scope = Scope(
+            self.context.migration,
+            self.spec.name,
+            tuple(self.source.schema.names),
+            self.context.lookups,
+            lambda: tuple(name for name in self.source.schema.names if name not in read),
+            tables=self.context.tables,
+        )
+        compiler = Compiler(self.connection, tuple(self.source.schema.names), scope, self.context.functions)
+        made: dict[str, Expression] = {}
+        where = None
+        if self.spec.where is not None:
+            where = self._compiled(compiler, self.spec.where, None)
+            if where is not None:
+                read.update(where.reads)
+                if where.type not in ("BOOLEAN", '"NULL"'):
+                    self._fault(self.spec.where_at(0), f"where must be true or false, not a {where.type.lower()}")
+        # what the others read decides what is left for pack_rest()
+        rest = [c for c in self.spec.columns if "pack_rest" in c.expression.lower()]
+        for column in [c for c in self.spec.columns if c not in rest] + rest:
+            expression = self._compiled(compiler, column.expression, column)
+            if expression is not None:
+                made[column.name] = expression
+                read.update(expression.reads)
+        return made, where
+
+    def _compiled(self, compiler: Compiler, text: str, column: ColumnSpec | None) -> Expression | None:
+        at = self.spec.where_at if column is None else column.at
+        try:
+            return compiler.compile(text)
+        except ExpressionError as error:
+            for offset, message, hint in error.faults:
+                self._fault(at(offset), message, hint)
+            return None
+
+    # --------------------------------------------------------------------------------------------------------- target
+
+    def _columns(self, expressions: Dictionary[str, Expression]) -> dict[str, Column]:
+        """The target's columns, by the names that the mapping gives them."""
+        found: dict[str, Column] = {}
+        for spec in self.spec.columns:
+            if self.target is not None:
+                column = self.target.column(spec.name)
+                if column is None:
+                    names = [c.name for c in self.target.columns]
+                    self._fault(
+                        spec.mark, f'column "{spec.name}" is not in {self.target.qualified}.{suggest(spec.name, names)}'
+                    )
+                elif column.generated:
+                    self._fault(spec.mark, f'column "{spec.name}" is generated by the target: it cannot be written')
+                else:
+                    found[spec.name] = column
+            elif spec.name in expressions and (made := self._new_column(spec, expressions[spec.name])) is not None:
+                found[spec.name] = made
+        return found
+
+    def _new_column(self, spec: ColumnSpec, expression: Expression) -> Column | None:
+        written = spec.type or inferred(expression.type)
+        if written is None:
+            self._fault(
+                spec.mark,
+                f'column "{spec.name}": a {expression.type.lower()} has no type in PostgreSQL',
+                "Give it a `type:`.",
+            )
+            return None
+        try:
+            spelled, base, modifier = parse_type(written)
+        except UnknownType as error:
+            self._fault(spec.type_mark or spec.mark, f'column "{spec.name}": {error.message}', error.hint)
+            return None
+        return Column(spec.name, spelled, base, modifier, spec.nullable and spec.name not in self.spec.primary_key)
+
+    def _cells(self, expressions: Dictionary[str, Expression], columns: Dictionary[str, Column]) -> Iterator[Cell]:
+        for spec in self.spec.columns:
+            expression, column = expressions.get(spec.name), columns.get(spec.name)
+            if expression is None or column is None:
+                continue
+            conversion = convert(expression.type, column, self.context.timezone)
+            if isinstance(conversion, str):
+                kind = expression.type.lower()
+                self._fault(
+                    spec.mark, f'column "{spec.name}" is {column.type}, and {kind} does not become that', conversion
+                )
+                continue
+            wire = wire_of(column)
+            if expression.type not in ("VARCHAR", '"NULL"') and conversion.fails != "false":
+                self.implicit.append(f"{spec.name}: {expression.type} to {column.type}")
+            text = expression.column is not None and self.source.schema.field(expression.column).type == pa.string()
+            yield Cell(column, expression, conversion, wire, direct(column, wire) if text else None)
+
+    def _made(self, columns: tuple[Column, ...]) -> TargetTable:
+        spec = self.spec
+        return TargetTable(spec.target_schema, spec.target_name, columns, key=spec.primary_key, exists=False)
+
+    def _key(self) -> tuple[str, ...]:
+        by_name = {name.lower(): name for name in reversed(self.source.schema.names)}
+        return tuple(by_name[k.lower()] for k in self.spec.key if k.lower() in by_name)
+
+    def _check_key(self) -> None:
+        names = {name.lower() for name in self.source.schema.names}
+        for index, key in enumerate(self.spec.key):
+            if key.lower() not in names:
+                mark = self.spec.key_marks[index] if index < len(self.spec.key_marks) else self.spec.mark
+                self._fault(mark, f'key: column "{key}" is not in the source.{suggest(key, self.source.schema.names)}')
+
+    def _check_target(self) -> None:
+        mapped = {c.name for c in self.spec.columns}
+        if self.target is None:
+            for name in self.spec.primary_key:
+                if name not in mapped:
+                    self._fault(self.spec.mark, f'primary key: column "{name}" is not mapped.{suggest(name, mapped)}')
+            return
+        for column in self.target.columns:
+            if not column.nullable and not column.has_default and not column.generated and column.name not in mapped:
+                self._fault(
+                    self.spec.mark, f'column "{column.name}" of {self.target.qualified} is NOT NULL: it must be mapped'
+                )
+
+    def _check_upsert(self, columns: Dictionary[str, Column]) -> None:
+        """The key must find one row for sure: a unique one, never NULL, and equal here exactly where the server says so."""
+        spec, target = self.spec, self.target
+        key = spec.on or (target.key if target is not None else spec.primary_key)
+        where = target.qualified if target is not None else f"{spec.target_schema}.{spec.target_name}"
+        if not key:
+            unique = sorted({*target.uniques}) if target is not None else []
+            known = " or ".join(f"[{', '.join(names)}]" for names in unique)
+            hint = f"Say `on: {known}`." if known else "Give the table a primary key, or its rows another mode."
+            if target is None:
+                hint = "Say which columns tell its rows apart: `primary_key: [...]`."
+            return self._fault(spec.mark, f"mode upsert needs a key, and {where} has no primary key", hint)
+        keys = [target.key, *target.uniques] if target is not None else [spec.primary_key]
+        if set(key) not in [set(names) for names in keys if names]:
+            hint = "Name all columns of one unique key: " if any(keys) else "Make a unique index on them, or "
+            hint += " or ".join(f"[{', '.join(names)}]" for names in dict.fromkeys(keys) if names) or "use another mode"
+            self._fault(spec.mark, f"upsert on [{', '.join(key)}]: that is no unique key of {where}", hint + ".")
+        mapped = {c.name for c in spec.columns}
+        for name in key:
+            if name not in mapped:
+                self._fault(spec.mark, f'upsert on [{", ".join(key)}]: column "{name}" is not mapped')
+            column = columns.get(name)
+            if column is None:
+                continue
+            if column.nullable:
+                message = f'upsert on [{", ".join(key)}]: column "{name}" may be NULL, and NULLs never match each other'
+                self._fault(spec.mark, message, "Make the column NOT NULL.")
+            if not comparable(column):
+                message = f'upsert on [{", ".join(key)}]: column "{name}" is {column.type}, and equal values of that'
+                hint = "Use a key of numbers, times, text or uuids."
+                self._fault(spec.mark, f"{message} may be written differently", hint)
+        return None
+
+    def _screens(self, cells: tuple[Cell, ...], target: TargetTable) -> tuple[tuple[Screen, ...], tuple[str, ...]]:
+        by_name = {cell.column.name: cell.column for cell in cells}
+        places = {name: index for index, name in enumerate(by_name)}
+        values = ", ".join(f"CAST(NULL AS {_bound(cell)}) AS {value_name(i)}" for i, cell in enumerate(cells))
+        screens: list[Screen] = []
+        unscreened: list[str] = []
+        for check in target.checks:
+            used: list[int] = []
+
+            def value(name: str, used: list[int] = used) -> str:
+                used.append(places[name])
+                return value_name(places[name])
+
+            broken = screen(self.connection, check, by_name, value)
+            if broken is not None:
+                try:
+                    self.connection.execute(f"SELECT {broken} FROM (SELECT {values})").fetchall()
+                except duckdb.Error:
+                    broken = None
+            if broken is None:
+                unscreened.append(check.name)
+            else:
+                screens.append(Screen(check.name, broken, tuple(sorted(set(used)))))
+        return tuple(screens), tuple(unscreened)
+
+    # --------------------------------------------------------------------------------------------------------- digest
+
+    def _digest(self, target: TargetTable, cells: tuple[Cell, ...], where: Expression | None) -> str:
+        """Whatever changes a row's fate or value; never where things are or who may see them."""
+        expressions = [cell.expression for cell in cells] + ([where] if where is not None else [])
+        called = sorted({name for e in expressions for name in e.functions})
+        texts = " ".join(e.text for e in expressions)
+        spec = self.spec
+        document = {
+            "migration": self.context.migration,
+            "table": spec.name,
+            "target": [target.schema, target.name],
+            "timezone": self.context.timezone,
+            "columns": [
+                [c.column.name, c.column.type, c.column.nullable, c.column.labels, c.expression.text] for c in cells
+            ],
+            "types": [c.expression.type for c in cells],
+            "where": spec.where,
+            "policies": [spec.key, spec.mode, spec.on, spec.nullif, spec.nul],
+            "checks": [dataclasses.astuple(check) for check in target.checks],
+            "functions": {n: FUNCTIONS[n].version for n in called if n in FUNCTIONS},
+            "user": {
+                n: [f.source_text, list(f.arguments), f.returns, f.style]
+                for n, f in self.context.functions.items()
+                if n.lower() in called
+            },
+            "lookups": {n: dict(sorted(v.items())) for n, v in self.context.lookups.items() if n in texts},
+            "packed": [list(e.reads) for e in expressions if "pack_rest" in e.functions],
+        }
+        return hashlib.sha256(json.dumps(document, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+    def _fault(self, mark: Mark, message: str, hint: str = "") -> None:
+        self.faults.append(Fault(mark, message, hint))
+
+
+def _bound(cell: Cell) -> str:
+    """The DuckDB type of a cell's value."""
+    kind = cell.wire.arrow
+    if pa.types.is_decimal(kind):
+        return f"DECIMAL({kind.precision},{kind.scale})"
+    names = {
+        pa.bool_(): "BOOLEAN",
+        pa.int16(): "SMALLINT",
+        pa.int32(): "INTEGER",
+        pa.int64(): "BIGINT",
+        pa.float32(): "FLOAT",
+        pa.float64(): "DOUBLE",
+        pa.date32(): "DATE",
+        pa.time64("us"): "TIME",
+        pa.timestamp("us"): "TIMESTAMP",
+        pa.timestamp("us", "UTC"): "TIMESTAMPTZ",
+        pa.string(): "VARCHAR",
+    }
+    return names.get(kind, "BLOB")

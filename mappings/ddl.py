@@ -1,0 +1,26 @@
+"""The SQL text that makes target tables; the statements are run elsewhere."""
+
+from collections.abc import Sequence
+
+from migrate.core import TargetTable
+
+
+def quote(*names: str) -> str:
+    """A PostgreSQL identifier, or a dotted path of them."""
+    return ".".join('"' + name.replace('"', '""') + '"' for name in names)
+
+
+def columns(names: Sequence[str]) -> str:
+    """A comma-separated list of quoted column names."""
+    return ", ".join(quote(name) for name in names)
+
+
+def create_table(table: TargetTable) -> str:
+    """CREATE TABLE for a table made from the mapping: its columns and NOT NULLs; keys are built at finalize."""
+    lines = [f"{quote(c.name)} {c.type}{'' if c.nullable else ' NOT NULL'}" for c in table.columns]
+    return f"CREATE TABLE {quote(table.schema, table.name)} (\n    " + ",\n    ".join(lines) + "\n)"
+
+
+def add_key(table: TargetTable) -> str:
+    """ALTER TABLE that builds the primary key of a table made from the mapping."""
+    return f"ALTER TABLE {quote(table.schema, table.name)} ADD PRIMARY KEY ({columns(table.key)})"
