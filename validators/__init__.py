@@ -1,0 +1,1 @@
+"""Checks that compare source, ledger and target."""
