@@ -682,7 +682,7 @@ def orphaned_superseded(
 def save_findings(
     conn: Connection, migration: str, name: str, generation: int, level: str, findings: Sequence[Finding]
 ) -> None:
-    """Replace what an earlier verification of this level found."""
+    """Replace what an earlier verification of this level found; the differences among it are counted."""
     with conn.transaction():
         conn.execute(
             f"DELETE FROM {SCHEMA}.finding WHERE migration = %s AND name = %s AND level = %s", [migration, name, level]
@@ -696,7 +696,7 @@ def save_findings(
             f"INSERT INTO {SCHEMA}.verification (migration, name, generation, level, findings) "
             f"VALUES (%s, %s, %s, %s, %s) ON CONFLICT (migration, name, level) DO UPDATE SET "
             f"(generation, at, findings) = (EXCLUDED.generation, clock_timestamp(), EXCLUDED.findings)",
-            [migration, name, generation, level, len(findings)],
+            [migration, name, generation, level, sum(f.severity == "error" for f in findings)],
         )
 
 

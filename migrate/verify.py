@@ -200,17 +200,19 @@ class _Sides:
                 texts = texts.set_column(i, column, pa.chunked_array(mended, pa.string()))
         return texts.append_column(comparing.HASH, pa.array(hashes))
 
-    def only(self, batches: Iterable[pa.RecordBatch], different: comparing.Hashes, buckets: _Buckets) -> pa.Table:
-        """The rows of some hashes in some buckets."""
-        picked = []
+    def only(
+        self, batches: Iterable[pa.RecordBatch], different: comparing.Hashes, buckets: _Buckets
+    ) -> tuple[pa.Table, _Buckets]:
+        """The rows of some hashes in some buckets, and which bucket each is in."""
+        picked = [self.shown(pa.RecordBatch.from_pylist([], self.mapping.schema), _NONE)]
+        places = [_ALL[:0]]
         for batch in batches:
             of, hashes = self.hashed(batch)
             keep = np.isin(hashes, different) & np.isin(of, buckets)
             if keep.any():
                 picked.append(self.shown(batch.filter(pa.array(keep)), hashes[keep]))
-        if not picked:
-            return self.shown(pa.RecordBatch.from_pylist([], self.mapping.schema), _NONE)
-        return pa.concat_tables(picked)
+                places.append(of[keep])
+        return pa.concat_tables(picked), np.concatenate(places)
 
 
 def _beyond(batch: pa.RecordBatch) -> dict[int, dict[str, str]]:
@@ -231,11 +233,13 @@ def _in_buckets(sides: _Sides, buckets: _Buckets, rows_of: _Buckets) -> list[Fin
         there, unknown, lost = _with_replayed(sides, group, there, here)
         different = comparing.unmatched(there[1], here[1])
         some = _first(group, different, there, here)
-        source, target = sides.only(sides.mapped(), different, some), sides.only(sides.stored(), different, some)
         found += lost
-        found += islice(comparing.compare(sides.shape(sides.key, unknown), source, target), comparing.LIMIT)
+        for source, target in _by_bucket(
+            some, sides.only(sides.mapped(), different, some), sides.only(sides.stored(), different, some)
+        ):
+            found += comparing.compare(sides.shape(sides.key, unknown), source, target)
         if len(found) >= comparing.LIMIT or len(some) < len(group):
-            break
+            return [*found[: comparing.LIMIT], _more(sides)]
     name = sides.state.name
     if not found:
         message = (
@@ -243,7 +247,23 @@ def _in_buckets(sides: _Sides, buckets: _Buckets, rows_of: _Buckets) -> list[Fin
             f"to what the target holds: the source or the ledger was changed since"
         )
         return [Finding("rows.sums", "error", name, message)]
-    return found[: comparing.LIMIT]
+    return found
+
+
+def _by_bucket(
+    buckets: _Buckets, source: tuple[pa.Table, _Buckets], target: tuple[pa.Table, _Buckets]
+) -> Iterator[tuple[pa.Table, pa.Table]]:
+    """Both sides of each bucket: to compare rows by their keys they become Python objects, so a few at a time."""
+    for bucket in buckets:
+        there, here = (rows.filter(pa.array(of == bucket)) for rows, of in (source, target))
+        yield there, here
+
+
+def _more(sides: _Sides) -> Finding:
+    message = (
+        f"{sides.state.name}: there are more than these {comparing.LIMIT:,} differences: mend them and verify again"
+    )
+    return Finding("rows.more", "warning", sides.state.name, message)
 
 
 def _hashes(sides: _Sides, batches: Iterable[pa.RecordBatch], group: _Buckets) -> tuple[_Buckets, comparing.Hashes]:
@@ -332,10 +352,10 @@ def _among_others(sides: _Sides) -> list[Finding]:
         hashes = [np.concatenate([_NONE, *(sides.hashed(b)[1] for b in side)]) for side in (there, here)]
         different = comparing.unmatched(hashes[0], hashes[1])
         if len(different):
-            source, target = (sides.only(side, different, _ALL) for side in (there, here))
-            room = comparing.LIMIT - len(findings)
-            findings += islice(comparing.compare(sides.shape(key), source, target), room)
+            source, target = (sides.only(side, different, _ALL)[0] for side in (there, here))
+            findings += comparing.compare(sides.shape(key), source, target)
         if len(findings) >= comparing.LIMIT:
+            findings = [*findings[: comparing.LIMIT], _more(sides)]
             break
     writer.close()
     return findings
