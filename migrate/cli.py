@@ -579,12 +579,11 @@ def rejects_list(flags: Common, rule: str | None, state: str, limit: int) -> Non
     from migrate.status import where
 
     with _session(flags) as work:
-        names = _names(flags, work.project)
         found = (
             ledger.rejects(
                 work.conn,
                 work.migration,
-                names=names,
+                names=_names(flags, work.project),
                 rule=rule,
                 state=None if state == "all" else state,
                 limit=limit + 1,
@@ -600,8 +599,22 @@ def rejects_list(flags: Common, rule: str | None, state: str, limit: int) -> Non
         return
     from reports.terminal import render_rows
 
-    rows = [(str(r.id), r.name, where(r.locator), r.key, r.rule, r.column, r.value, r.reason) for r in found[:limit]]
-    render_rows(("id", "table", "where", "key", "rule", "column", "value", "reason"), rows, _console())
+    names = (
+        "id",
+        "table",
+        "where",
+        "key",
+        "rule",
+        "column",
+        "value",
+        "reason",
+        *(("state",) if state == "all" else ()),
+    )
+    rows = [
+        (str(r.id), r.name, where(r.locator), r.key, r.rule, r.column, r.value, r.reason, r.state)[: len(names)]
+        for r in found[:limit]
+    ]
+    render_rows(names, rows, _console())
     if len(found) > limit:
         click.echo(f"… and more: --limit {limit * 10}")
 
@@ -708,8 +721,10 @@ def rejects_replay(flags: Common, ids: tuple[int, ...], fixed: Path | None) -> N
                 "  A row without a key is found by its line, in a copy of the source whose other lines are as they were."
             )
     if still or lost:
+        count = len(still) + len(lost)
         raise FindingsError(
-            f"{len(still) + len(lost):,} rejects are still open.", hint="`migrate rejects show ID` shows one."
+            f"{count:,} {'reject is' if count == 1 else 'rejects are'} still open.",
+            hint="`migrate rejects show ID` shows one.",
         )
 
 
@@ -734,7 +749,8 @@ def rejects_waive(flags: Common, ids: tuple[int, ...], note: str) -> None:
         click.echo(f"{waived} waived.")
     if waived < len(set(ids)):
         raise FindingsError(
-            f"{len(set(ids)) - waived} were not open any more.", hint="`migrate rejects list --state all`"
+            f"{len(set(ids)) - waived} of {len(set(ids))} were not open any more.",
+            hint="`migrate rejects list --state all`",
         )
 
 

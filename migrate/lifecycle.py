@@ -206,14 +206,17 @@ def finalize(conn: Connection, migration: str, plan: TablePlan, epoch: int) -> N
 
 
 def advance_sequences(conn: Connection, mapping: Mapping) -> None:
-    """Move the sequences of a table's mapped columns past what stands in it: never backwards, and not for an empty table."""
+    """Move the sequences of a table's mapped columns past what stands in it: never backwards, and not for an empty table.
+
+    A sequence that was never used stands before its START, not at 0.
+    """
     table = mapping.target
     for column in table.columns:
         if column.sequence is not None and column.name in mapping.columns:
             # psycopg takes a % for the beginning of a placeholder.
             name, relation = (n.replace("%", "%%") for n in (quote(column.name), quote(table.schema, table.name)))
             conn.execute(
-                f"SELECT setval(%(seq)s, m) FROM (SELECT max({name}) AS m FROM {relation}) x "
-                f"WHERE m > coalesce(pg_sequence_last_value(%(seq)s::regclass), 0)",
+                f"SELECT setval(%(seq)s, m) FROM (SELECT max({name}) AS m FROM {relation}) x, pg_sequence s "
+                f"WHERE s.seqrelid = %(seq)s::regclass AND m >= coalesce(pg_sequence_last_value(s.seqrelid) + 1, s.seqstart)",
                 {"seq": column.sequence},
             )

@@ -165,12 +165,14 @@ WHERE c.conrelid = %(regclass)s::regclass AND c.contype IN ('c', 'f')
 ORDER BY c.conname
 """
 
+# ON CONFLICT cannot use a deferrable key, nor one that covers some rows or an expression.
 _INDEXES = """
 SELECT i.indisprimary,
        (SELECT array_agg(a.attname ORDER BY k.n) FROM unnest(i.indkey[0:i.indnkeyatts - 1]) WITH ORDINALITY k(attnum, n)
         JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum)
 FROM pg_index i
-WHERE i.indrelid = %(regclass)s::regclass AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
+WHERE i.indrelid = %(regclass)s::regclass AND i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL
+  AND i.indexprs IS NULL
 ORDER BY i.indisprimary DESC, i.indexrelid
 """
 
