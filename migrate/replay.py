@@ -23,6 +23,7 @@ from migrate.engine import Session, digest
 from migrate.errors import GateError, UsageError
 from migrate.ledger import QuarantinedRow, TableState
 from migrate.lifecycle import advance_sequences
+from migrate.plan import finding_key
 from migrate.project import open_file
 from migrate.target import MAX_REFUSALS, Refusal, TooManyRefusals, Writer, explained
 
@@ -65,7 +66,7 @@ def replay(
         found = _from_source(work, mapping, state, left)
     else:
         file = _opened(work, mapping, fixed)
-        unclear = _unclear(file, mapping, fixed, left)
+        unclear = _unclear(work, mapping, state, file, fixed, left)
         found = _from_file(work, mapping, state, file, _sought(fixed, left, unclear))
     replayer = _Replayer(work, mapping, state, epoch)
     try:
@@ -273,21 +274,40 @@ def _keys(batch: Batch, mapping: CompiledMapping) -> Iterator[tuple[int, str]]:
 
 
 def _unclear(
-    file: tuple[Source, Table], mapping: CompiledMapping, fixed: Path, left: Mapping[int, QuarantinedRow]
+    work: Session,
+    mapping: CompiledMapping,
+    state: TableState,
+    file: tuple[Source, Table],
+    fixed: Path,
+    left: Mapping[int, QuarantinedRow],
 ) -> dict[int, str]:
-    """The rejects that their key does not tell, and why: it stands several times in the file.
+    """The rejects that their key does not tell, and why: it stands several times in the file, or on a loaded row too.
 
-    The other rows may have been loaded, and are not to be loaded again.
+    Those other rows were loaded, and are not to be loaded again. A target with a unique key would refuse them; where it
+    has none, the source is read once more to know.
     """
-    sought = {r.key for r in left.values()}
+    sought = {r.key for r in left.values()} - {None}
     times: Counter[str] = Counter()
-    if sought - {None}:
+    loaded: set[str] = set()
+    if sought:
         for batch in _batches(*file, mapping):
             times.update(key for _, key in _keys(batch, mapping) if key in sought)
+    if sought and not finding_key(mapping):
+        asked = {(r.chunk, r.ordinal) for r in left.values()}
+        source = work.source(mapping.spec.source)
+        for partition in ledger.pinned(work.conn, work.migration, state.name, state.generation):
+            for batch in source.read(partition, mapping.reads):
+                keys = _keys(batch, mapping)
+                loaded.update(k for o, k in keys if k in sought and (partition.ordinal, o) not in asked)
     return {
-        r.id: f"its key {r.key} stands {times[r.key]} times in {fixed}, and its line does not tell it"
+        r.id: f"its key {r.key} stands {where}, and its line does not tell it"
         for r in left.values()
-        if r.key is not None and times[r.key] > 1
+        if r.key is not None
+        and (
+            where := f"{times[r.key]} times in {fixed}"
+            if times[r.key] > 1
+            else r.key in loaded and "on another row too"
+        )
     }
 
 
@@ -300,11 +320,15 @@ def _from_file(
 ) -> Iterator[tuple[Batch, Wanted]]:
     """The rejected rows in a fixed file, found by key, or by line where that does not tell them.
 
-    Lines count only as long as the file is a copy of the source: from the first row that stands elsewhere, or says
-    something else without having been rejected, nothing is found by its line any more.
+    Lines count only if the file is a copy of the source: if a row stands elsewhere there, or says something else without
+    having been rejected, nothing is found by its line.
     """
     by_key, by_line = sought
-    standing = _standing(work, mapping, state, {r.chunk for r in by_line.values()})
+    if by_line:
+        standing = _standing(work, mapping, state, by_line.values())
+        here = ((line, row) for batch in _batches(*file, mapping) for _, line, row in _lines(batch))
+        if any(standing.get(line, row) != row for line, row in here):
+            by_line = {}
     for batch in _batches(*file, mapping):
         wanted: dict[int, list[int]] = {}
         taken: set[int] = set()
@@ -313,8 +337,6 @@ def _from_file(
                 wanted.setdefault(by_key[key].id, []).append(ordinal)
                 taken.add(ordinal)
         if by_line:
-            if any(standing.get(line, row) != row for line, row in _lines(batch)):
-                by_line = {}
             everything = [*map(int, batch.ordinals), *(r.ordinal for r in batch.rejects)]
             for ordinal, origin in zip(everything, batch.locate(everything), strict=True):
                 reject = by_line.get(int(origin.locator["line"]))
@@ -354,23 +376,26 @@ def _sought(
 
 
 def _standing(
-    work: Session, mapping: CompiledMapping, state: TableState, chunks: set[int]
+    work: Session, mapping: CompiledMapping, state: TableState, lined: Collection[QuarantinedRow]
 ) -> dict[int, tuple[object, ...]]:
-    """What stands on the lines of some chunks at the source, rejected rows left out: those are there to be mended."""
-    if not chunks:
-        return {}
+    """What stands at the source on the lines around some rejects of one file, rejected rows left out: they are mended.
+
+    Around means their chunks and the next: where a chunk's last row was taken out, only that one shows it.
+    """
     partitions = ledger.pinned(work.conn, work.migration, state.name, state.generation)
     rejects = ledger.rejects(work.conn, work.migration, names=[state.name])
+    [file] = {str(r.locator["file"]) for r in lined}
+    chunks = {r.chunk + more for r in lined for more in (0, 1)} & set(range(len(partitions)))
     standing: dict[int, tuple[object, ...]] = {}
     for chunk in chunks:
         mended = {int(r.locator["line"]) for r in rejects if r.chunk == chunk}
         for batch in work.source(mapping.spec.source).read(partitions[chunk], mapping.reads):
-            standing.update((line, row) for line, row in _lines(batch) if line not in mended)
+            standing.update((line, row) for name, line, row in _lines(batch) if name == file and line not in mended)
     return standing
 
 
-def _lines(batch: Batch) -> Iterator[tuple[int, tuple[object, ...]]]:
-    """Each row's first physical line and its values."""
+def _lines(batch: Batch) -> Iterator[tuple[str, int, tuple[object, ...]]]:
+    """Each row's file, its first physical line and its values."""
     rows = zip(*(column.to_pylist() for column in batch.rows.columns), strict=True)
     for origin, row in zip(batch.locate([int(o) for o in batch.ordinals]), rows, strict=True):
-        yield int(origin.locator["line"]), row
+        yield str(origin.locator["file"]), int(origin.locator["line"]), row

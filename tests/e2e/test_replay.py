@@ -47,6 +47,16 @@ def test_a_key_that_a_loaded_row_shares_is_not_what_a_reject_is_found_by(rig: Ri
     rig.migrate("verify")
 
 
+def test_a_loaded_row_is_not_taken_for_the_mended_one_that_was_left_out(rig: Rig) -> None:
+    """The rejected row is gone from the fixed file, and no unique key would refuse its namesake a second time."""
+    load(rig, "key: k\ncolumns: {k: k, n: n}", "CREATE TABLE t (k int, n int)", "k,n\n1,10\n1,x\n2,20\n3,y\n")
+    rig.write("mended.csv", "k,n\n1,10\n2,20\n3,30\n")
+    ended = rig.migrate(*REPLAY, "--from", "mended.csv", "--output", "json", code=3)
+    [bad] = json.loads(ended.out)["still_bad"]
+    assert "its key k=1 stands on another row too" in bad["reason"]
+    assert stored(rig) == [(1, 10), (2, 20), (3, 30)]
+
+
 def test_an_older_row_does_not_overwrite_a_newer_one(rig: Rig) -> None:
     load(
         rig,
@@ -123,3 +133,19 @@ def test_a_sequence_that_was_never_used_is_not_set_down(rig: Rig) -> None:
     )
     load(rig, "columns: {id: id, other: id, v: v}", ddl, "id,v\n1,1\n2,2\n3,3\n")
     assert rig.sql("INSERT INTO t (v) VALUES (9) RETURNING id, other") == [(1000, 4)]
+
+
+def test_a_row_taken_out_at_a_chunks_end_is_not_mended_by_the_next_ones(rig: Rig) -> None:
+    """Only the next chunk's rows show that the fixed file is no copy of the source from there on."""
+    rig.write("migrate.yaml", PROJECT % "columns: {k: k, n: n}")
+    rig.write("t.csv", "k,n\n1,1\n2,2\n3,3\n4,x\n5,5\n6,6\n7,7\n8,8\n")
+    rig.sql("CREATE TABLE t (k int, n int)")
+    rig.migrate("run", "--batch-bytes", "16")
+    assert rig.value("SELECT count(*) FROM migrate_ledger.claim") == 2
+    rig.write("mended.csv", "k,n\n1,1\n2,2\n3,3\n5,5\n6,6\n7,7\n8,8\n")
+    assert "not found" in rig.migrate(*REPLAY, "--from", "mended.csv", code=3).out
+    assert stored(rig) == [(n, n) for n in (1, 2, 3, 5, 6, 7, 8)]
+    rig.write("mended.csv", "k,n\n1,1\n2,2\n3,3\n4,4\n5,5\n6,6\n7,7\n8,8\n")
+    rig.migrate(*REPLAY, "--from", "mended.csv")
+    assert stored(rig) == [(n, n) for n in range(1, 9)]
+    rig.migrate("verify")
