@@ -121,7 +121,10 @@ def _empty(name: str) -> SourceError:
 
 @dataclass(frozen=True, slots=True)
 class _Token:
-    """All that reading a slice again needs. `line` is the physical line (from 1) of byte `start`."""
+    """All that reading a slice again needs. `line` is the physical line (from 1) of byte `start`.
+
+    `plain`: what has this hash was seen to hold no broken record.
+    """
 
     file: str
     size: int
@@ -131,6 +134,7 @@ class _Token:
     line: int
     hash: str
     dialect: Dialect
+    plain: bool = False
 
     def dump(self) -> str:
         parts = asdict(self)
@@ -212,6 +216,7 @@ class DelimitedFiles:
             start=token.start,
             line=token.line,
             last=token.end == token.size,
+            plain=token.plain,
             compressed=compressed,
         )
 
@@ -264,7 +269,7 @@ def _slices(file: TextFile, dialect: Dialect, rows: int, size: int) -> Iterator[
         data = file.read(start, start + window)
         final = start + len(data) >= total
         units = to_units(whole_units(data, dialect.encoding), dialect.encoding)
-        consumed, lines, count = settle(units, dialect.grammar, final=final)
+        consumed, lines, count, plain = settle(units, dialect.grammar, final=final)
         if not consumed:
             window *= 2
             if window > max(_LONGEST, 16 * dialect.max_record_bytes):
@@ -276,7 +281,7 @@ def _slices(file: TextFile, dialect: Dialect, rows: int, size: int) -> Iterator[
         end = min(start + consumed * width, total)
         if count:
             digest = fingerprint(memoryview(data)[: end - start])
-            yield _Token(file.name, total, head, start, end, line, digest, dialect), count
+            yield _Token(file.name, total, head, start, end, line, digest, dialect, plain), count
         line += lines
         start, window = end, wanted
     if file.size != total:

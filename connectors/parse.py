@@ -36,11 +36,15 @@ def parse_slice(
     start: int,
     line: int,
     last: bool,
+    plain: bool,
     compressed: bool,
 ) -> Batch:
-    """Read the slice that begins at byte `start`, on physical line `line`, of `file`; `last`: the file ends with it."""
+    """Read the slice that begins at byte `start`, on physical line `line`, of `file`.
+
+    `last`: the file ends with it. `plain`: none of its records is broken, as `settle` says.
+    """
     units = to_units(whole_units(data, dialect.encoding), dialect.encoding)
-    return _Slice(data, units, dialect, file, start, line, last, compressed).batch(columns)
+    return _Slice(data, units, dialect, file, start, line, last, plain, compressed).batch(columns)
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,7 @@ class _Slice:
     start: int
     line: int
     last: bool
+    plain: bool
     compressed: bool
 
     @cached_property
@@ -62,7 +67,7 @@ class _Slice:
 
     def batch(self, columns: Sequence[str]) -> Batch:
         rejects: list[Reject] = []
-        text = self._plain()
+        text = self._unbroken()
         if text is not None:
             table, ragged = _split_fields(text, self.dialect, columns, self.dialect.columns)
             lines = int(np.count_nonzero(np.frombuffer(self.units, np.uint8) == LF)) + (not self.units.endswith(b"\n"))
@@ -91,13 +96,14 @@ class _Slice:
         rows = _to_batch(table, columns)
         return Batch(rows, ordinals, self.locate, tuple(sorted(rejects, key=lambda reject: reject.ordinal)))
 
-    def _plain(self) -> bytes | None:
+    def _unbroken(self) -> bytes | None:
         """The text in UTF-8 if it is easily proved that none of its records is broken or undecodable; None otherwise."""
-        if len(self.units) > self.dialect.grammar.max_record:
-            return None
-        quotes = quotes_in_place(self.units, self.dialect.grammar)
-        if quotes is None or len(quotes) % 2:
-            return None
+        if not self.plain:
+            if len(self.units) > self.dialect.grammar.max_record:
+                return None
+            quotes = quotes_in_place(self.units, self.dialect.grammar)
+            if quotes is None or len(quotes) % 2:
+                return None
         try:
             return to_utf8(self.data, self.dialect.encoding)
         except UnicodeDecodeError:

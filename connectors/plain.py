@@ -13,12 +13,13 @@ def quotes_in_place(text: bytes, grammar: Grammar) -> Positions | None:
     """
     if grammar.line_end != LF or (grammar.escape is not None and grammar.escape in text):
         return None
-    returns = text.count(b"\r")
-    if returns and returns != text.count(b"\r\n"):
-        return None
+    units = np.frombuffer(text, np.uint8)
+    if b"\r" in text:
+        returns = np.flatnonzero(units == CR)
+        if returns[-1] == units.size - 1 or not (units[returns + 1] == LF).all():
+            return None
     if grammar.quote is None or grammar.quote not in text:
         return np.empty(0, np.int64)
-    units = np.frombuffer(text, np.uint8)
     quotes = np.flatnonzero(units == grammar.quote)
     opens, closes = quotes[0::2], quotes[1::2]
     before = units[opens[1:] - 1] if opens[0] == 0 else units[opens - 1]

@@ -20,6 +20,7 @@ quote at most once, so that no input makes the scan quadratic.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +29,7 @@ from connectors.marks import AT_END, AT_START, CR, LF, SECOND, TWIN, Bytes, Gram
 from connectors.plain import last_line_end, quotes_in_place
 from connectors.resync import Resync
 
-__all__ = ["STRAY", "Grammar", "Positions", "Records", "scan", "settle", "split"]
+__all__ = ["STRAY", "Grammar", "Positions", "Records", "Settled", "scan", "settle", "split"]
 
 # Why a record is broken in which a line break stands that ends no line, by what does end lines.
 STRAY = {LF: "a carriage return stands inside the row", CR: "a line feed stands inside the row"}
@@ -86,20 +87,32 @@ def scan(text: bytes, grammar: Grammar, *, final: bool) -> Records:
     return _Scan(Marks(text, grammar, final=final)).run()
 
 
-def settle(text: bytes, grammar: Grammar, *, final: bool) -> tuple[int, int, int]:
-    """How far `scan` would settle the text, how many physical lines that is, and about how many records (0: none).
+class Settled(NamedTuple):
+    """How far `scan` would settle a text, how many physical lines that is, and about how many records (0: none).
 
-    For planning, which needs no more: text whose quotes are all in place, and where no record can be too long, is not
-    scanned but only searched for its last line end.
+    `plain`: all its quotes are in place, and no record can be broken.
+    """
+
+    consumed: int
+    lines: int
+    records: int
+    plain: bool
+
+
+def settle(text: bytes, grammar: Grammar, *, final: bool) -> Settled:
+    """What planning needs to know, which is less than `scan` finds.
+
+    Text whose quotes are all in place, and where no record can be too long, is not scanned but only searched for its last
+    line end.
     """
     quotes = None if final or len(text) > grammar.max_record else quotes_in_place(text, grammar)
     if quotes is None:
         records = scan(text, grammar, final=final)
-        return records.consumed, records.line_count(records.consumed), int(records.starts.size)
+        return Settled(records.consumed, records.line_count(records.consumed), int(records.starts.size), False)
     consumed = last_line_end(text, quotes)
     lines = int(np.count_nonzero(np.frombuffer(text, np.uint8, consumed) == LF)) if consumed else 0
     leading = len(text) - len(text.lstrip(b"\r\n"))
-    return consumed, lines, lines if leading < consumed else 0
+    return Settled(consumed, lines, lines if leading < consumed else 0, True)
 
 
 def _regular(around: Bytes, state: int) -> Bytes:

@@ -131,10 +131,14 @@ def test_agrees_with_a_scanner_that_reads_one_byte_at_a_time(text: bytes, gramma
 @given(st.one_of(texts, st.text(alphabet="a,\n", max_size=20).map(str.encode)), grammars, st.booleans())
 def test_planning_settles_what_scanning_does(text: bytes, grammar: Grammar, final: bool) -> None:
     records = scan(text, grammar, final=final)
-    consumed, lines, about = settle(text, grammar, final=final)
-    assert (consumed, lines) == (records.consumed, records.line_count(records.consumed))
-    assert (about > 0) == (records.starts.size > 0)
-    assert about >= records.starts.size
+    settled = settle(text, grammar, final=final)
+    assert settled[:2] == (records.consumed, records.line_count(records.consumed))
+    assert (settled.records > 0) == (records.starts.size > 0)
+    assert settled.records >= records.starts.size
+    if settled.plain:
+        alone = scan(text[: settled.consumed], grammar, final=True)
+        assert not alone.broken
+        assert alone.starts.tolist() == records.starts.tolist()
 
 
 @settings(max_examples=700, deadline=None)
