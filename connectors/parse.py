@@ -6,7 +6,7 @@ back as a row or as one with the wrong number of fields: anything else is a bug,
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -17,7 +17,7 @@ import pyarrow.csv as pa_csv
 from connectors.dialect import Dialect, arrow_parse_options
 from connectors.marks import LF
 from connectors.plain import quotes_in_place
-from connectors.scan import STRAY, Positions, Records, scan, split
+from connectors.scan import STRAY, Positions, Records, of_lines, scan, split
 from connectors.textfile import to_units, to_utf8, undecodable, whole_units
 from migrate.core import Batch, Origin, Reject
 from migrate.errors import InternalError
@@ -49,7 +49,7 @@ def parse_slice(
 
 @dataclass(frozen=True)
 class _Slice:
-    """A slice and where it stands in its file."""
+    """A slice and where it stands in its file. `lines`: each of its lines is a record."""
 
     data: bytes
     units: bytes
@@ -60,10 +60,11 @@ class _Slice:
     last: bool
     plain: bool
     compressed: bool
+    lines: bool = False
 
     @cached_property
     def records(self) -> Records:
-        return scan(self.units, self.dialect.grammar, final=True)
+        return of_lines(self.units) if self.lines else scan(self.units, self.dialect.grammar, final=True)
 
     def batch(self, columns: Sequence[str]) -> Batch:
         rejects: list[Reject] = []
@@ -72,7 +73,7 @@ class _Slice:
             table, ragged = _split_fields(text, self.dialect, columns, self.dialect.columns)
             lines = int(np.count_nonzero(np.frombuffer(self.units, np.uint8) == LF)) + (not self.units.endswith(b"\n"))
             if not ragged and table.num_rows == lines:  # a row for each line: no scan is needed to tell where they are
-                return Batch(_to_batch(table, columns), np.arange(lines), self.locate)
+                return Batch(_to_batch(table, columns), np.arange(lines), replace(self, lines=True).locate)
             ordinals = np.arange(self.records.starts.size)
         else:
             text, ordinals, rejects = self._sound()

@@ -29,7 +29,7 @@ from connectors.marks import AT_END, AT_START, CR, LF, SECOND, TWIN, Bytes, Gram
 from connectors.plain import last_line_end, quotes_in_place
 from connectors.resync import Resync
 
-__all__ = ["STRAY", "Grammar", "Positions", "Records", "Settled", "scan", "settle", "split"]
+__all__ = ["STRAY", "Grammar", "Positions", "Records", "Settled", "of_lines", "scan", "settle", "split"]
 
 # Why a record is broken in which a line break stands that ends no line, by what does end lines.
 STRAY = {LF: "a carriage return stands inside the row", CR: "a line feed stands inside the row"}
@@ -85,6 +85,17 @@ def scan(text: bytes, grammar: Grammar, *, final: bool) -> Records:
     Unless `final`, more text follows, and a record or broken region that is not over yet is left: see `consumed`.
     """
     return _Scan(Marks(text, grammar, final=final)).run()
+
+
+def of_lines(text: bytes) -> Records:
+    """What `scan` finds in text of which every line, ended by LF or CR LF, is known to be a record."""
+    units = np.frombuffer(text, np.uint8)
+    line_ends = np.flatnonzero(units == LF)
+    ends = line_ends - (units[line_ends - 1] == CR)
+    if not text.endswith(b"\n"):
+        ends = np.append(ends, len(text))
+    starts = np.append(0, line_ends + 1)[: len(ends)]
+    return Records(starts, ends, {}, line_ends, len(text))
 
 
 class Settled(NamedTuple):

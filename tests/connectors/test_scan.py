@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors.scan import Grammar, scan, settle, split
+from connectors.scan import Grammar, of_lines, scan, settle, split
 
 COMMA, QUOTE, BACKSLASH, LF, CR = map(ord, ',"\\\n\r')
 OPEN, BROKEN = -1, -2
@@ -139,6 +139,20 @@ def test_planning_settles_what_scanning_does(text: bytes, grammar: Grammar, fina
         alone = scan(text[: settled.consumed], grammar, final=True)
         assert not alone.broken
         assert alone.starts.tolist() == records.starts.tolist()
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(st.sampled_from([b"a", b"b,c", b'"d"', b"\xc3\xa4"]), min_size=1),
+    st.sampled_from([b"\n", b"\r\n"]),
+    st.booleans(),
+)
+def test_lines_that_are_records_are_found_as_by_the_scan(lines: list[bytes], end: bytes, ended: bool) -> None:
+    text = end.join(lines) + end * ended
+    scanned, found = scan(text, Grammar(COMMA, QUOTE, None, 2, 1000), final=True), of_lines(text)
+    for mine, its in ((scanned.starts, found.starts), (scanned.ends, found.ends), (scanned.line_ends, found.line_ends)):
+        assert mine.tolist() == its.tolist()
+    assert (scanned.broken, scanned.consumed) == (found.broken, found.consumed)
 
 
 @settings(max_examples=700, deadline=None)
