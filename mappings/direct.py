@@ -21,6 +21,7 @@ _ASCII = 127
 _NINE = ord("9")  # above it stand the letters of 0x1F and 1e3
 _HOUR_ONLY = len("2021-01-01 10")
 _FIRST_DAY = -719162  # 0001-01-01
+_WIDEST = 38  # digits of a decimal
 _DIGITS = {"int2": 4, "int4": 9, "int8": 18}  # so many fit whatever they are
 
 
@@ -67,7 +68,8 @@ def _ways(column: Column, wire: Wire) -> tuple[Convert, Doubt | None] | None:
     if base in _DIGITS:
         return _number(kind), of_number(_DIGITS[base], 0)
     if base == "numeric":
-        return _number(kind), of_number(kind.precision, kind.scale)
+        fitting = of_number(kind.precision, kind.scale)
+        return _decimal(kind, fitting), fitting
     if base == "date":
         return _date, of_date
     if base == "timestamp" and (not column.modifier or column.modifier[0] >= 6):
@@ -84,6 +86,19 @@ def _number(kind: pa.DataType) -> Convert:
     def run(texts: pa.Array) -> pa.Array | None:
         data, _ = buffers(texts)
         return None if len(data) and int(data.max()) > _NINE else _cast(texts, kind)
+
+    return run
+
+
+def _decimal(kind: pa.DataType, doubt: Doubt) -> Convert:
+    """Arrow's cast of 35 to decimal(37,37) multiplies past 128 bits and says nothing: no row that might is left to it."""
+    number = _number(kind)
+
+    def run(texts: pa.Array) -> pa.Array | None:
+        sizes = np.diff(buffers(texts)[1])
+        if len(sizes) and int(sizes.max()) + kind.scale > _WIDEST and (doubt(texts) & (sizes > 0)).any():
+            return None
+        return number(texts)
 
     return run
 

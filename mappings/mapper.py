@@ -23,9 +23,10 @@ from mappings.direct import holds_nul
 from mappings.doubt import Mask, buffers
 from mappings.expression import Expression, plain
 from mappings.runtime import connect
-from mappings.sql import BATCH, BETWEEN, ROW, identifier, literal
+from mappings.sql import BETWEEN, ROW, identifier, literal
 from migrate.core import Batch, Ordinals, Origin, Reject, Step
 from migrate.errors import InternalError
+from migrate.prepared import Prepared
 
 _GOOD, _FILTERED, _BAD = 0, 1, 2
 _SHOWN = 200  # characters of an offending value
@@ -48,17 +49,6 @@ class _Part:
     why: str
 
 
-class _Current:
-    """The batch that a prepared statement reads next: planning a wide mapping costs far more than running it."""
-
-    def __init__(self, batch: pa.RecordBatch) -> None:
-        self.batch = batch
-
-    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-        reader = pa.RecordBatchReader.from_batches(self.batch.schema, [self.batch])
-        return reader.__arrow_c_stream__(requested_schema)
-
-
 class Mapper:
     """A mapping on a DuckDB connection of its own: use one in each thread."""
 
@@ -69,7 +59,7 @@ class Mapper:
         self._where = _condition(mapping.where) if mapping.where is not None else None
         self._nullif = pa.array(sorted(set(mapping.spec.nullif)), pa.string())
         self._sizes = np.unique([len(text.encode()) for text in mapping.spec.nullif])
-        self._prepared_statements: dict[object, tuple[str, _Current]] = {}
+        self._statements: dict[object, Prepared] = {}
         self._said: dict[tuple[int, tuple[Any, ...]], str] = {}
         by_name = {name.lower(): name for name in reversed(mapping.source.schema.names)}
         self._reads = {cell.column.name: cell.expression.reads for cell in mapping.cells}
@@ -209,28 +199,13 @@ class Mapper:
 
     def _run(self, key: object, batch: pa.RecordBatch, statement: Callable[[str], str]) -> pa.Table:
         """Run a statement over a batch; it is planned once for each key."""
-        found = self._prepared_statements.get(key)
-        if found is None:
-            if len(self._prepared_statements) >= _STATEMENTS:
-                self._forget()
-            name = f"·q{len(self._prepared_statements)}"
-            current = _Current(batch)
-            self._connection.register(BATCH + name, current)
-            self._connection.execute(f"PREPARE {identifier(name)} AS {statement(identifier(BATCH + name))}")
-            self._prepared_statements[key] = name, current
-        else:
-            name, current = found
-            current.batch = batch
-        try:
-            return self._connection.sql(f"EXECUTE {identifier(name)}").to_arrow_table()
-        finally:
-            current.batch = batch.slice(0, 0)
-
-    def _forget(self) -> None:
-        for name, _ in self._prepared_statements.values():
-            self._connection.execute(f"DEALLOCATE {identifier(name)}")
-            self._connection.unregister(BATCH + name)
-        self._prepared_statements.clear()
+        if key not in self._statements:
+            if len(self._statements) >= _STATEMENTS:
+                for prepared in self._statements.values():
+                    prepared.close()
+                self._statements.clear()
+            self._statements[key] = Prepared(self._connection, f"q{len(self._statements)}", batch, statement)
+        return self._statements[key](batch)
 
     def _statement(self, wanted: Sequence[int], relation: str, *, fates: bool) -> str:
         """The query, in stages that each see the one before: arguments, expressions, values, what is wrong with them."""

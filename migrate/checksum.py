@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from migrate.core import Wire
+from migrate.prepared import Prepared
 
 BUCKETS = 1024
 NAME = f"duckdb-{duckdb.__version__}/hash/v2"
@@ -42,20 +43,27 @@ class Hasher:
         bucket = f"hash({', '.join(of_key)})" if of_key else row
         shown = [f"{_shown(f)} AS {_quoted(f.name)}" for f, w in zip(schema, wires, strict=True) if w.hashed]
         self._texts = f"SELECT {', '.join(shown) or '0 AS nothing'} FROM batch"
-        self._sql = f"SELECT ({bucket} % {BUCKETS})::BIGINT AS bucket, {row} AS hash FROM batch"
+        self._hashes = f"SELECT ({bucket} % {BUCKETS})::BIGINT AS bucket, {row} AS hash FROM "
+        self._names = schema.names
         self._connection = duckdb.connect(config={"threads": 1})
+        self._prepared: Prepared | None = None
 
     def __call__(self, batch: pa.RecordBatch) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]]:
         """Each row's bucket and hash, in the batch's order."""
-        batch = self._canonical(batch)
+        batch = self._canonical(batch.select(self._names))
         for i, kind in self._counted.items():
             batch = batch.set_column(i, batch.schema.field(i).name, batch.column(i).cast(kind))
-        result = self._run(self._sql, batch)
+        if self._prepared is None:
+            self._prepared = Prepared(self._connection, "hashes", batch, lambda relation: self._hashes + relation)
+        result = self._prepared(batch)
         return result["bucket"].to_numpy(), result["hash"].to_numpy()
 
     def texts(self, batch: pa.RecordBatch) -> pa.Table:
         """The hashed columns as text, to be shown: as PostgreSQL writes them, and equal where the hash takes them for equal."""
-        return self._run(self._texts, self._canonical(batch))
+        self._connection.register("batch", self._canonical(batch))
+        result = self._connection.sql(self._texts).to_arrow_table()
+        self._connection.unregister("batch")
+        return result
 
     def _canonical(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         for i in self._json:
@@ -64,12 +72,6 @@ class Hasher:
             )
             batch = batch.set_column(i, batch.schema.field(i).name, canonical)
         return batch
-
-    def _run(self, sql: str, batch: pa.RecordBatch) -> pa.Table:
-        self._connection.register("batch", batch)
-        result = self._connection.sql(sql).to_arrow_table()
-        self._connection.unregister("batch")
-        return result
 
     def close(self) -> None:
         self._connection.close()

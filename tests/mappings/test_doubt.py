@@ -1,9 +1,11 @@
 """A batch with a few bad rows: the rest goes straight through Arrow, and the answer is that of the slow way."""
 
+from decimal import Decimal
+
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mappings.direct import direct
@@ -83,3 +85,25 @@ def test_rows_in_doubt_keep_their_place_among_the_others() -> None:
     most = way.most(pa.array(texts, pa.string()))
     assert most is not None
     assert np.flatnonzero(most[1]).tolist() == list(range(0, 1000, 97))
+
+
+WHOLE = st.integers(0, 10**38 - 1).map(str)
+SCALES = st.integers(1, 38).flatmap(lambda p: st.tuples(st.just(p), st.integers(0, p)))
+
+
+@given(scale=SCALES, texts=st.lists(st.one_of(WHOLE, st.tuples(WHOLE, WHOLE).map(".".join)), min_size=1, max_size=5))
+@settings(max_examples=600, deadline=None)
+@example(scale=(37, 37), texts=["35"])
+@example(scale=(38, 36), texts=["737026595574238058607.7"])
+def test_a_decimal_is_exact_or_left_to_the_slow_way(scale: tuple[int, int], texts: list[str]) -> None:
+    """Arrow's own cast multiplies past 128 bits in silence."""
+    column = Column("c", f"numeric{scale}", "numeric", scale)
+    way = direct(column, wire_of(column))
+    assert way is not None
+    array = pa.array(texts, pa.string())
+    made = way.all(array)
+    assert made is None or [Decimal(t) for t in texts] == made.to_pylist()
+    most = way.most(array)
+    if most is not None:
+        made, doubtful = most
+        assert [None if d else Decimal(t) for t, d in zip(texts, doubtful, strict=True)] == made.to_pylist()
