@@ -47,7 +47,7 @@ bench: setup     ## speed, side by side with the server's own COPY and with othe
 
 docs: setup      ## regenerate the references from the code
 	$(RUN) -m mappings.schema > docs/project-file.md
-	$(RUN) -m mappings.functions > docs/functions.md
+	$(RUN) -m mappings.reference docs/mapping.md
 	$(RUN) docs/commands.py > docs/commands.md
 
 clean:

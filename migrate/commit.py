@@ -22,7 +22,7 @@ import psycopg
 import pyarrow as pa
 from psycopg import errors as pgerrors
 
-from migrate import checksum, ledger
+from migrate import checksum, ledger, quarantine
 from migrate.core import Chunk, Entry, Flow, Ordinals, Reject, Step
 from migrate.errors import GateError, InternalError, RetryableError, TargetError
 from migrate.target import (
@@ -209,7 +209,7 @@ class Committer:
                 for step in flow():
                     self._take(conn, step, tally)
                 entry = tally.entry(chunk)
-                ledger.quarantine(conn, chunk, tally.rejects)
+                quarantine.write(conn, chunk, tally.rejects)
                 ledger.write_entry(conn, entry, self._epoch, began, tally.inserted)
         except pgerrors.UniqueViolation as error:
             if error.diag.schema_name != ledger.SCHEMA or error.diag.table_name != "claim":

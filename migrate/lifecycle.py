@@ -10,7 +10,7 @@ from psycopg.rows import scalar_row
 
 from mappings.compile import Mapping
 from mappings.ddl import add_key, create_table, quote
-from migrate import checksum, ledger
+from migrate import checksum, ledger, quarantine
 from migrate.commit import enter
 from migrate.core import Chunk, Entry, Origin, Reject, TargetTable
 from migrate.errors import FindingsError, GateError
@@ -183,7 +183,7 @@ def settle(conn: Connection, migration: str, plan: TablePlan, epoch: int, origin
                         rows, origins(number, [r[1] for r in rows]), strict=True
                     )
                 ]
-                ledger.quarantine(conn, chunk, rejects)
+                quarantine.write(conn, chunk, rejects)
                 entry = Entry(
                     "settle", chunk, merged=-len(rejects), rejected=len(rejects), sums=checksum.pack(checksum.zero())
                 )

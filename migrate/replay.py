@@ -16,15 +16,16 @@ import pyarrow as pa
 
 from mappings.compile import Mapping as CompiledMapping
 from mappings.mapper import Mapper, key_text
-from migrate import checksum, ledger
+from migrate import checksum, ledger, quarantine
 from migrate.commit import enter
 from migrate.core import Batch, Chunk, Entry, Ordinals, Source, Table
 from migrate.engine import Session, digest
 from migrate.errors import GateError, UsageError
-from migrate.ledger import QuarantinedRow, TableState
+from migrate.ledger import TableState
 from migrate.lifecycle import advance_sequences
 from migrate.plan import finding_key
 from migrate.project import open_file
+from migrate.quarantine import QuarantinedRow
 from migrate.target import MAX_REFUSALS, Refusal, TooManyRefusals, Writer, explained
 
 _TOGETHER = 1000  # rejects in one transaction
@@ -187,7 +188,7 @@ class _Replayer:
             if loaded.refused:
                 transaction.force_rollback = True
                 return _blamed(loaded.refused, ranks)
-            if ledger.settle_rejects(conn, ids, "replayed", None) != len(ids):
+            if quarantine.settle(conn, ids, "replayed", None) != len(ids):
                 raise GateError("a reject is not open any more", hint="`migrate rejects list` says what is.")
             if loaded.rows:
                 advance_sequences(conn, self._mapping)
@@ -383,7 +384,7 @@ def _standing(
     Around means their chunks and the next: where a chunk's last row was taken out, only that one shows it.
     """
     partitions = ledger.pinned(work.conn, work.migration, state.name, state.generation)
-    rejects = ledger.rejects(work.conn, work.migration, names=[state.name])
+    rejects = quarantine.rows(work.conn, work.migration, names=[state.name])
     [file] = {str(r.locator["file"]) for r in lined}
     chunks = {r.chunk + more for r in lined for more in (0, 1)} & set(range(len(partitions)))
     standing: dict[int, tuple[object, ...]] = {}

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from migrate import ledger
+from migrate import ledger, quarantine
 from migrate.project import Project
 from migrate.target import Connection
 from reports.model import RejectCount, Report, RunReport, TableReport, VerificationResult
@@ -15,8 +15,8 @@ def gather(conn: Connection, project: Project, names: Sequence[str]) -> Report:
         return Report(migration, (), (), (), tuple(names), "migrate run")
     states = ledger.table_states(conn, migration)
     fates = {f.name: f for f in ledger.fates(conn, migration)}
-    counts = ledger.reject_counts(conn, migration)
-    samples = ledger.reject_samples(conn, migration)
+    counts = quarantine.counts(conn, migration)
+    samples = quarantine.samples(conn, migration)
     verifications = ledger.verifications(conn, migration)
     tables = []
     for name in names:
@@ -66,7 +66,7 @@ def gather(conn: Connection, project: Project, names: Sequence[str]) -> Report:
     )
     findings = tuple(f for f in ledger.findings(conn, migration) if f.table in names)
     missing = tuple(n for n in names if n not in states)
-    return Report(migration, tuple(tables), runs, findings, missing, _next(tables, missing, bool(findings)))
+    return Report(migration, tuple(tables), runs, findings, missing, _next(tables, missing, any(f.severity == "error" for f in findings)))
 
 
 def where(locator: dict[str, object]) -> str:

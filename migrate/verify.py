@@ -13,7 +13,7 @@ import pyarrow as pa
 from mappings.compile import Mapping
 from mappings.ddl import columns, quote
 from mappings.mapper import Mapper
-from migrate import checksum, ledger
+from migrate import checksum, ledger, quarantine
 from migrate.core import Counted, Finding, Partition
 from migrate.engine import Session, digest
 from migrate.errors import GateError
@@ -81,7 +81,7 @@ def counts(work: Session, mapping: Mapping, state: TableState, partitions: Seque
             fates.inserted,
             state.rows_before,
             _count(work, mapping),
-            ledger.quarantined(conn, work.migration, name, state.generation),
+            quarantine.size(conn, work.migration, name, state.generation),
             ledger.unbalanced_chunks(conn, work.migration, name, state.generation),
         )
     )

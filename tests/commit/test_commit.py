@@ -7,7 +7,7 @@ import psycopg
 import pytest
 from servers import Postgres, Proxy
 
-from migrate import checksum, ledger
+from migrate import checksum, ledger, quarantine
 from migrate.errors import GateError, InternalError, RetryableError, TargetError
 
 from .conftest import Rig, batch, flow, step
@@ -25,7 +25,7 @@ def test_rows_rejects_and_entry_stand_together(rig: MakeRig) -> None:
     assert not receipt.again
     assert receipt.attempts == 1
     assert [row[0] for row in r.rows()] == [1, 2, 3]
-    (reject,) = ledger.rejects(r.conn, "acme")
+    (reject,) = quarantine.rows(r.conn, "acme")
     assert (reject.ordinal, reject.rule, reject.raw, reject.locator["line"]) == (3, "type", b"row 3", 5)
     (fates,) = ledger.fates(r.conn, "acme")
     assert (fates.read, fates.loaded, fates.balanced) == (6, 3, True)
@@ -133,7 +133,7 @@ def test_refused_rows_are_isolated_and_the_rest_is_loaded(rig: MakeRig) -> None:
     ids = [*range(1, 101), 50, 60]
     e = r.committer().commit(r.chunk(), flow(step(batch(ids)))).entry
     assert (e.read, e.loaded, e.rejected) == (102, 99, 3)
-    rejects = {x.ordinal: x for x in ledger.rejects(r.conn, "acme")}
+    rejects = {x.ordinal: x for x in quarantine.rows(r.conn, "acme")}
     assert {o: x.rule for o, x in rejects.items()} == {12: "check", 100: "unique", 101: "unique"}
     assert "23514" in rejects[12].reason
     assert rejects[100].key == "id=100"
@@ -183,7 +183,7 @@ def test_a_missing_parent_is_found_without_the_servers_refusal(rig: MakeRig) -> 
     )
     e = r.committer().commit(r.chunk(), flow(step(batch(list(range(1, 501)))))).entry
     assert (e.loaded, e.rejected) == (50, 450)
-    rejects = ledger.rejects(r.conn, "acme", limit=1)
+    rejects = quarantine.rows(r.conn, "acme", limit=1)
     assert rejects[0].rule == "foreign_key"
     assert rejects[0].value == "51"
     assert "no row of public.parent has id = 51 (people_id_fkey)" in rejects[0].reason
@@ -196,7 +196,7 @@ def test_a_missing_composite_parent_is_named_with_all_its_columns(rig: MakeRig) 
     )
     e = r.committer().commit(r.chunk(), flow(step(batch([1, 2])))).entry
     assert (e.loaded, e.rejected) == (1, 1)
-    (reject,) = ledger.rejects(r.conn, "acme")
+    (reject,) = quarantine.rows(r.conn, "acme")
     assert (reject.column, reject.value, reject.key) == ("id", "2", "id=1")
     assert reject.reason == "no row of public.parent has a = 2, b = n2 (people_id_name_fkey)"
 
@@ -208,7 +208,7 @@ def test_a_null_reference_asks_for_no_parent(rig: MakeRig) -> None:
     )
     e = r.committer().commit(r.chunk(), flow(step(batch([1, 2, 3, 4], ["a", None, "b", "a"])))).entry
     assert (e.loaded, e.rejected) == (3, 1)
-    assert [x.ordinal for x in ledger.rejects(r.conn, "acme")] == [2]
+    assert [x.ordinal for x in quarantine.rows(r.conn, "acme")] == [2]
 
 
 # ------------------------------------------------------------------------------------------------------------- fencing

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from migrate import ledger, lifecycle
+from migrate import ledger, lifecycle, quarantine
 from migrate.commit import enter
 from migrate.errors import GateError
 from migrate.target import connect
@@ -84,4 +84,4 @@ def test_a_row_that_raises_in_a_trigger_is_one_rows_fault(rig: MakeRig) -> None:
     )
     e = r.committer().commit(r.chunk(), flow(step(batch([1, 2, 3])))).entry
     assert (e.loaded, e.rejected) == (2, 1)
-    assert "no twos [P0001]" in ledger.rejects(r.conn, "acme")[0].reason
+    assert "no twos [P0001]" in quarantine.rows(r.conn, "acme")[0].reason

@@ -423,3 +423,13 @@ def test_a_table_taken_over_by_a_newer_run_is_left_alone(shop: Rig) -> None:
     shop.migrate("run", "-s", "orders")
     assert count(shop, "orders") == 200
     shop.migrate("verify", "-s", "orders")
+
+
+def test_a_full_disk_is_no_bug_of_ours(shop: Rig) -> None:
+    ended = subprocess.run(
+        f"{sys.executable} -m migrate plan --output json > /dev/full",
+        shell=True, executable="/bin/bash", cwd=shop.folder, env=shop.environ(), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 1, ended.stderr
+    assert "No space left on device" in ended.stderr
+    assert "bug" not in ended.stderr

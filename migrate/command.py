@@ -1,0 +1,334 @@
+"""What all commands share: their flags, errors as exit codes, opening a project, printing."""
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import wraps
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from migrate.errors import InternalError, MigrateError, Stopped
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from mappings.spec import Budget
+    from migrate.engine import Options, Session, Stop
+    from migrate.project import Project
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(slots=True)
+class Common:
+    """The flags that follow any command."""
+
+    config: Path | None = None
+    select: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    jobs: int = 2
+    batch_rows: int = 200_000
+    batch_bytes: int = 8 << 20
+    on_error: str | None = None
+    max_rejects: "Budget | None" = None
+    output: str = "table"
+    log_format: str = "text"
+    yes: bool = False
+    verbose: int = 0
+    quiet: bool = False
+    secrets: tuple[str, ...] = ()  # known once the project file is read; kept out of every message
+
+
+class _Budget(click.ParamType[Any]):
+    name = "N|P%"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from mappings.spec import Budget
+
+        text = str(value).strip()
+        try:
+            if text.endswith("%"):
+                return Budget(rows=sys.maxsize, fraction=float(text[:-1]) / 100)
+            return Budget(rows=int(text), fraction=1.0)
+        except ValueError:
+            self.fail(f"{value!r} is neither a number of rows (500) nor a percentage (2%)", param, ctx)
+
+
+class _Bytes(click.ParamType[Any]):
+    name = "BYTES"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        text = str(value).strip().upper().removesuffix("B")
+        units = {"K": 10, "M": 20, "G": 30}
+        shift = units.get(text[-1:], 0)
+        try:
+            size = int(float(text[: -1 if shift else None]) * (1 << shift))
+        except ValueError:
+            size = 0
+        if size < 1:
+            self.fail(f"{value!r} is no size such as 8MB", param, ctx)
+        return size
+
+
+_FLAGS: dict[str, Callable[[F], F]] = {
+    "config": click.option(
+        "-c",
+        "--config",
+        type=click.Path(path_type=Path),
+        help="The project file [default: migrate.yaml, here or above].",
+    ),
+    "select": click.option("-s", "--select", multiple=True, metavar="TABLE", help="Only these tables of the project."),
+    "exclude": click.option("--exclude", multiple=True, metavar="TABLE", help="All tables but these."),
+    "jobs": click.option(
+        "-j", "--jobs", type=click.IntRange(1, 64), default=2, show_default=True, help="Worker threads."
+    ),
+    "batch_rows": click.option(
+        "--batch-rows", type=click.IntRange(1), default=200_000, show_default=True, help="Rows in a chunk, at most."
+    ),
+    "batch_bytes": click.option(
+        "--batch-bytes", type=_Bytes(), default="8MB", show_default=True, help="Bytes in a chunk, about."
+    ),
+    "on_error": click.option(
+        "--on-error",
+        type=click.Choice(["abort", "quarantine"]),
+        help="What a bad row does [default: as the project file says].",
+    ),
+    "max_rejects": click.option(
+        "--max-rejects",
+        type=_Budget(),
+        help="Stop past so many rejected rows of a table [default: as the project file says].",
+    ),
+    "output": click.option(
+        "--output",
+        type=click.Choice(["table", "json"]),
+        default="table",
+        show_default=True,
+        help="How results are printed.",
+    ),
+    "log_format": click.option(
+        "--log-format",
+        type=click.Choice(["text", "json"]),
+        default="text",
+        show_default=True,
+        help="How progress is said, on standard error.",
+    ),
+    "yes": click.option(
+        "-y", "--yes", is_flag=True, help="Do not ask: replace may delete rows this migration did not load."
+    ),
+    "verbose": click.option("-v", "--verbose", count=True, help="Show tracebacks of errors."),
+    "quiet": click.option("-q", "--quiet", is_flag=True, help="No progress."),
+}
+
+
+def takes(*names: str) -> Callable[[F], F]:
+    """Add some of the common flags to a command and pass them as one `Common`; errors become messages and exit codes."""
+
+    def decorate(function: F) -> F:
+        @wraps(function)
+        def command(**arguments: Any) -> None:
+            flags = Common(**{name: arguments.pop(name) for name in names})
+            _guarded(flags, lambda: function(flags, **arguments))
+
+        for name in reversed(names):
+            command = _FLAGS[name](command)
+        return command  # type: ignore[return-value]
+
+    return decorate
+
+
+common: Callable[[F], F] = takes(*_FLAGS)
+
+
+def _guarded(flags: Common, body: Callable[[], None]) -> None:
+    try:
+        body()
+    except MigrateError as error:
+        _trace(flags)
+        _complain(flags, error)
+        sys.exit(error.exit_code)
+    except click.ClickException:
+        raise
+    except KeyboardInterrupt:
+        say(flags, "stopped", "Stopped; whatever was in hand is rolled back.")
+        sys.exit(128 + signal.SIGINT)
+    except BrokenPipeError:
+        # The reader of our output has gone, as `| head` does.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except OSError as error:
+        # A full disk, a folder that may not be written: not ours to call a bug.
+        _trace(flags)
+        where = f"{error.filename}: " if error.filename else ""
+        hint = "Nothing that was committed is lost. Mend it, then run the same command again."
+        _complain(flags, MigrateError(f"{where}{error.strerror or error}", hint=hint))
+        sys.exit(MigrateError.exit_code)
+    except Exception as error:  # noqa: BLE001 - the last line of defence: a message and exit 12 rather than a traceback
+        _trace(flags)
+        if type(error).__module__.startswith("psycopg"):
+            from migrate.target import explain
+
+            ours = explain(error, doing="go on")  # type: ignore[arg-type]
+            _complain(flags, ours)
+            sys.exit(ours.exit_code)
+        hint = "Nothing that was committed is lost. Run again with -v for the traceback, and please report it."
+        _complain(flags, InternalError(f"This is a bug in migrate: {type(error).__name__}: {error}", hint=hint))
+        sys.exit(InternalError.exit_code)
+
+
+def _trace(flags: Common) -> None:
+    """The traceback, for those who ask for it, without secrets."""
+    if flags.verbose:
+        click.echo(redacted(flags, traceback.format_exc()), err=True)
+
+
+def _complain(flags: Common, error: MigrateError) -> None:
+    message, hint = redacted(flags, error.message), redacted(flags, error.hint)
+    if flags.log_format == "json":
+        import json
+
+        line = {"event": "error", "exit": error.exit_code, "message": message, "hint": hint}
+        click.echo(json.dumps(line, ensure_ascii=False), err=True)
+        return
+    click.secho(message, fg="yellow" if isinstance(error, Stopped) else "red", err=True)
+    if hint:
+        click.echo(hint, err=True)
+
+
+def redacted(flags: Common, text: str) -> str:
+    if not flags.secrets:
+        return text
+    from migrate.project import redact
+
+    return redact(text, flags.secrets)
+
+
+class Group(click.Group):
+    """Lists the commands in the order in which a migration needs them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+def loaded(flags: Common) -> "Project":
+    from migrate.project import load
+
+    project = load(flags.config, os.environ)
+    flags.secrets = project.secrets
+    return project
+
+
+@contextmanager
+def opened(flags: Common) -> "Iterator[Session]":
+    from migrate.engine import session
+
+    with session(loaded(flags)) as work:
+        yield work
+
+
+def chosen(flags: Common, project: "Project") -> list[str]:
+    from migrate.engine import selected
+
+    return selected(project, flags.select, flags.exclude)
+
+
+def run_options(flags: Common, *, restart: bool = False) -> "Options":
+    from migrate.engine import Options
+    from migrate.plan import BatchSize
+
+    size = BatchSize(flags.batch_rows, flags.batch_bytes)
+    return Options(flags.jobs, size, restart, flags.max_rejects, flags.on_error, flags.yes)
+
+
+@contextmanager
+def stopping(flags: Common, stop: "Stop") -> Iterator[None]:
+    """The first Ctrl-C or SIGTERM stops at the next chunk's edge; the second one at once."""
+    signals = (signal.SIGINT, signal.SIGTERM)
+
+    def first(number: int, _frame: "FrameType | None") -> None:
+        for each in signals:
+            signal.signal(each, second)
+        say(flags, "stopping", "Stopping when the chunks in hand are committed. Once more to stop at once.")
+        cause = Stopped("Stopped safely.", hint="Run the same command again: it goes on where it stopped.")
+        cause.exit_code = 128 + number
+        stop(cause)
+
+    def second(number: int, _frame: "FrameType | None") -> None:
+        say(flags, "stopped", "Stopped at once; chunks in flight are rolled back. Run the same command again.")
+        if sys.stderr.isatty():
+            sys.stderr.write("\x1b[?25h")  # the progress bars hide the cursor
+        # A worker may wait for the server as long as a lock is held: only the end of the process ends it.
+        os._exit(128 + number)
+
+    previous = {number: signal.signal(number, first) for number in signals}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def say(flags: Common, event: str, message: str) -> None:
+    """A line on standard error, in the format that was asked for."""
+    if flags.log_format == "json":
+        import json
+
+        message = json.dumps({"event": event, "message": message}, ensure_ascii=False)
+    click.echo(message, err=True)
+
+
+def print_json(value: Any) -> None:
+    from reports.terminal import render_json
+
+    click.echo(render_json(value))
+
+
+def console() -> Any:
+    from rich.console import Console
+
+    # A pipe has no width; a table that is cut off would lose what is asked for.
+    return Console(width=None if sys.stdout.isatty() else 200)
+
+
+def print_report(flags: Common, work: "Session", names: Sequence[str]) -> bool:
+    """Print the report; whether everything is accounted for."""
+    from migrate.status import gather
+    from reports.terminal import render
+
+    report = gather(work.conn, work.project, names)
+    if flags.output == "json":
+        print_json(report)
+    else:
+        render(report, console())
+    return report.accounted
+
+
+@contextmanager
+def recorded(flags: Common, work: "Session", command: str) -> Iterator[int]:
+    """A run in the ledger, with how it ended."""
+    from migrate import ledger
+    from migrate.target import connect, explained
+
+    with explained("write the ledger"):
+        ledger.create(work.conn)
+        epoch = ledger.begin_run(work.conn, work.migration, command, installed_version("aurora-migrate"))
+    outcome = "failed"
+    try:
+        yield epoch
+        outcome = "ok"
+    except MigrateError as error:
+        outcome = f"exit {error.exit_code}"
+        raise
+    finally:
+        # The connection may be what failed.
+        try:
+            with connect(work.project.target) as conn:
+                ledger.end_run(conn, work.migration, epoch, outcome)
+        except MigrateError as error:
+            say(flags, "warning", redacted(flags, f"The ledger does not know how this run ended: {error.message}"))
