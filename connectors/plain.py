@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from connectors.marks import CR, LF, Grammar, Positions
+from connectors.marks import CR, LF, Grammar, Positions, places
 
 
 def quotes_in_place(text: bytes, grammar: Grammar) -> Positions | None:
@@ -20,7 +20,7 @@ def quotes_in_place(text: bytes, grammar: Grammar) -> Positions | None:
             return None
     if grammar.quote is None or grammar.quote not in text:
         return np.empty(0, np.int64)
-    quotes = np.flatnonzero(units == grammar.quote)
+    quotes = places(units, grammar.quote)
     opens, closes = quotes[0::2], quotes[1::2]
     before = units[opens[1:] - 1] if opens[0] == 0 else units[opens - 1]
     if not ((before == grammar.delimiter) | (before == LF)).all():

@@ -25,7 +25,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from connectors.marks import AT_END, AT_START, CR, LF, SECOND, TWIN, Bytes, Grammar, Marks, Positions, split
+from connectors.marks import AT_END, AT_START, CR, LF, SECOND, TWIN, Bytes, Grammar, Marks, Positions, places, split
 from connectors.plain import last_line_end, quotes_in_place
 from connectors.resync import Resync
 
@@ -90,7 +90,7 @@ def scan(text: bytes, grammar: Grammar, *, final: bool) -> Records:
 def of_lines(text: bytes) -> Records:
     """What `scan` finds in text of which every line, ended by LF or CR LF, is known to be a record."""
     units = np.frombuffer(text, np.uint8)
-    line_ends = np.flatnonzero(units == LF)
+    line_ends = places(units, LF)
     ends = line_ends - (units[line_ends - 1] == CR)
     if not text.endswith(b"\n"):
         ends = np.append(ends, len(text))

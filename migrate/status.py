@@ -65,8 +65,9 @@ def gather(conn: Connection, project: Project, names: Sequence[str]) -> Report:
         RunReport(r.epoch, r.command, r.version, r.started, r.finished, r.outcome) for r in ledger.runs(conn, migration)
     )
     findings = tuple(f for f in ledger.findings(conn, migration) if f.table in names)
+    errors = any(f.severity == "error" for f in findings)
     missing = tuple(n for n in names if n not in states)
-    return Report(migration, tuple(tables), runs, findings, missing, _next(tables, missing, any(f.severity == "error" for f in findings)))
+    return Report(migration, tuple(tables), runs, findings, missing, _next(tables, missing, errors))
 
 
 def where(locator: dict[str, object]) -> str:
