@@ -43,7 +43,7 @@ ATTEMPTS = 8
 # What values mean must not depend on the role's settings.
 # A connection that broke on our side only may still hold the claim on the server's: the server is told to notice within
 # a minute, and the next attempt not to wait for ever. Local to the transaction, for a pooler may hand the session on.
-_BOUNDS = """
+BOUNDS = """
 SET LOCAL lock_timeout = '60s';
 SET LOCAL tcp_keepalives_idle = 20;
 SET LOCAL tcp_keepalives_interval = 10;
@@ -65,7 +65,7 @@ def enter(
 
     `generation` None: any will do. Raises GateError for a run that was taken over, or whose table was started over.
     """
-    conn.execute(_BOUNDS)
+    conn.execute(BOUNDS)
     ledger.lock(conn, migration, table, exclusive=exclusive)
     current, filling = ledger.fence(conn, migration, table)
     if current != epoch:
@@ -200,7 +200,7 @@ class Committer:
         began = datetime.now(UTC)
         try:
             with conn.transaction():
-                conn.execute(_BOUNDS)
+                conn.execute(BOUNDS)
                 ledger.claim(conn, chunk, self._epoch)
                 enter(conn, chunk.migration, chunk.table, self._epoch, chunk.generation)
                 # A deferred constraint would pass the savepoints and then kill the COMMIT.

@@ -225,7 +225,14 @@ def run(work: Session, plan: Plan, epoch: int, options: Options, stop: Stop, on_
                 continue
             if table.action != "finalize":
                 _settle(work, table, epoch, stop, on_event)
-            work.again(partial(lifecycle.finalize, migration=work.migration, plan=table, epoch=epoch), stop.pause)
+            finalize = partial(
+                lifecycle.finalize,
+                migration=work.migration,
+                plan=table,
+                epoch=epoch,
+                connect=partial(connect, work.project.target),
+            )
+            work.again(finalize, stop.pause)
             on_event(Event("finalized", table.name))
 
 

@@ -4,6 +4,7 @@ All of it holds the table's exclusive lock and checks the fencing epoch, so that
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 from psycopg.rows import scalar_row
@@ -11,7 +12,7 @@ from psycopg.rows import scalar_row
 from mappings.compile import Mapping
 from mappings.ddl import add_key, create_table, quote
 from migrate import checksum, ledger, quarantine
-from migrate.commit import enter
+from migrate.commit import BOUNDS, enter
 from migrate.core import Chunk, Entry, Origin, Reject, TargetTable
 from migrate.errors import FindingsError, GateError
 from migrate.ledger import Ownership, TableState
@@ -193,16 +194,23 @@ def settle(conn: Connection, migration: str, plan: TablePlan, epoch: int, origin
     return turned
 
 
-def finalize(conn: Connection, migration: str, plan: TablePlan, epoch: int) -> None:
+def finalize(conn: Connection, migration: str, plan: TablePlan, epoch: int, connect: Callable[[], Connection]) -> None:
     """Move sequences past what was loaded, ANALYZE, and call the table finalized. Doing it again changes nothing."""
     table = plan.mapping.target
-    relation = quote(table.schema, table.name)
     with explained(f"finalize {plan.name}"), conn.transaction():
         enter(conn, migration, plan.name, epoch, plan.generation, exclusive=True)
-        refuse_missing_rows(conn, migration, plan)
-        advance_sequences(conn, plan.mapping)
-        conn.execute(f"ANALYZE {relation}")
+        with ThreadPoolExecutor(1) as beside:  # both read the table: at once, on a connection each
+            analyzed = beside.submit(_analyze, connect, quote(table.schema, table.name))
+            refuse_missing_rows(conn, migration, plan)
+            advance_sequences(conn, plan.mapping)
+        analyzed.result()
         ledger.set_phase(conn, migration, plan.name, "finalized")
+
+
+def _analyze(connect: Callable[[], Connection], relation: str) -> None:
+    with connect() as conn, conn.transaction():
+        conn.execute(BOUNDS)
+        conn.execute(f"ANALYZE {relation}")
 
 
 def advance_sequences(conn: Connection, mapping: Mapping) -> None:
