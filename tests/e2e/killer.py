@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import psycopg
 from psycopg._connection_base import BaseConnection
 
-from migrate import commit, ledger, lifecycle
+from migrate import commit, ledger, lifecycle, quarantine
 from migrate.cli import main
 
 
@@ -96,7 +96,7 @@ def _in_worker() -> bool:
 POINTS: dict[str, Callable[[Passage], None]] = {
     "claim": lambda passed: after(ledger, "claim", passed),
     "copy": in_copy,
-    "quarantine": lambda passed: after(ledger, "quarantine", passed),
+    "quarantine": lambda passed: after(quarantine, "write", passed),
     "commit": lambda passed: at_commit(passed, sent=False),
     "commit-sent": lambda passed: at_commit(passed, sent=True),
     "committed": lambda passed: after(commit.Committer, "_once", passed),
@@ -105,7 +105,7 @@ POINTS: dict[str, Callable[[Passage], None]] = {
     "prepared": lambda passed: after(lifecycle, "prepare", passed),
     "settle": lambda passed: before(lifecycle, "settle", passed),
     "settled": lambda passed: after(lifecycle, "settle", passed),
-    "settle-rejects": lambda passed: after(ledger, "settle_rejects", passed),
+    "settle-rejects": lambda passed: after(quarantine, "settle", passed),
     "entry": lambda passed: after(ledger, "write_entry", passed),
     "finalize": lambda passed: before(lifecycle, "finalize", passed),
     "finalized": lambda passed: after(lifecycle, "finalize", passed),
