@@ -239,10 +239,10 @@ def verify(flags: Common, level: str) -> None:
 
 
 def _print_findings(findings: "Sequence[Finding]") -> None:
-    from reports.terminal import printable
+    from reports.terminal import brief
 
     for f in findings[:50]:
-        click.secho(printable(f"{f.severity}: {f.message}"), fg="red" if f.severity == "error" else "yellow")
+        click.secho(brief(f"{f.severity}: {f.message}"), fg="red" if f.severity == "error" else "yellow")
     if len(findings) > 50:
         click.echo(f"… and {len(findings) - 50:,} more: migrate report --format json")
 

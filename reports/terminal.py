@@ -11,12 +11,19 @@ from rich.text import Text
 
 from reports.model import Report, TableReport, to_json
 
+_BRIEF = 400  # characters
 _FATES = ("read", "loaded", "merged", "filtered", "rejected")
 
 
 def printable(text: str) -> str:
     """Text from data as it may safely be shown: no control characters that would move a terminal's cursor."""
     return "".join(c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" if ord(c) < 256 else "�" for c in text)
+
+
+def brief(text: str) -> str:
+    """A message as a terminal shows it: a row without a key is named by all its columns, which may be hundreds."""
+    text = printable(text)
+    return text if len(text) <= _BRIEF else f"{text[:_BRIEF]}… ({len(text) - _BRIEF:,} more characters)"
 
 
 def render_json(value: Report | Mapping[str, Any] | Sequence[Any]) -> str:
@@ -37,7 +44,7 @@ def render(report: Report, console: Console) -> None:
             age = "" if v.current else " (of an earlier load: run `migrate verify` again)"
             console.print(f"verified {table.name} by {v.level}: {result}{age}", highlight=False, markup=False)
     for finding in report.findings[:20]:
-        console.print(Text(printable(f"{finding.severity}: {finding.message}"), style="red"))
+        console.print(Text(brief(f"{finding.severity}: {finding.message}"), style="red"))
     if len(report.findings) > 20:
         console.print(f"… and {len(report.findings) - 20:,} more: migrate report --format json", markup=False)
     console.print(Text(f"Next: {report.next_command}", style="cyan"))

@@ -389,3 +389,15 @@ def test_an_emptied_table_is_told_within_bounded_memory(small: Rig) -> None:
     assert missing == LIMIT
     assert "there are more than these 100,000 differences" in ended.out
     assert int(ended.err.split()[-1]) < 400, "MB"
+
+
+def test_a_wide_row_without_a_key_does_not_fill_the_terminal(small: Rig) -> None:
+    names = [f"column_{n}" for n in range(300)]
+    small.sql(f"CREATE TABLE t ({', '.join(f'{n} text' for n in names)})")
+    small.write("t.csv", f"{','.join(names)}\n{','.join(names)}\n")
+    small.write("migrate.yaml", SMALL.replace("COLUMNS", ", ".join(f"{n}: {n}" for n in names)))
+    small.migrate("run")
+    small.sql("UPDATE t SET column_7 = 'changed'")
+    ended = small.migrate("verify", code=3)
+    assert max(map(len, ended.out.splitlines())) < 500
+    assert "column_299" in small.migrate("report", "--format", "json", code=3).out
