@@ -337,7 +337,8 @@ def _texts(argument: Argument) -> str:
 
 @_named(
     "fix_encoding(x)",
-    "Text that was decoded with the wrong encoding, mended (ftfy); clean text is left alone.",
+    """Text that was decoded with the wrong encoding, mended (ftfy); clean text is left alone, and so is what might be meant:
+    `Ã…kesson` stays.""",
     ("fix_encoding('MÃ¼ller')", "Müller"),
 )
 def _fix_encoding(call: Call) -> Rendered:
