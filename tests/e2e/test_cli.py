@@ -2,8 +2,11 @@
 
 import json
 import os
+import pty
+import re
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import psycopg
@@ -433,3 +436,25 @@ def test_a_full_disk_is_no_bug_of_ours(shop: Rig) -> None:
     assert ended.returncode == 1, ended.stderr
     assert "No space left on device" in ended.stderr
     assert "bug" not in ended.stderr
+
+
+def test_a_terminal_sees_bars_with_rows_and_rate(shop: Rig) -> None:
+    master, slave = pty.openpty()
+    command = [sys.executable, "-m", "migrate", "run", "--batch-bytes", "1KB"]
+    environment = {**shop.environ(), "TERM": "xterm", "COLUMNS": "120"}
+    with subprocess.Popen(command, cwd=shop.folder, env=environment, stdout=subprocess.PIPE, stderr=slave) as process:
+        os.close(slave)
+        seen = b""
+        with suppress(OSError):  # the terminal is gone when the process is
+            while piece := os.read(master, 65536):
+                seen += piece
+        assert process.stdout is not None
+        report = process.stdout.read().decode()
+    os.close(master)
+    assert process.returncode == 0, seen
+    shown = seen.decode()
+    assert re.search(r"customers .*\d+ rows .*rows/s", shown)
+    assert "1 rejected" not in shown
+    assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l"), "the cursor stays hidden"
+    assert "source rows are accounted for" in report
+    assert "\x1b" not in report, "what goes to a pipe has no colours"

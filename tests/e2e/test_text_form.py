@@ -1,4 +1,4 @@
-"""A column that only PostgreSQL's own text input takes makes its whole table travel as text: every type beside it still arrives."""
+"""A column that only PostgreSQL's own text input takes makes its table travel as text: all beside it still arrives."""
 
 from e2e.rig import Rig
 
@@ -18,7 +18,9 @@ tables:
       guid: CAST(guid AS UUID)
       tags: split(tags, '|')
       days: "CASE WHEN days IS NOT NULL THEN list_transform(split(days, '|'), lambda d: CAST(d AS DATE)) END"
-      moments: "CASE WHEN days IS NOT NULL THEN list_transform(split(days, '|'), lambda d: CAST(d || ' 10:00:00+02' AS TIMESTAMPTZ)) END"
+      moments: >-
+        CASE WHEN days IS NOT NULL
+        THEN list_transform(split(days, '|'), lambda d: CAST(d || ' 10:00:00+02' AS TIMESTAMPTZ)) END
       said: said
       seen: CAST(seen AS TIMESTAMP)
       extra: extra
@@ -30,7 +32,8 @@ CREATE TABLE t (id int PRIMARY KEY, price money, raw bytea, guid uuid, tags text
 """
 ROWS = """\
 id;price;raw;guid;tags;days;said;seen;extra;code
-1;12.50;00ff5c;6ba7b810-9dad-11d1-80b4-00c04fd430c8;a "b"|c\\d|é,{};2020-01-01|0044-03-15;back\\slash, comma;2020-01-01 10:00:00.123456;"{""a"": [1, ""x""]}";a
+1;12.50;00ff5c;6ba7b810-9dad-11d1-80b4-00c04fd430c8;a "b"|c\\d|é,{};2020-01-01|0044-03-15;back\\slash, comma;\
+2020-01-01 10:00:00.123456;"{""a"": [1, ""x""]}";a
 2;;;;;;"";;;
 3;-0.01;;;NULL|;1999-12-31;"line
 break ""quoted"" \\N";1969-12-31 23:59:59;null;abc
