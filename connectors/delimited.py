@@ -72,6 +72,8 @@ def _matches(base: Path, pattern: str) -> Iterator[str]:
     if (root / relative).is_file():  # also if its name holds a glob's characters
         yield pattern
         return
+    if not path.name:  # "." and "./" are a folder, and glob will not have them
+        return
     for match in root.glob(relative):
         if match.is_file() and not match.name.startswith("."):
             yield str(match if path.is_absolute() else match.relative_to(base))

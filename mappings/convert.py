@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import duckdb
 import pyarrow as pa
 
+from mappings.runtime import DEEPEST
 from mappings.sql import BETWEEN, identifier, literal
 from mappings.typemap import FLOATS, INTEGERS, JSONS, WIRES, fixed, fraction, keeps_seconds, wire_of
 from migrate.core import Column
@@ -483,6 +484,8 @@ def _screened(made: Conversion, column: Column) -> Conversion:
     if base in ("interval", "timetz", *_SPANS):
         finer = f"regexp_matches({{v}}, {literal(_finer(fraction(column)))})"
         extra.append((finer, said("precision", f"{name} would round it")))
+    if base == "timetz":
+        extra.append((_NO_OFFSET, said("type", "has no offset, as in 10:00+01: the server would take it for UTC")))
     if base == "interval":
         extra.append(
             (_loose_interval(fraction(column)), said("precision", f"{name} may round it: write it in seconds"))
@@ -516,6 +519,7 @@ def _screened(made: Conversion, column: Column) -> Conversion:
     return Conversion(made.value, fails, reason)
 
 
+_NO_OFFSET = r"NOT regexp_matches({v}, '(?i)(z|[a-z]{3,}|[+-][0-9]{1,2}(:?[0-9]{2}){0,2})\s*$')"
 _PART_OF_YEARS = r"(?i)[.][0-9]*[1-9][0-9]*\s*(y|de|c|mil(s?\b|le))"
 
 
@@ -531,8 +535,10 @@ def _loose_interval(digits: int) -> str:
 # DuckDB's json_valid lets trailing commas and NaN through: only a text that might hold one is read again, strictly
 _BAD_JSON = (
     "CASE WHEN {v} IS NULL THEN false WHEN NOT json_valid({v}) THEN true "
-    r"WHEN regexp_matches({v}, ',\s*[\]}]|[nN][aA][nN]|[iI][nN][fF]|\\u') THEN json_fault({v}) IS NOT NULL END"
-)
+    r"WHEN regexp_matches({v}, ',\s*[\]}]|[nN][aA][nN]|[iI][nN][fF]|\\u') "
+    r"OR strlen({v}) > DEEPEST AND length(regexp_replace({v}, '[^\[{]', '', 'g')) > DEEPEST "
+    "THEN json_fault({v}) IS NOT NULL END"
+).replace("DEEPEST", str(DEEPEST))
 
 
 def _too_long(v: str, name: str) -> str:

@@ -12,6 +12,9 @@ import pyarrow.compute as pc
 from mappings.sql import BETWEEN
 from migrate.errors import UsageError
 
+DEEPEST = 500
+"""Levels of a JSON value, so that whatever reads it again, recursively, can."""
+
 Arrow = Any  # a pa.Array or a pa.ChunkedArray, neither of which mypy can see
 
 
@@ -94,11 +97,23 @@ def _json_fault(text: str) -> str | None:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         return f"type{BETWEEN}JSON with half of a Unicode surrogate pair"
-    except (ValueError, RecursionError):
+    except RecursionError:
+        return f"type{BETWEEN}JSON nested more than {DEEPEST} levels deep"
+    except ValueError:
         return f"type{BETWEEN}not JSON"
+    if _depth(value) > DEEPEST:
+        return f"type{BETWEEN}JSON nested more than {DEEPEST} levels deep"
     if "\\u0000" in text and _holds_nul(value):
         return f"nul{BETWEEN}contains \\u0000, which PostgreSQL's JSON cannot hold"
     return None
+
+
+def _depth(value: Any) -> int:
+    depth, level = 0, [value]
+    while level := [v for v in level if isinstance(v, dict | list)]:
+        depth += 1
+        level = [inner for outer in level for inner in (outer.values() if isinstance(outer, dict) else outer)]
+    return depth
 
 
 def _no_constant(word: str) -> None:

@@ -15,6 +15,7 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from migrate.core import Wire
 from migrate.prepared import Prepared
@@ -60,7 +61,12 @@ class Hasher:
 
     def texts(self, batch: pa.RecordBatch) -> pa.Table:
         """The hashed columns as text, to be shown: as PostgreSQL writes them, and equal where the hash takes them for equal."""
-        self._connection.register("batch", self._canonical(batch))
+        batch = self._canonical(batch)
+        for i in self._json:
+            batch = batch.set_column(
+                i, batch.schema.field(i).name, pc.replace_substring_regex(batch.column(i), _MARKED, r"\1")
+            )
+        self._connection.register("batch", batch)
         result = self._connection.sql(self._texts).to_arrow_table()
         self._connection.unregister("batch")
         return result
@@ -110,8 +116,11 @@ def unequal(a: Sums, b: Sums) -> npt.NDArray[np.int64]:
 
 def canonical_json(text: str) -> str:
     """JSON as jsonb holds it: keys sorted, the last of repeated keys, numbers by value and not by spelling."""
-    value = json.loads(text, parse_float=_number, parse_int=_number)
-    canonical: str = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    try:
+        value = json.loads(text, parse_float=_number, parse_int=_number)
+        canonical: str = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    except RecursionError:  # not one of our rows: those are never nested so deep
+        return text
     return canonical
 
 
@@ -120,6 +129,10 @@ def _number(text: str) -> Any:
     return (
         int(number) if number == number.to_integral_value() and number.adjusted() < 400 else f"\0{number.normalize()}"
     )
+
+
+_MARKED = r'"\\u0000([^"]*)"'
+"""A number that is no integer, as canonical_json writes it: by its value, and unlike any text."""
 
 
 def _counted(kind: pa.DataType) -> pa.DataType | None:

@@ -252,7 +252,8 @@ main.add_command(rejects)
 
 @main.command()
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Write it to a file.")
-def schema(out: Path | None) -> None:
+@takes()
+def schema(_flags: Common, out: Path | None) -> None:
     """Print the JSON Schema of the project file, for editors."""
     import json
 

@@ -24,7 +24,7 @@ from psycopg import errors as pgerrors
 
 from migrate import checksum, ledger, quarantine
 from migrate.core import Chunk, Entry, Flow, Ordinals, Reject, Step
-from migrate.errors import GateError, InternalError, RetryableError, TargetError
+from migrate.errors import FindingsError, GateError, InternalError, RetryableError, TargetError
 from migrate.target import (
     MAX_REFUSALS,
     Connection,
@@ -155,15 +155,20 @@ class Committer:
         screens: Sequence[ForeignKeyScreen],
         *,
         epoch: int,
+        abort: bool = False,
         pause: Callable[[float], object] = time.sleep,
     ) -> None:
-        """`pause` waits some seconds between attempts; the engine's returns early, or raises, when a stop is asked for."""
+        """`abort`: a chunk with a rejected row is not committed.
+
+        `pause` waits some seconds between attempts; the engine's returns early, or raises, when a stop is asked for.
+        """
         self._connect = connect
         self._connection: Connection | None = None
         self._writer = writer
         self._hasher = hasher
         self._screens = screens
         self._epoch = epoch
+        self._abort = abort
         self._pause = pause
 
     def commit(self, chunk: Chunk, flow: Flow) -> Receipt:
@@ -208,6 +213,8 @@ class Committer:
                 tally = Tally()
                 for step in flow():
                     self._take(conn, step, tally)
+                if self._abort and tally.rejects:
+                    raise _aborted(chunk, min(tally.rejects, key=lambda r: r.ordinal))
                 entry = tally.entry(chunk)
                 quarantine.write(conn, chunk, tally.rejects)
                 ledger.write_entry(conn, entry, self._epoch, began, tally.inserted)
@@ -293,6 +300,16 @@ class Committer:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def _aborted(chunk: Chunk, reject: Reject) -> FindingsError:
+    place = ", ".join(f"{k} {v}" for k, v in reject.origin.locator.items() if k in ("file", "line"))
+    column = f", column {reject.column}" if reject.column else ""
+    return FindingsError(
+        f"{chunk.table}: a bad row{f' ({place})' if place else ''}{column}: {reject.reason}",
+        hint="Bad rows abort the run (`on_bad_row`, --on-error): nothing of this chunk was loaded. Mend the row or the mapping "
+        "and run the same command again, or say `--on-error quarantine`.",
+    )
 
 
 _RULES = {

@@ -259,6 +259,7 @@ class _Counter:
 
     plan: TablePlan
     budget: int
+    abort: bool
     rejected: int
     rows_done: int
     chunks_done: int
@@ -300,7 +301,9 @@ def _load(
     for table in tables:
         done = ledger.chunks_done(work.conn, work.migration, table.name, table.generation)
         before = sums[table.name]
-        counter = _Counter(table, _budget(table, options), before.rejected, before.read, len(done))
+        counter = _Counter(
+            table, _budget(table, options), _aborts(table, options), before.rejected, before.read, len(done)
+        )
         on_event(Event("table", table.name, table.why, len(table.chunks), len(done), table.rows, counter.rows_done))
         counter.check()
         for partition in table.chunks:
@@ -336,9 +339,13 @@ def _little_collected() -> Iterator[None]:
         gc.unfreeze()
 
 
+def _aborts(table: TablePlan, options: Options) -> bool:
+    return (options.on_bad_row or table.mapping.spec.on_bad_row) == "abort"
+
+
 def _budget(table: TablePlan, options: Options) -> int:
     spec = table.mapping.spec
-    if (options.on_bad_row or spec.on_bad_row) == "abort":
+    if _aborts(table, options):
         return 0
     budget = options.max_rejects or spec.max_rejects
     return min(budget.rows, int(budget.fraction * table.rows))
@@ -363,7 +370,7 @@ def _work(
             if tools is None or tools.plan is not plan:
                 if tools is not None:
                     tools.close()
-                tools = Tools(work, plan, epoch, stop)
+                tools = Tools(work, plan, epoch, stop, abort=counter.abort)
             event = counter.add(tools.commit(partition))
             on_event(event)
             counter.check()
@@ -377,7 +384,7 @@ def _work(
 class Tools:
     """What one worker needs for one table."""
 
-    def __init__(self, work: Session, plan: TablePlan, epoch: int, stop: Stop) -> None:
+    def __init__(self, work: Session, plan: TablePlan, epoch: int, stop: Stop, *, abort: bool) -> None:
         mapping = plan.mapping
         table = mapping.target
         self.plan = plan
@@ -393,7 +400,7 @@ class Tools:
         ]
         target = work.project.target
         self._committer = Committer(
-            lambda: connect(target), self._writer, self._hasher, screens, epoch=epoch, pause=stop.pause
+            lambda: connect(target), self._writer, self._hasher, screens, epoch=epoch, abort=abort, pause=stop.pause
         )
 
     def commit(self, partition: Partition) -> Receipt:
@@ -487,4 +494,7 @@ def selected(project: Project, select: Sequence[str], exclude: Sequence[str]) ->
     for name in (*select, *exclude):
         if name not in names:
             raise UsageError(f"no table {name!r} in {project.spec.path.name}", hint=f"Its tables: {', '.join(names)}.")
-    return [n for n in names if (not select or n in select) and n not in exclude]
+    chosen = [n for n in names if (not select or n in select) and n not in exclude]
+    if not chosen:
+        raise UsageError("no table is left to work on", hint=f"{project.spec.path.name} has: {', '.join(names)}.")
+    return chosen

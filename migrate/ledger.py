@@ -569,9 +569,12 @@ def verifications(conn: Connection, migration: str) -> list[tuple[str, str, str,
 
 
 def findings(conn: Connection, migration: str) -> list[Finding]:
+    """What the last verifications found, of what is loaded now: a new generation is yet to be verified."""
     rows = conn.execute(
-        f'SELECT "check", severity, name, message, key, expected, actual FROM {SCHEMA}.finding '
-        f"WHERE migration = %s ORDER BY id",
+        f'SELECT f."check", f.severity, f.name, f.message, f.key, f.expected, f.actual FROM {SCHEMA}.finding f '
+        f"JOIN {SCHEMA}.verification v USING (migration, name, level) "
+        f"JOIN {SCHEMA}.mapped_table t ON t.migration = f.migration AND t.name = f.name AND t.generation = v.generation "
+        f"WHERE f.migration = %s ORDER BY f.id",
         [migration],
     ).fetchall()
     return [Finding(*row) for row in rows]

@@ -61,6 +61,10 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Project:
         faults.append(
             Fault(spec.target_mark, "target is no URL once resolved", "Write postgresql://host:5432/database.")
         )
+    elif not faults and target.partition("?")[0].count("@") > 1:
+        # Where user and password end would be guessed, and a part of the password be taken for the host.
+        hint = "Write an @ in user or password as %40, or take it from the environment: postgresql://user:${env:PW}@host/db."
+        faults.append(Fault(spec.target_mark, "target has more than one @", hint))
     sources = {name: _resolved_source(source, environ) for name, source in spec.sources.items()}
     lookups = {name: _lookup(lookup, base, faults) for name, lookup in spec.lookups.items()}
     functions = dict(_functions(spec.functions.values(), base, faults))

@@ -1,6 +1,7 @@
 """The commands `migrate rejects …`: list, show, replay and waive rows that were not loaded."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from migrate.errors import FindingsError, UsageError
 
 if TYPE_CHECKING:
     from migrate.engine import Session
+    from migrate.quarantine import QuarantinedRow
 
 
 @click.group(cls=Group)
@@ -30,7 +32,7 @@ def rejects() -> None:
 @click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="At most so many.")
 @common
 def rejects_list(flags: Common, rule: str | None, state: str, limit: int) -> None:
-    """List rejected rows.
+    """List rejected rows; values of columns that the project calls personal are masked.
 
     \b
     migrate rejects list -s customers --rule type
@@ -52,6 +54,7 @@ def rejects_list(flags: Common, rule: str | None, state: str, limit: int) -> Non
             if ledger.exists(work.conn)
             else []
         )
+        found = [_masked(r, work.project.spec.tables[r.name].personal) for r in found]
     if flags.output == "json":
         print_json([_reject_json(r) for r in found[:limit]])
         return
@@ -80,7 +83,14 @@ def rejects_list(flags: Common, rule: str | None, state: str, limit: int) -> Non
         click.echo(f"… and more: --limit {limit * 10}")
 
 
-def _reject_json(r: Any) -> dict[str, Any]:
+def _masked(row: "QuarantinedRow", personal: Collection[str]) -> "QuarantinedRow":
+    """A row for a listing: without personal values, and without the raw bytes that hold them."""
+    if row.column in personal:
+        row = replace(row, value="(personal)", reason=f"(personal; `migrate rejects show {row.id}` says why)")
+    return replace(row, raw=b"") if personal else row
+
+
+def _reject_json(r: "QuarantinedRow") -> dict[str, Any]:
     import base64
 
     return {
@@ -201,6 +211,8 @@ def rejects_waive(flags: Common, ids: tuple[int, ...], note: str) -> None:
     """
     from migrate import quarantine
 
+    if not note.strip():
+        raise UsageError("--note is empty.", hint="Say who decided, and why: it is what an auditor will read.")
     with opened(flags) as work:
         _rejects_by_id(work, ids)
         waived = quarantine.settle(work.conn, ids, "waived", note)

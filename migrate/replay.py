@@ -211,6 +211,12 @@ class _Replayer:
         return {}
 
 
+_STANDS = {
+    "23505": " (a replay never overwrites: which row is newer only a run knows; mend the source file and run again)"
+}
+"""What to do about a refusal, by its SQLSTATE."""
+
+
 def _blamed(refused: Sequence[Refusal], ranks: Ordinals) -> dict[int, str]:
     """The rejects that refused rows stand for, and why.
 
@@ -220,7 +226,7 @@ def _blamed(refused: Sequence[Refusal], ranks: Ordinals) -> dict[int, str]:
     blamed: dict[int, str] = {}
     for refusal in refused:
         rank = int(ranks[refusal.index])
-        blamed.setdefault(rank, f"the server refused it: {refusal.message}")
+        blamed.setdefault(rank, f"the server refused it: {refusal.message}{_STANDS.get(refusal.sqlstate, '')}")
         if np.count_nonzero(ranks == rank) > 1:
             break
     return blamed

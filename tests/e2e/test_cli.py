@@ -1,5 +1,6 @@
 """The commands as users meet them: exit codes, what goes to which stream, what is refused and what is said next."""
 
+import base64
 import json
 import os
 import pty
@@ -151,8 +152,13 @@ def test_rejects_over_the_budget(shop: Rig) -> None:
 
 
 def test_the_first_bad_row_aborts_where_asked(shop: Rig) -> None:
-    shop.write("landing/customers.csv", "id,name\n1,a\n2,far too long\n")
-    shop.migrate("run", "--on-error", "abort", code=3)
+    shop.write("landing/customers.csv", "id,name\n1,a\n2,far too long\n3,c\n")
+    ended = shop.migrate("run", "--on-error", "abort", code=3)
+    assert "a bad row (file landing/customers.csv, line 3), column name" in ended.err
+    assert "--on-error quarantine" in ended.err
+    assert count(shop, "customers") == 0, "a chunk with a bad row was committed"
+    shop.migrate("run", "--on-error", "quarantine", "--max-rejects", "1")
+    assert count(shop, "customers") == 2
 
 
 def test_a_source_that_is_missing_or_changed_under_a_run(shop: Rig) -> None:
@@ -458,3 +464,52 @@ def test_a_terminal_sees_bars_with_rows_and_rate(shop: Rig) -> None:
     assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l"), "the cursor stays hidden"
     assert "source rows are accounted for" in report
     assert "\x1b" not in report, "what goes to a pipe has no colours"
+
+
+def test_an_at_sign_in_a_password_does_not_show_half_of_it(shop: Rig) -> None:
+    shop.environment["TARGET_URL"] = "postgresql://u:ge@heim@127.0.0.1:1/x"
+    for command in ("check", "run", "status"):
+        ended = shop.migrate(command, code=2)
+        assert "more than one @" in ended.err
+        assert "heim" not in ended.said
+
+
+@pytest.mark.parametrize("place", [".", "./"])
+def test_a_folder_is_no_glob(shop: Rig, place: str) -> None:
+    shop.write("migrate.yaml", (shop.folder / "migrate.yaml").read_text().replace("landing/orders.csv", place))
+    assert f"no file matches '{place}'" in shop.migrate("plan", code=6).err
+
+
+def test_no_table_left_is_said(shop: Rig) -> None:
+    assert "no table is left" in shop.migrate("run", "--exclude", "customers", "--exclude", "orders", code=2).err
+
+
+def test_the_schema_is_written_where_that_can_be(shop: Rig) -> None:
+    assert "No such file or directory" in shop.migrate("schema", "-o", "nowhere/x.json", code=1).err
+    shop.migrate("schema", "-o", "x.json")
+    assert json.loads((shop.folder / "x.json").read_text())["title"]
+
+
+def test_listings_mask_what_is_personal(shop: Rig) -> None:
+    text = (shop.folder / "migrate.yaml").read_text()
+    shop.write("migrate.yaml", text.replace("    key: id\n", "    key: id\n    personal: [name]\n", 1))
+    shop.write("landing/customers.csv", "id,name\n1,a\n2,secretive person\n")
+    shop.migrate("run", "-s", "customers", "--max-rejects", "1")
+    for listing in (("rejects", "list"), ("rejects", "list", "--output", "json"), ("report",), ("status",)):
+        said = shop.migrate(*listing, "-s", "customers").said
+        assert "secretive" not in said
+        assert base64.b64encode(b"2,secretive person").decode()[:16] not in said
+    [reject] = json.loads(shop.migrate("rejects", "list", "--output", "json").out)
+    assert "secretive person" in shop.migrate("rejects", "show", str(reject["id"])).out, (
+        "asked for by its number, it is shown"
+    )
+    assert "--note is empty" in shop.migrate("rejects", "waive", str(reject["id"]), "--note", " ", code=2).err
+
+
+def test_what_an_older_load_was_found_to_be_does_not_fail_the_new_one(shop: Rig) -> None:
+    shop.migrate("run")
+    shop.sql("UPDATE customers SET name = 'x' WHERE id = 1")
+    shop.migrate("verify", code=3)
+    shop.migrate("report", code=3)
+    assert shop.migrate("run", "--restart").out.rstrip().endswith("Next: migrate verify")
+    shop.migrate("verify")

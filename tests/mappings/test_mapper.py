@@ -336,3 +336,18 @@ def test_one_mapper_maps_many_batches_of_changing_shapes():
         step = mapper(batch_of(texts(i=i, s=s)))
         assert step.rows.num_rows == good
         assert step.read == len(i)
+
+
+def test_json_too_deep_to_be_read_again_is_rejected_and_its_neighbours_are_not():
+    deep = ["[" * n + "]" * n for n in (1, 500, 501, 3000)]
+    step = mapped(texts(x=deep), {"c": "x"}, target(column("c", "jsonb")))
+    assert step.ordinals.tolist() == [0, 1]
+    assert {r.ordinal: r.reason for r in step.rejects} == dict.fromkeys((2, 3), "JSON nested more than 500 levels deep")
+
+
+def test_a_time_with_time_zone_needs_an_offset():
+    step = mapped(
+        texts(x=["10:00", "10:00+01", "10:00:00.5Z", "11:00 -0330"]), {"c": "x"}, target(column("c", "timetz"))
+    )
+    assert step.ordinals.tolist() == [1, 2, 3]
+    assert "has no offset" in step.rejects[0].reason
