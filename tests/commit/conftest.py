@@ -67,6 +67,7 @@ class Rig:
         epoch: int = 1,
         url: str | None = None,
         upsert_on: Sequence[str] = (),
+        abort: bool = False,
         pause: Callable[[float], object] = lambda _: None,
     ) -> Committer:
         screens = [ForeignKeyScreen(f, SCHEMA, WIRES) for f in self.table.foreign_keys]
@@ -76,6 +77,7 @@ class Rig:
             checksum.Hasher(SCHEMA, WIRES, ["id"]),
             screens,
             epoch=epoch,
+            abort=abort,
             pause=pause,
         )
         self.opened.append(committer)

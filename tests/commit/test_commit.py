@@ -1,14 +1,15 @@
 """The commit protocol on a real server: the accounting cannot be made to lie."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import psycopg
 import pytest
 from servers import Postgres, Proxy
 
 from migrate import checksum, ledger, quarantine
-from migrate.errors import GateError, InternalError, RetryableError, TargetError
+from migrate.core import Step
+from migrate.errors import FindingsError, GateError, InternalError, RetryableError, TargetError
 
 from .conftest import Rig, batch, flow, step
 
@@ -57,8 +58,19 @@ def test_an_empty_chunk_is_committed(rig: MakeRig) -> None:
     [
         pytest.param(
             step(batch([1, 1]), [0, 0], read=2),
-            "1 source rows have no fate.*1 source rows have more",
+            r"1 source rows have no fate \(ordinals 1\); 1 source rows have more than one fate \(ordinals 0\)$",
             id="dropped-and-doubled",
+        ),
+        pytest.param(
+            step(batch([1]), [6], read=7),
+            r"balance: 6 source rows have no fate \(ordinals 0, 1, 2, 3, 4, …\)$",
+            id="six-dropped",
+        ),
+        pytest.param(
+            step(batch([1]), [5], read=6), r"5 source rows have no fate \(ordinals 0, 1, 2, 3, 4\)$", id="five-dropped"
+        ),
+        pytest.param(
+            step(batch([1, 2, 3]), [0, 5, 6], read=1), "balance: 2 fates belong to no source row$", id="strange"
         ),
         pytest.param(step(batch([1]), [0], read=2), "have no fate .ordinals 1.", id="dropped"),
         pytest.param(step(batch([1, 2]), [0, 1], read=1), "belong to no source row", id="more-than-read"),
@@ -110,6 +122,38 @@ def test_two_workers_on_one_chunk_load_it_once(rig: MakeRig) -> None:
     assert sorted(x.again for x in receipts) == [False, True]
     assert receipts[0].entry == receipts[1].entry
     assert len(r.rows()) == 2000
+
+
+def test_two_chunks_of_a_table_are_loaded_side_by_side(rig: MakeRig) -> None:
+    """A chunk's lock is shared: while one is in flight, the next is not kept waiting."""
+    r = rig("CREATE TABLE people (id bigint, name text)")
+    begun, done = threading.Event(), threading.Event()
+
+    def waiting() -> Iterator[Step]:
+        begun.set()
+        assert done.wait(20), "the second chunk waited for the first one"
+        yield step(batch([1]))
+
+    thread = threading.Thread(target=lambda: r.committer().commit(r.chunk(0), waiting))
+    thread.start()
+    assert begun.wait(20)
+    r.committer().commit(r.chunk(1), flow(step(batch([2]))))
+    done.set()
+    thread.join()
+    assert [row[0] for row in r.rows()] == [1, 2]
+
+
+def test_a_bad_row_that_aborts_leaves_nothing_of_its_chunk(rig: MakeRig) -> None:
+    r = rig("CREATE TABLE people (id bigint PRIMARY KEY, name text)")
+    committer = r.committer(abort=True)
+    with pytest.raises(FindingsError, match=r"people: a bad row.*: made bad") as caught:
+        committer.commit(r.chunk(0), flow(step(batch([1, 2]), [0, 2], rejected=[1])))
+    assert "--on-error quarantine" in caught.value.hint
+    with pytest.raises(FindingsError, match="the server refused it"):
+        committer.commit(r.chunk(1), flow(step(batch([3, 3]))))
+    assert r.rows() == []
+    assert r.count("claim") == r.count("entry") == r.count("reject") == 0
+    assert committer.commit(r.chunk(2), flow(step(batch([4])))).entry.loaded == 1
 
 
 def test_a_trigger_that_swallows_a_row_fails_the_chunk(rig: MakeRig) -> None:
