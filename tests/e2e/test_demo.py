@@ -43,7 +43,15 @@ def test_the_demo_accounts_for_every_row_and_leaves_a_line_to_type(folder: Path)
     assert fates["notes"] == (300, 300, 0, 0, 0)
     for name in fates:
         assert f"{name}: equal" in ended.out
-    for reason in ("31.02.1980", "XX", "viel", "NUL", "is not closed", "0x81", "no row of public.customers", "02:30"):
+    for reason in (
+        "(personal; `migrate rejects show",
+        "XX",
+        "viel",
+        "is not closed",
+        "0x81",
+        "no row of public.customers",
+        "02:30",
+    ):
         assert reason in ended.out, reason
 
     # What it says to type next works as it stands.
