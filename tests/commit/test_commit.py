@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import psycopg
 import pytest
@@ -141,6 +142,18 @@ def test_two_chunks_of_a_table_are_loaded_side_by_side(rig: MakeRig) -> None:
     done.set()
     thread.join()
     assert [row[0] for row in r.rows()] == [1, 2]
+
+
+@pytest.mark.parametrize("off", [-1, 1])
+def test_a_writer_that_says_another_number_than_it_was_given_fails_the_chunk(rig: MakeRig, off: int) -> None:
+    """The second line of defence: planted, for the writer compares the server's number itself."""
+    r = rig("CREATE TABLE people (id bigint, name text)")
+    committer = r.committer()
+    write = committer._writer.write
+    committer._writer.write = lambda *a, **k: replace(w := write(*a, **k), rows=w.rows + off)  # type: ignore[method-assign]
+    with pytest.raises(InternalError, match=f"{3 + off} rows were stored, 3 were to be loaded"):
+        committer.commit(r.chunk(), flow(step(batch([1, 2, 3]))))
+    assert r.rows() == []
 
 
 def test_a_bad_row_that_aborts_leaves_nothing_of_its_chunk(rig: MakeRig) -> None:
