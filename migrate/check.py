@@ -3,10 +3,10 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from mappings.compile import compile_table
-from migrate.engine import Session
+from migrate.engine import Session, compiled
 from migrate.errors import MigrateError
-from migrate.target import catalogue, explained
+from migrate.plan import cautions
+from migrate.target import explained
 
 OLDEST = 13
 """The oldest PostgreSQL that Aurora still runs and that is tested against."""
@@ -81,28 +81,20 @@ def _source(work: Session, source: str, table: str) -> str:
 
 
 def _mapping(work: Session, name: str) -> str:
-    spec = work.project.spec.tables[name]
-    table = work.source(spec.source).schema(spec.source_table)
-    with explained("read the target's catalogue"):
-        target = catalogue(work.conn, spec.target_schema, spec.target_name)
-        mapping = compile_table(spec, table, target, work.context)
-        if target is not None:
+    [mapping] = compiled(work, [name])
+    target = mapping.target
+    if target.exists:
+        with explained("ask for privileges"):
             row = work.conn.execute(
                 "SELECT string_agg(p, ', ') FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'TRUNCATE']) p "
                 "WHERE NOT has_table_privilege(format('%%I.%%I', %s::text, %s::text), p) "
                 "AND (p IN ('SELECT', 'INSERT') OR p = %s)",
-                [target.schema, target.name, {"replace": "TRUNCATE", "upsert": "UPDATE"}.get(spec.mode, "")],
+                [target.schema, target.name, {"replace": "TRUNCATE", "upsert": "UPDATE"}.get(mapping.spec.mode, "")],
             ).fetchone()
-            if row is not None and row[0]:
-                raise MigrateError(
-                    f"{target.qualified}: missing privileges {row[0]}",
-                    hint=f"GRANT {row[0]} ON {target.qualified} TO the target's user.",
-                )
-    said = [
-        f"{len(mapping.columns)} columns into {mapping.target.qualified}" + ("" if target else " (will be created)")
-    ]
-    if mapping.unscreened:
-        said.append(f"checked by the server only: {', '.join(mapping.unscreened)}")
-    if mapping.target.triggers:
-        said.append(f"user triggers will fire for each row: {', '.join(mapping.target.triggers)}")
-    return "; ".join(said)
+        if row is not None and row[0]:
+            raise MigrateError(
+                f"{target.qualified}: missing privileges {row[0]}",
+                hint=f"GRANT {row[0]} ON {target.qualified} TO the target's user.",
+            )
+    created = "" if target.exists else " (will be created)"
+    return "; ".join([f"{len(mapping.columns)} columns into {target.qualified}{created}", *cautions(mapping)])

@@ -58,6 +58,11 @@ SET LOCAL lc_monetary = 'C';
 _LONGEST_PAUSE = 20.0  # seconds; the pauses 0.2, 0.4, … add up to more than a failover of Aurora takes
 
 
+def backoff(attempt: int) -> float:
+    """Seconds to wait before trying again, twice as long each time."""
+    return min(0.2 * 2.0**attempt, _LONGEST_PAUSE)
+
+
 def enter(
     conn: Connection, migration: str, table: str, epoch: int, generation: int | None, *, exclusive: bool = False
 ) -> None:
@@ -190,7 +195,7 @@ class Committer:
                     self._pause(0.05 * attempt)
                 else:
                     self.close()
-                    self._pause(min(0.2 * 2 ** (attempt - 1), _LONGEST_PAUSE))
+                    self._pause(backoff(attempt - 1))
         raise AssertionError("unreachable")
 
     def _exhausted(self, chunk: Chunk, error: psycopg.Error | RetryableError) -> RetryableError:

@@ -1,6 +1,5 @@
 """Runs a plan: opens sources, compiles mappings, and drives worker threads over the chunks; says what happens as events."""
 
-import gc
 import hashlib
 import json
 import threading
@@ -21,7 +20,7 @@ from mappings.compile import Context, Mapping, compile_table
 from mappings.mapper import Mapper
 from mappings.spec import Budget, SourceSpec
 from migrate import checksum, ledger, lifecycle
-from migrate.commit import ATTEMPTS, Committer, Receipt
+from migrate.commit import ATTEMPTS, Committer, Receipt, backoff
 from migrate.core import Chunk, Event, Flow, OnEvent, Ordinals, Origin, Partition, Source, Step
 from migrate.errors import FindingsError, RetryableError, UsageError
 from migrate.plan import (
@@ -70,7 +69,7 @@ class Session:
             try:
                 return operation(self.conn)
             except RetryableError:
-                pause(min(0.2 * 2**attempt, 20.0))
+                pause(backoff(attempt))
                 self.conn.close()
                 with suppress(RetryableError):
                     self.conn = connect(self.project.target)
@@ -92,9 +91,8 @@ class Session:
 @contextmanager
 def session(project: Project) -> Iterator[Session]:
     """Open a project for work."""
-    with suppress(
-        NotImplementedError
-    ):  # not every build of Arrow has it; it gives memory back, a tenth of all that is used
+    # It gives memory back, a tenth of all that is used; not every build of Arrow has it.
+    with suppress(NotImplementedError):
         pa.set_memory_pool(pa.jemalloc_memory_pool())
     spec = project.spec
     context = Context(
@@ -312,7 +310,7 @@ def _load(
     jobs = min(options.jobs, tasks.qsize())
     if not jobs:
         return
-    with _little_collected(), ThreadPoolExecutor(jobs, thread_name_prefix="worker") as pool:
+    with ThreadPoolExecutor(jobs, thread_name_prefix="worker") as pool:
         workers = [pool.submit(_work, work, tasks, epoch, stop, on_event) for _ in range(jobs)]
         while not all(w.done() for w in workers):
             # Short waits on the main thread, so that signals reach it.
@@ -321,22 +319,6 @@ def _load(
         worker.result()
     if stop.cause is not None:
         raise stop.cause
-
-
-@contextmanager
-def _little_collected() -> Iterator[None]:
-    """Look for cycles of Python objects rarely, and not among those there are already.
-
-    A chunk with thousands of rejects would otherwise spend a fifth of its time on that, and there are none to find.
-    """
-    thresholds = gc.get_threshold()
-    gc.freeze()
-    gc.set_threshold(200_000, 20, 20)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*thresholds)
-        gc.unfreeze()
 
 
 def _aborts(table: TablePlan, options: Options) -> bool:

@@ -413,8 +413,8 @@ def stored_entry(conn: Connection, chunk: Chunk) -> Entry | None:
     return None if row is None else Entry("load", chunk, *row)
 
 
-def fates(conn: Connection, migration: str) -> list[Fates]:
-    """Each mapped table's current generation: the sums of its entries."""
+def fates(conn: Connection, migration: str, name: str | None = None) -> list[Fates]:
+    """Each mapped table's current generation, or that of one of them: the sums of its entries."""
     with conn.cursor(row_factory=class_row(Fates)) as cursor:
         return cursor.execute(
             f"""
@@ -430,10 +430,10 @@ def fates(conn: Connection, migration: str) -> list[Fates]:
             FROM {SCHEMA}.mapped_table t
             LEFT JOIN {SCHEMA}.entry e
                 ON (e.migration, e.name, e.generation) = (t.migration, t.name, t.generation)
-            WHERE t.migration = %s
+            WHERE t.migration = %(migration)s AND (%(name)s::text IS NULL OR t.name = %(name)s)
             GROUP BY t.migration, t.name, t.generation ORDER BY t.name
             """,
-            [migration],
+            {"migration": migration, "name": name},
         ).fetchall()
 
 

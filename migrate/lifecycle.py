@@ -17,7 +17,7 @@ from migrate.core import Chunk, Entry, Origin, Reject, TargetTable
 from migrate.errors import FindingsError, GateError
 from migrate.ledger import Ownership, TableState
 from migrate.plan import TablePlan
-from migrate.target import Connection, explained, references_from_outside
+from migrate.target import Connection, count_rows, explained, references_from_outside
 
 Superseded = Iterable[tuple[int, int, int, int]]
 """(chunk, ordinal, by chunk, by ordinal) of each source row that a later one with the same upsert key overwrites."""
@@ -82,8 +82,7 @@ def _begin(conn: Connection, plan: TablePlan, digest: str) -> TableState:
     with conn.cursor(row_factory=scalar_row) as cursor:
         oid = int(cursor.execute("SELECT %s::regclass::oid::bigint", [quote(table.schema, table.name)]).fetchone() or 0)
     if not plan.truncate and table.exists:
-        row = conn.execute(f"SELECT count(*) FROM {quote(table.schema, table.name)}").fetchone()
-        rows_before = int(row[0]) if row else 0
+        rows_before = count_rows(conn, table)
         ownership = "shared" if rows_before else "ours"
     return TableState(
         plan.name,
@@ -120,10 +119,8 @@ def refuse_to_delete(conn: Connection, migration: str, plan: TablePlan) -> None:
     table = plan.mapping.target
     if not plan.truncate or not table.exists:
         return
-    row = conn.execute(f"SELECT count(*) FROM {quote(table.schema, table.name)}").fetchone()
-    there = int(row[0]) if row else 0
-    fates = ledger.fates(conn, migration) if plan.before is not None else []
-    ours = next((f.inserted for f in fates if f.name == plan.name), 0)
+    there = count_rows(conn, table)
+    ours = sum(f.inserted for f in ledger.fates(conn, migration, plan.name)) if plan.before is not None else 0
     if there > ours:
         raise GateError(
             f"{plan.name}: to load it ({plan.why}) would delete {there - ours} rows of {table.qualified} that this "
@@ -136,9 +133,8 @@ def refuse_missing_rows(conn: Connection, migration: str, plan: TablePlan) -> No
     """Raise FindingsError where a table holds fewer rows than were loaded: somebody emptied it meanwhile."""
     table = plan.mapping.target
     state = ledger.table_states(conn, migration)[plan.name]
-    row = conn.execute(f"SELECT count(*) FROM {quote(table.schema, table.name)}").fetchone()
-    there = int(row[0]) if row else 0
-    expected = state.rows_before + next(f.inserted for f in ledger.fates(conn, migration) if f.name == plan.name)
+    there = count_rows(conn, table)
+    expected = state.rows_before + ledger.fates(conn, migration, plan.name)[0].inserted
     if there < expected:
         raise FindingsError(
             f"{table.qualified} holds {there} rows, and {expected} should be there: rows were deleted by others",

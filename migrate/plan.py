@@ -263,13 +263,19 @@ def _table(plan: TablePlan) -> dict[str, Any]:
 
 
 def notes(plan: TablePlan) -> list[str]:
-    """What a person should know before the run: detection's choices, triggers that will fire, checks left to the server."""
+    """What a person should know before the run: detection's choices, cautions, and that the table is new."""
     table = plan.mapping.target
-    said = list(plan.mapping.source.notes)
-    if table.triggers:
-        said.append(f"user triggers will fire for each row: {', '.join(table.triggers)}")
-    if plan.mapping.unscreened:
-        said.append(f"checked by the server only: {', '.join(plan.mapping.unscreened)}")
+    said = [*plan.mapping.source.notes, *cautions(plan.mapping)]
     if not table.exists:
         said.append(f"{table.qualified} will be created")
+    return said
+
+
+def cautions(mapping: CompiledMapping) -> list[str]:
+    """What the target will do of its own: triggers that fire, checks that only it can decide."""
+    said = []
+    if mapping.target.triggers:
+        said.append(f"user triggers will fire for each row: {', '.join(mapping.target.triggers)}")
+    if mapping.unscreened:
+        said.append(f"checked by the server only: {', '.join(mapping.unscreened)}")
     return said

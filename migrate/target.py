@@ -224,6 +224,12 @@ def catalogue(conn: Connection, schema: str, name: str) -> TargetTable | None:
     return TargetTable(schema, name, tuple(found), key, *constraints, True, triggers, kind[1])
 
 
+def count_rows(conn: Connection, table: TargetTable) -> int:
+    """How many rows the table holds, by counting them."""
+    row = conn.execute(f"SELECT count(*) FROM {quote(table.schema, table.name)}").fetchone()
+    return int(row[0]) if row else 0
+
+
 def _column(conn: Connection, row: Sequence[Any]) -> tuple[Column, list[Check]]:
     name, _declared, not_null, generated, identity, has_default, oid, typmod, sequence = row
     levels = conn.execute(_TYPES, {"oid": oid, "mod": typmod}).fetchall()

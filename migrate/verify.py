@@ -20,7 +20,7 @@ from migrate.errors import GateError
 from migrate.ledger import TableState
 from migrate.plan import finding_key
 from migrate.readback import BEYOND, read_back
-from migrate.target import Writer, explained
+from migrate.target import Writer, count_rows, explained
 from validators import counts as counting
 from validators import rows as comparing
 
@@ -66,7 +66,7 @@ def counts(work: Session, mapping: Mapping, state: TableState, partitions: Seque
         there = {
             p.ordinal: sum(len(b.ordinals) + len(b.rejects) for b in source.read(p, mapping.reads)) for p in partitions
         }
-    fates = next(f for f in ledger.fates(conn, work.migration) if f.name == name)
+    fates = ledger.fates(conn, work.migration, name)[0]
     return counting.compare(
         counting.Counts(
             name,
@@ -80,16 +80,11 @@ def counts(work: Session, mapping: Mapping, state: TableState, partitions: Seque
             fates.rejected,
             fates.inserted,
             state.rows_before,
-            _count(work, mapping),
+            count_rows(conn, mapping.target),
             quarantine.size(conn, work.migration, name, state.generation),
             ledger.unbalanced_chunks(conn, work.migration, name, state.generation),
         )
     )
-
-
-def _count(work: Session, mapping: Mapping) -> int:
-    row = work.conn.execute(f"SELECT count(*) FROM {quote(mapping.target.schema, mapping.target.name)}").fetchone()
-    return int(row[0]) if row else 0
 
 
 def rows(work: Session, mapping: Mapping, state: TableState, partitions: Sequence[Partition]) -> list[Finding]:
@@ -100,7 +95,7 @@ def rows(work: Session, mapping: Mapping, state: TableState, partitions: Sequenc
     if uncovered:
         message = f"{name}: {', '.join(uncovered)}: not compared, PostgreSQL spells these types in its own way"
         findings.append(Finding("rows.uncovered", "warning", name, message))
-    fates = next(f for f in ledger.fates(work.conn, work.migration) if f.name == name)
+    fates = ledger.fates(work.conn, work.migration, name)[0]
     alone = state.rows_before == 0 and fates.inserted == fates.loaded
     sides = _Sides(work, mapping, state, partitions, tuple(state.bucket_key))
     try:

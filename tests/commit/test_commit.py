@@ -316,17 +316,15 @@ def test_a_truncate_for_a_new_generation_waits_for_the_chunk_in_flight_and_fence
 # ------------------------------------------------------------------------------------------------------ lost connections
 
 
+def once(marker: bytes) -> Callable[[bytes], bool]:
+    """Cut at the first data with this in them, and at no other."""
+    left = [marker]
+    return lambda data: bool(left) and left[0] in data and bool(left.pop())
+
+
 def test_a_connection_lost_during_commit_is_tried_again_and_loads_once(rig: MakeRig, postgres: Postgres) -> None:
     r = rig("CREATE TABLE people (id bigint, name text)")
-    left = [1]
-
-    def cut(data: bytes) -> bool:
-        if b"COMMIT\x00" in data and left[0]:
-            left[0] -= 1
-            return True
-        return False
-
-    proxy = Proxy(postgres.port, cut)
+    proxy = Proxy(postgres.port, once(b"COMMIT\x00"))
     url = r.url.replace(f":{postgres.port}/", f":{proxy.port}/")
     receipt = r.committer(url=url).commit(r.chunk(), flow(step(batch([1, 2, 3]))))
     proxy.close()
@@ -339,15 +337,7 @@ def test_a_connection_lost_during_commit_is_tried_again_and_loads_once(rig: Make
 
 def test_a_connection_lost_while_copying_is_tried_again(rig: MakeRig, postgres: Postgres) -> None:
     r = rig("CREATE TABLE people (id bigint, name text)")
-    left = [1]
-
-    def cut(data: bytes) -> bool:
-        if b"PGCOPY" in data and left[0]:
-            left[0] -= 1
-            return True
-        return False
-
-    proxy = Proxy(postgres.port, cut)
+    proxy = Proxy(postgres.port, once(b"PGCOPY"))
     url = r.url.replace(f":{postgres.port}/", f":{proxy.port}/")
     receipt = r.committer(url=url).commit(r.chunk(), flow(step(batch(list(range(50_000))))))
     proxy.close()
