@@ -10,7 +10,7 @@ GROUP = "aurora_migrate.connectors"
 
 
 def open_source(url_scheme: str, *args: Any, **kwargs: Any) -> Source:
-    """Open a source by the connector registered for `url_scheme` ("files" for delimited text), with its own arguments.
+    """Open a source by the connector registered for `url_scheme` (files, excel, xml for files), with its own arguments.
 
     Raises UsageError if no connector has that scheme, and whatever the connector itself raises.
     """

@@ -97,13 +97,106 @@ FILES = Section(
     words="a mapping with `files`",
 )
 
-_URL = text("a URL or a mapping with `files`", texts.source_url, secret=True, references=True)
-_SOURCE = either(
-    "a URL or a mapping with `files`",
-    lambda node: FILES.shape if isinstance(node, yaml.MappingNode) else _URL,
-    FILES.shape,
-    _URL,
+SHEET = Section(
+    "A table in a workbook",
+    "Where in the workbook a table stands. Without `tables`, each visible sheet is a table of the sheet's name.",
+    (
+        Key("sheet", text("a sheet's name or number", texts.not_empty), "The sheet, by name or by number from 1.", "1"),
+        Key(
+            "range",
+            text("cells, as in B3:K500, or a name", texts.not_empty),
+            "The cells of header and rows: `B3:K500`, `B:K`, or the name of a range or of a table in the workbook.",
+            "all that is used",
+        ),
+        Key(
+            "header",
+            text("a row number, rows as in 3-4, or none", texts.not_empty),
+            "The row with the columns' names, by its number in the sheet; `3-4` joins two rows, as under merged cells.",
+            "the first row that is not blank",
+        ),
+        Key("columns", _SOURCE_NAMES, "The columns' names, instead of the header's.", "the header"),
+    ),
+    words="a mapping",
 )
+
+EXCEL = Section(
+    "A source of workbooks",
+    "Excel workbooks (`.xlsx`, `.xlsm`, `.xlsb`, `.xls`). Every cell is read as text: numbers in their shortest exact "
+    "form, dates in ISO 8601, truth values as `true` and `false`.",
+    (
+        Key("excel", _GLOBS, "Where the workbooks are, from the project file's folder: globs.", required=True),
+        Key(
+            "tables",
+            named(SHEET.shape, "a mapping of table to where it stands", texts.not_empty, least=1),
+            "The tables in the workbooks, by a name that you choose.",
+            "each visible sheet",
+        ),
+        Key("hidden", boolean(), "Whether hidden sheets are tables too, where `tables` does not name them.", "false"),
+        Key(
+            "errors",
+            choice("reject", "null"),
+            "What an error cell (`#N/A`, `#REF!`) becomes: its row is rejected, or it is NULL.",
+            "reject",
+        ),
+        Key(
+            "merged",
+            choice("first", "fill"),
+            "Whether the value of merged cells stands in their first cell only, or in all of them.",
+            "first",
+        ),
+    ),
+    words="a mapping with `excel`",
+)
+
+RECORDS = Section(
+    "A table in an XML file",
+    "Which elements are the rows. Repeated children are a table of their own, whose columns may reach up: `../@no`.",
+    (
+        Key("record", text("a path, as in /orders/order", texts.not_empty), "The path of the elements.", required=True),
+        Key(
+            "columns",
+            named(text("a path", texts.not_empty), "a mapping of column to path", texts.not_empty, least=1),
+            "The columns, each with its path from the record: `@no`, `ship/city`, `../@date`, `.` for its text, "
+            "`position()` for its place among its siblings.",
+            "its attributes and its children without children",
+        ),
+    ),
+    words="a mapping with `record`",
+)
+
+XML = Section(
+    "A source of XML files",
+    "XML files, streamed; `.gz` is read too. Every value is read as text. DTDs and entities are refused.",
+    (
+        Key("xml", _GLOBS, "Where the files are, from the project file's folder: globs.", required=True),
+        Key(
+            "namespaces",
+            named(text("a URI", texts.not_empty), "a mapping of prefix to URI", texts.not_empty),
+            "The prefixes that the paths use.",
+            "none",
+        ),
+        Key(
+            "tables",
+            named(RECORDS.shape, "a mapping of table to its records", texts.not_empty, least=1),
+            "The tables in the files, by a name that you choose.",
+            required=True,
+        ),
+    ),
+    words="a mapping with `xml`",
+)
+
+_SOURCE_WORDS = "a URL or a mapping with `files`, `excel` or `xml`"
+_URL = text(_SOURCE_WORDS, texts.source_url, secret=True, references=True)
+
+
+def _source_section(node: yaml.Node) -> Shape:
+    if not isinstance(node, yaml.MappingNode):
+        return _URL
+    keys = keys_of(node)
+    return (EXCEL if "excel" in keys else XML if "xml" in keys else FILES).shape
+
+
+_SOURCE = either(_SOURCE_WORDS, _source_section, FILES.shape, EXCEL.shape, XML.shape, _URL)
 
 # -------------------------------------------------------------------------------------------------------------- tables
 
@@ -337,4 +430,4 @@ PROJECT = Section(
     later=("notify",),
 )
 
-SECTIONS = (PROJECT, FILES, TABLE, COLUMN, DEFAULTS, NUL, MAX_REJECTS, LOOKUP, FUNCTION)
+SECTIONS = (PROJECT, FILES, EXCEL, SHEET, XML, RECORDS, TABLE, COLUMN, DEFAULTS, NUL, MAX_REJECTS, LOOKUP, FUNCTION)

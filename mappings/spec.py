@@ -26,6 +26,8 @@ __all__ = [
 ]
 
 Mode = Literal["append", "upsert", "replace"]
+KINDS = ("files", "excel", "xml")
+"""The kinds of files, each by the key that names them in a source."""
 _START = Mark(1, 1)
 
 
@@ -88,13 +90,22 @@ class TableSpec:
 
 @dataclass(frozen=True, slots=True)
 class SourceSpec:
-    """A source: files with reading options, or a URL. References (`${env:X}`) are still unresolved in it."""
+    """A source: files of a kind with reading options, or a URL. References (`${env:X}`) are still unresolved in it.
+
+    `kind` names the connector of files: files (delimited text), excel, xml.
+    """
 
     name: str
     mark: Mark
+    kind: str = "files"
     url: str | None = field(default=None, repr=False)
     files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # table → globs; "" → a table per file
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """The tables that the project file names; () where the files themselves say which there are."""
+        return tuple(self.options.get("tables", ())) or tuple(table for table in self.files if table)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,13 +186,15 @@ def parse(text: str, path: Path) -> ProjectSpec:
 def _source(name: Scalar, value: Scalar | Record | None) -> SourceSpec:
     if not isinstance(value, Record):
         return SourceSpec(name.value, _mark(value, name.mark), url=_text(value))
-    files = value.get("files", ())
+    kind = next((kind for kind in KINDS if kind in value.keys), "files")
+    files = value.get(kind, ())
     tabled = bool(files) and not isinstance(files[0], Scalar)
     return SourceSpec(
         name.value,
         name.mark,
+        kind,
         files={table.value: _plain(globs) for table, globs in files} if tabled else {"": _plain(files)},
-        options={option: _plain(given) for option, given in value.values.items() if option != "files"},
+        options={option: _plain(given) for option, given in value.values.items() if option != kind},
     )
 
 
@@ -260,9 +273,13 @@ def _function(name: Scalar, record: Record) -> FunctionSpec:
 
 
 def _plain(value: Any) -> Any:
-    """The value without its place."""
+    """The value without its place: a list as a tuple, a mapping as a dict."""
+    if isinstance(value, Record):
+        return {key: _plain(each) for key, each in value.values.items()}
+    if isinstance(value, tuple) and value and isinstance(value[0], tuple):
+        return {name.value: _plain(each) for name, each in value}
     if isinstance(value, tuple):
-        return tuple(each.value for each in value)
+        return tuple(_plain(each) for each in value)
     return value.value if isinstance(value, Scalar) else value
 
 
@@ -284,9 +301,9 @@ def _check_table(reader: Reader, record: Record, table: TableSpec, sources: Mapp
         if source is None:
             message = f'tables.{table.name} reads from the source "{table.source}", which is not declared'
             reader.fault(origin.mark, message, suggest(table.source, sources))
-        elif source.url is None and source.files and "" not in source.files and table.source_table not in source.files:
+        elif (named := source.tables) and table.source_table not in named:
             message = f'the source "{table.source}" has no table "{table.source_table}"'
-            reader.fault(origin.mark, message, suggest(table.source_table, source.files))
+            reader.fault(origin.mark, message, suggest(table.source_table, named))
     targets = [column.name for column in table.columns]
     for key in ("on", "primary_key", "personal") if "columns" in record.values else ():
         for name in record.get(key, ()):

@@ -224,7 +224,7 @@ class Committer:
                 quarantine.write(conn, chunk, tally.rejects)
                 ledger.write_entry(conn, entry, self._epoch, began, tally.inserted)
         except pgerrors.UniqueViolation as error:
-            if error.diag.schema_name != ledger.SCHEMA or error.diag.table_name != "claim":
+            if error.diag.schema_name != conn.ledger or error.diag.table_name != "claim":
                 raise
             return Receipt(self._stored(conn, chunk), again=True, attempts=attempt)
         return Receipt(entry, again=False, attempts=attempt)
@@ -297,7 +297,7 @@ class Committer:
         if entry is None:
             raise TargetError(
                 f"{chunk.table}, chunk {chunk.ordinal} is claimed but has no entry: the ledger was changed by hand",
-                hint=f"Compare {ledger.SCHEMA}.claim and {ledger.SCHEMA}.entry; `migrate run --restart` starts over.",
+                hint=f"Compare {conn.ledger}.claim and {conn.ledger}.entry; `migrate run --restart` starts over.",
             )
         return entry
 

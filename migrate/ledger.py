@@ -1,4 +1,4 @@
-"""The ledger: its tables in the target's schema `migrate_ledger`, and every query on them.
+"""The ledger: its tables in the target's schema `migrate_ledger` (a dry run's: in a shadow of it), and every query on them.
 
 Entries are immutable and signed; a chunk, a table or a run is the sum of its entries. Nothing here decides anything:
 the commit protocol (`commit.py`) and the engine do. Values of rows are kept in `reject`
@@ -15,22 +15,21 @@ from psycopg.rows import class_row, scalar_row
 from migrate.core import Chunk, Entry, Finding, Partition
 from migrate.target import Connection
 
-SCHEMA = "migrate_ledger"
 VERSION = 1
 
-DDL = f"""
-CREATE SCHEMA IF NOT EXISTS {SCHEMA};
+_DDL = """
+CREATE SCHEMA IF NOT EXISTS {ledger};
 
-CREATE TABLE IF NOT EXISTS {SCHEMA}.meta (version int PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS {ledger}.meta (version int PRIMARY KEY);
 
 -- One row a migration: `epoch` is the fencing token, raised by each run that takes over.
-CREATE TABLE IF NOT EXISTS {SCHEMA}.migration (
+CREATE TABLE IF NOT EXISTS {ledger}.migration (
     migration text PRIMARY KEY,
     epoch bigint NOT NULL DEFAULT 0
 );
 
-CREATE TABLE IF NOT EXISTS {SCHEMA}.run (
-    migration text NOT NULL REFERENCES {SCHEMA}.migration,
+CREATE TABLE IF NOT EXISTS {ledger}.run (
+    migration text NOT NULL REFERENCES {ledger}.migration,
     epoch bigint NOT NULL,
     command text NOT NULL,
     version text NOT NULL,
@@ -41,8 +40,8 @@ CREATE TABLE IF NOT EXISTS {SCHEMA}.run (
 );
 
 -- One row a mapped table: which filling of it (`generation`) is current, and what that filling is made of.
-CREATE TABLE IF NOT EXISTS {SCHEMA}.mapped_table (
-    migration text NOT NULL REFERENCES {SCHEMA}.migration,
+CREATE TABLE IF NOT EXISTS {ledger}.mapped_table (
+    migration text NOT NULL REFERENCES {ledger}.migration,
     name text NOT NULL,
     target text NOT NULL,
     oid bigint NOT NULL,
@@ -62,7 +61,7 @@ CREATE TABLE IF NOT EXISTS {SCHEMA}.mapped_table (
 );
 
 -- The pinned plan: a resumed run never plans again.
-CREATE TABLE IF NOT EXISTS {SCHEMA}.partition (
+CREATE TABLE IF NOT EXISTS {ledger}.partition (
     migration text NOT NULL,
     name text NOT NULL,
     generation int NOT NULL,
@@ -74,7 +73,7 @@ CREATE TABLE IF NOT EXISTS {SCHEMA}.partition (
 );
 
 -- The first statement of a chunk's transaction inserts here, so that a chunk can be committed once only.
-CREATE TABLE IF NOT EXISTS {SCHEMA}.claim (
+CREATE TABLE IF NOT EXISTS {ledger}.claim (
     migration text NOT NULL,
     name text NOT NULL,
     generation int NOT NULL,
@@ -83,7 +82,7 @@ CREATE TABLE IF NOT EXISTS {SCHEMA}.claim (
     PRIMARY KEY (migration, name, generation, chunk)
 );
 
-CREATE TABLE IF NOT EXISTS {SCHEMA}.entry (
+CREATE TABLE IF NOT EXISTS {ledger}.entry (
     entry bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     migration text NOT NULL,
     name text NOT NULL,
@@ -101,14 +100,14 @@ CREATE TABLE IF NOT EXISTS {SCHEMA}.entry (
     began timestamptz NOT NULL,
     ended timestamptz NOT NULL DEFAULT clock_timestamp(),
     CHECK (read = loaded + merged + filtered + rejected),
-    FOREIGN KEY (migration, name, generation, chunk) REFERENCES {SCHEMA}.claim
+    FOREIGN KEY (migration, name, generation, chunk) REFERENCES {ledger}.claim
 );
-CREATE INDEX IF NOT EXISTS entry_chunk ON {SCHEMA}.entry (migration, name, generation, chunk);
-CREATE UNIQUE INDEX IF NOT EXISTS entry_one_load ON {SCHEMA}.entry (migration, name, generation, chunk)
+CREATE INDEX IF NOT EXISTS entry_chunk ON {ledger}.entry (migration, name, generation, chunk);
+CREATE UNIQUE INDEX IF NOT EXISTS entry_one_load ON {ledger}.entry (migration, name, generation, chunk)
     WHERE kind = 'load';
 
 -- The quarantine. Raw values are bytes: jsonb would refuse a NUL.
-CREATE TABLE IF NOT EXISTS {SCHEMA}.reject (
+CREATE TABLE IF NOT EXISTS {ledger}.reject (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     migration text NOT NULL,
     name text NOT NULL,
@@ -126,12 +125,12 @@ CREATE TABLE IF NOT EXISTS {SCHEMA}.reject (
     at timestamptz NOT NULL DEFAULT clock_timestamp(),
     settled timestamptz,
     note text,
-    FOREIGN KEY (migration, name, generation, chunk) REFERENCES {SCHEMA}.claim
+    FOREIGN KEY (migration, name, generation, chunk) REFERENCES {ledger}.claim
 );
-CREATE UNIQUE INDEX IF NOT EXISTS reject_row ON {SCHEMA}.reject (migration, name, generation, chunk, ordinal);
+CREATE UNIQUE INDEX IF NOT EXISTS reject_row ON {ledger}.reject (migration, name, generation, chunk, ordinal);
 
 -- Source rows that a later row with the same upsert key overwrites, elected before the load.
-CREATE TABLE IF NOT EXISTS {SCHEMA}.superseded (
+CREATE TABLE IF NOT EXISTS {ledger}.superseded (
     migration text NOT NULL,
     name text NOT NULL,
     generation int NOT NULL,
@@ -141,9 +140,9 @@ CREATE TABLE IF NOT EXISTS {SCHEMA}.superseded (
     by_ordinal bigint NOT NULL,
     PRIMARY KEY (migration, name, generation, chunk, ordinal)
 );
-CREATE INDEX IF NOT EXISTS superseded_by ON {SCHEMA}.superseded (migration, name, generation, by_chunk, by_ordinal);
+CREATE INDEX IF NOT EXISTS superseded_by ON {ledger}.superseded (migration, name, generation, by_chunk, by_ordinal);
 
-CREATE TABLE IF NOT EXISTS {SCHEMA}.finding (
+CREATE TABLE IF NOT EXISTS {ledger}.finding (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     migration text NOT NULL,
     name text NOT NULL,
@@ -156,7 +155,7 @@ CREATE TABLE IF NOT EXISTS {SCHEMA}.finding (
     expected text,
     actual text
 );
-CREATE TABLE IF NOT EXISTS {SCHEMA}.verification (
+CREATE TABLE IF NOT EXISTS {ledger}.verification (
     migration text NOT NULL,
     name text NOT NULL,
     generation int NOT NULL,
@@ -227,7 +226,7 @@ _CREATION_LOCK = 0x6D696772
 
 def exists(conn: Connection) -> bool:
     """Whether this target has a ledger; read-only verbs must not make one."""
-    row = conn.execute("SELECT to_regclass(%s) IS NOT NULL", [f"{SCHEMA}.meta"]).fetchone()
+    row = conn.execute("SELECT to_regclass(%s) IS NOT NULL", [f"{conn.ledger}.meta"]).fetchone()
     return bool(row and row[0])
 
 
@@ -238,8 +237,8 @@ def create(conn: Connection) -> None:
     with conn.transaction():
         conn.execute("SELECT pg_advisory_xact_lock(%s)", [_CREATION_LOCK])
         conn.execute("SET LOCAL client_min_messages = warning")
-        conn.execute(DDL)
-        conn.execute(f"INSERT INTO {SCHEMA}.meta VALUES (%s) ON CONFLICT DO NOTHING", [VERSION])
+        conn.execute(_DDL.format(ledger=conn.ledger))
+        conn.execute(f"INSERT INTO {conn.ledger}.meta VALUES (%s) ON CONFLICT DO NOTHING", [VERSION])
 
 
 def _utc(column: str) -> str:
@@ -254,14 +253,14 @@ def begin_run(conn: Connection, migration: str, command: str, version: str) -> i
     """Raise the fencing epoch and record the run that holds it. Workers of an older epoch stop at their next chunk."""
     with conn.transaction():
         row = conn.execute(
-            f"INSERT INTO {SCHEMA}.migration (migration, epoch) VALUES (%s, 1) "
+            f"INSERT INTO {conn.ledger}.migration (migration, epoch) VALUES (%s, 1) "
             f"ON CONFLICT (migration) DO UPDATE SET epoch = migration.epoch + 1 RETURNING epoch",
             [migration],
         ).fetchone()
         assert row is not None
         epoch = int(row[0])
         conn.execute(
-            f"INSERT INTO {SCHEMA}.run (migration, epoch, command, version) VALUES (%s, %s, %s, %s)",
+            f"INSERT INTO {conn.ledger}.run (migration, epoch, command, version) VALUES (%s, %s, %s, %s)",
             [migration, epoch, command, version],
         )
     return epoch
@@ -269,7 +268,7 @@ def begin_run(conn: Connection, migration: str, command: str, version: str) -> i
 
 def end_run(conn: Connection, migration: str, epoch: int, outcome: str) -> None:
     conn.execute(
-        f"UPDATE {SCHEMA}.run SET finished = clock_timestamp(), outcome = %s WHERE migration = %s AND epoch = %s",
+        f"UPDATE {conn.ledger}.run SET finished = clock_timestamp(), outcome = %s WHERE migration = %s AND epoch = %s",
         [outcome, migration, epoch],
     )
 
@@ -279,7 +278,7 @@ def runs(conn: Connection, migration: str) -> list[Run]:
     with conn.cursor(row_factory=class_row(Run)) as cursor:
         return cursor.execute(
             f"SELECT epoch, command, version, {_utc('started')} AS started, {_utc('finished')} AS finished, outcome "
-            f"FROM {SCHEMA}.run "
+            f"FROM {conn.ledger}.run "
             f"WHERE migration = %s ORDER BY epoch DESC",
             [migration],
         ).fetchall()
@@ -288,14 +287,14 @@ def runs(conn: Connection, migration: str) -> list[Run]:
 def lock(conn: Connection, migration: str, name: str, *, exclusive: bool) -> None:
     """Take the table's lock until the transaction ends: shared for a chunk, exclusive for truncate, DDL and settle."""
     function = "pg_advisory_xact_lock" if exclusive else "pg_advisory_xact_lock_shared"
-    conn.execute(f"SELECT {function}(hashtextextended(%s, 0))", [f"{SCHEMA}/{migration}/{name}"])
+    conn.execute(f"SELECT {function}(hashtextextended(%s, 0))", [f"{conn.ledger}/{migration}/{name}"])
 
 
 def fence(conn: Connection, migration: str, name: str) -> tuple[int, int | None]:
     """The epoch that may write now, and the table's current generation (None: not prepared)."""
     row = conn.execute(
-        f"SELECT m.epoch, t.generation FROM {SCHEMA}.migration m "
-        f"LEFT JOIN {SCHEMA}.mapped_table t ON t.migration = m.migration AND t.name = %s WHERE m.migration = %s",
+        f"SELECT m.epoch, t.generation FROM {conn.ledger}.migration m "
+        f"LEFT JOIN {conn.ledger}.mapped_table t ON t.migration = m.migration AND t.name = %s WHERE m.migration = %s",
         [name, migration],
     ).fetchone()
     return (0, None) if row is None else (int(row[0]), row[1])
@@ -313,7 +312,7 @@ _STATE = (
 def table_states(conn: Connection, migration: str) -> dict[str, TableState]:
     with conn.cursor(row_factory=class_row(TableState)) as cursor:
         rows = cursor.execute(
-            f"SELECT {_STATE} FROM {SCHEMA}.mapped_table WHERE migration = %s", [migration]
+            f"SELECT {_STATE} FROM {conn.ledger}.mapped_table WHERE migration = %s", [migration]
         ).fetchall()
     return {row.name: row for row in rows}
 
@@ -321,7 +320,7 @@ def table_states(conn: Connection, migration: str) -> dict[str, TableState]:
 def save_table(conn: Connection, migration: str, state: TableState) -> None:
     names = _STATE.split(", ")
     conn.execute(
-        f"INSERT INTO {SCHEMA}.mapped_table (migration, {_STATE}) VALUES ({', '.join(['%s'] * (len(names) + 1))}) "
+        f"INSERT INTO {conn.ledger}.mapped_table (migration, {_STATE}) VALUES ({', '.join(['%s'] * (len(names) + 1))}) "
         f"ON CONFLICT (migration, name) DO UPDATE SET ({_STATE}, changed) = "
         f"({', '.join(f'EXCLUDED.{n}' for n in names)}, clock_timestamp())",
         [migration, *(getattr(state, n) for n in names)],
@@ -330,27 +329,27 @@ def save_table(conn: Connection, migration: str, state: TableState) -> None:
 
 def set_hash(conn: Connection, migration: str, name: str, hash_name: str) -> None:
     conn.execute(
-        f"UPDATE {SCHEMA}.mapped_table SET hash = %s WHERE migration = %s AND name = %s", [hash_name, migration, name]
+        f"UPDATE {conn.ledger}.mapped_table SET hash = %s WHERE migration = %s AND name = %s", [hash_name, migration, name]
     )
 
 
 def set_phase(conn: Connection, migration: str, name: str, phase: Phase) -> None:
     conn.execute(
-        f"UPDATE {SCHEMA}.mapped_table SET phase = %s, changed = clock_timestamp() WHERE migration = %s AND name = %s",
+        f"UPDATE {conn.ledger}.mapped_table SET phase = %s, changed = clock_timestamp() WHERE migration = %s AND name = %s",
         [phase, migration, name],
     )
 
 
 def pin(conn: Connection, migration: str, name: str, generation: int, partitions: Iterable[Partition]) -> None:
     """Write the plan of a generation, or what a grown source adds to it."""
-    with conn.cursor() as cursor, cursor.copy(f"COPY {SCHEMA}.partition FROM STDIN") as copy:
+    with conn.cursor() as cursor, cursor.copy(f"COPY {conn.ledger}.partition FROM STDIN") as copy:
         for p in partitions:
             copy.write_row((migration, name, generation, p.ordinal, p.token, p.rows, p.bytes))
 
 
 def pinned(conn: Connection, migration: str, name: str, generation: int) -> list[Partition]:
     rows = conn.execute(
-        f"SELECT name, chunk, token, rows, bytes FROM {SCHEMA}.partition "
+        f"SELECT name, chunk, token, rows, bytes FROM {conn.ledger}.partition "
         f"WHERE migration = %s AND name = %s AND generation = %s ORDER BY chunk",
         [migration, name, generation],
     ).fetchall()
@@ -361,7 +360,7 @@ def chunks_done(conn: Connection, migration: str, name: str, generation: int) ->
     with conn.cursor(row_factory=scalar_row) as cursor:
         return set(
             cursor.execute(
-                f"SELECT chunk FROM {SCHEMA}.entry "
+                f"SELECT chunk FROM {conn.ledger}.entry "
                 f"WHERE migration = %s AND name = %s AND generation = %s AND kind = 'load'",
                 [migration, name, generation],
             )
@@ -374,7 +373,7 @@ def chunks_done(conn: Connection, migration: str, name: str, generation: int) ->
 def claim(conn: Connection, chunk: Chunk, epoch: int) -> None:
     """Claim a chunk; raises psycopg.errors.UniqueViolation where it has been committed already."""
     conn.execute(
-        f"INSERT INTO {SCHEMA}.claim VALUES (%s, %s, %s, %s, %s)",
+        f"INSERT INTO {conn.ledger}.claim VALUES (%s, %s, %s, %s, %s)",
         [chunk.migration, chunk.table, chunk.generation, chunk.ordinal, epoch],
     )
 
@@ -382,7 +381,7 @@ def claim(conn: Connection, chunk: Chunk, epoch: int) -> None:
 def write_entry(conn: Connection, entry: Entry, epoch: int, began: datetime, inserted: int) -> None:
     chunk = entry.chunk
     conn.execute(
-        f"INSERT INTO {SCHEMA}.entry (migration, name, generation, chunk, kind, epoch, read, loaded, merged, filtered, "
+        f"INSERT INTO {conn.ledger}.entry (migration, name, generation, chunk, kind, epoch, read, loaded, merged, filtered, "
         f"rejected, inserted, sums, began) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
         [
             chunk.migration,
@@ -406,7 +405,7 @@ def write_entry(conn: Connection, entry: Entry, epoch: int, began: datetime, ins
 def stored_entry(conn: Connection, chunk: Chunk) -> Entry | None:
     """The load entry of a chunk, as committed."""
     row = conn.execute(
-        f"SELECT read, loaded, merged, filtered, rejected, sums FROM {SCHEMA}.entry "
+        f"SELECT read, loaded, merged, filtered, rejected, sums FROM {conn.ledger}.entry "
         f"WHERE migration = %s AND name = %s AND generation = %s AND chunk = %s AND kind = 'load'",
         [chunk.migration, chunk.table, chunk.generation, chunk.ordinal],
     ).fetchone()
@@ -419,7 +418,7 @@ def fates(conn: Connection, migration: str, name: str | None = None) -> list[Fat
         return cursor.execute(
             f"""
             SELECT t.name,
-                   (SELECT count(*) FROM {SCHEMA}.partition p
+                   (SELECT count(*) FROM {conn.ledger}.partition p
                     WHERE (p.migration, p.name, p.generation) = (t.migration, t.name, t.generation))::bigint AS chunks,
                    count(e.entry) FILTER (WHERE e.kind = 'load') AS chunks_done,
                    coalesce(sum(e.read), 0)::bigint AS read, coalesce(sum(e.loaded), 0)::bigint AS loaded,
@@ -427,8 +426,8 @@ def fates(conn: Connection, migration: str, name: str | None = None) -> list[Fat
                    coalesce(sum(e.rejected), 0)::bigint AS rejected,
                    coalesce(sum(e.inserted), 0)::bigint AS inserted,
                    coalesce(extract(epoch FROM max(e.ended) - min(e.began)), 0)::float8 AS seconds
-            FROM {SCHEMA}.mapped_table t
-            LEFT JOIN {SCHEMA}.entry e
+            FROM {conn.ledger}.mapped_table t
+            LEFT JOIN {conn.ledger}.entry e
                 ON (e.migration, e.name, e.generation) = (t.migration, t.name, t.generation)
             WHERE t.migration = %(migration)s AND (%(name)s::text IS NULL OR t.name = %(name)s)
             GROUP BY t.migration, t.name, t.generation ORDER BY t.name
@@ -441,7 +440,7 @@ def sums(conn: Connection, migration: str, name: str, generation: int) -> Iterab
     """Kind and bucket sums of every entry, to be added up."""
     with conn.cursor() as cursor:
         yield from cursor.stream(
-            f"SELECT kind, sums FROM {SCHEMA}.entry WHERE migration = %s AND name = %s AND generation = %s",
+            f"SELECT kind, sums FROM {conn.ledger}.entry WHERE migration = %s AND name = %s AND generation = %s",
             [migration, name, generation],
         )
 
@@ -449,7 +448,7 @@ def sums(conn: Connection, migration: str, name: str, generation: int) -> Iterab
 def rows_read(conn: Connection, migration: str, name: str, generation: int) -> dict[int, int]:
     """Rows that the load read, by chunk; a replay's rows are not the source's."""
     rows = conn.execute(
-        f"SELECT chunk, sum(read)::bigint FROM {SCHEMA}.entry "
+        f"SELECT chunk, sum(read)::bigint FROM {conn.ledger}.entry "
         f"WHERE migration = %s AND name = %s AND generation = %s AND kind = 'load' GROUP BY chunk",
         [migration, name, generation],
     ).fetchall()
@@ -462,11 +461,11 @@ def unbalanced_chunks(conn: Connection, migration: str, name: str, generation: i
         return cursor.execute(
             f"""
             SELECT coalesce(c.chunk, e.chunk, p.chunk)
-            FROM (SELECT chunk FROM {SCHEMA}.claim
+            FROM (SELECT chunk FROM {conn.ledger}.claim
                   WHERE migration = %(m)s AND name = %(n)s AND generation = %(g)s) c
-            FULL JOIN (SELECT chunk FROM {SCHEMA}.entry WHERE migration = %(m)s AND name = %(n)s
+            FULL JOIN (SELECT chunk FROM {conn.ledger}.entry WHERE migration = %(m)s AND name = %(n)s
                        AND generation = %(g)s AND kind = 'load') e USING (chunk)
-            FULL JOIN (SELECT chunk FROM {SCHEMA}.partition
+            FULL JOIN (SELECT chunk FROM {conn.ledger}.partition
                   WHERE migration = %(m)s AND name = %(n)s AND generation = %(g)s) p USING (chunk)
             WHERE e.chunk IS NULL OR c.chunk IS NULL OR p.chunk IS NULL ORDER BY 1
             """,
@@ -481,7 +480,7 @@ def superseded(conn: Connection, chunk: Chunk) -> list[int]:
     """The ordinals of a chunk's rows that a later row of the same upsert key overwrites."""
     with conn.cursor(row_factory=scalar_row) as cursor:
         return cursor.execute(
-            f"SELECT ordinal FROM {SCHEMA}.superseded "
+            f"SELECT ordinal FROM {conn.ledger}.superseded "
             f"WHERE migration = %s AND name = %s AND generation = %s AND chunk = %s ORDER BY ordinal",
             [chunk.migration, chunk.table, chunk.generation, chunk.ordinal],
         ).fetchall()
@@ -491,7 +490,7 @@ def pin_superseded(
     conn: Connection, migration: str, name: str, generation: int, rows: Iterable[tuple[int, int, int, int]]
 ) -> None:
     """Publish an election: (chunk, ordinal, by chunk, by ordinal)."""
-    with conn.cursor() as cursor, cursor.copy(f"COPY {SCHEMA}.superseded FROM STDIN") as copy:
+    with conn.cursor() as cursor, cursor.copy(f"COPY {conn.ledger}.superseded FROM STDIN") as copy:
         for row in rows:
             copy.write_row((migration, name, generation, *row))
 
@@ -503,13 +502,13 @@ def orphaned_superseded(
     return conn.execute(
         f"""
         SELECT s.chunk, s.ordinal, s.by_chunk, s.by_ordinal
-        FROM {SCHEMA}.superseded s
-        JOIN {SCHEMA}.reject r
+        FROM {conn.ledger}.superseded s
+        JOIN {conn.ledger}.reject r
             ON (r.migration, r.name, r.generation, r.chunk, r.ordinal)
              = (s.migration, s.name, s.generation, s.by_chunk, s.by_ordinal)
         WHERE s.migration = %s AND s.name = %s AND s.generation = %s
           AND NOT EXISTS (
-              SELECT FROM {SCHEMA}.reject d
+              SELECT FROM {conn.ledger}.reject d
               WHERE (d.migration, d.name, d.generation, d.chunk, d.ordinal)
                   = (s.migration, s.name, s.generation, s.chunk, s.ordinal))
         ORDER BY 1, 2
@@ -522,9 +521,9 @@ def not_loaded(conn: Connection, migration: str, name: str, generation: int, chu
     """The ordinals of a chunk's rows that the mapping would load and that were rejected or merged later."""
     with conn.cursor(row_factory=scalar_row) as cursor:
         return cursor.execute(
-            f"SELECT ordinal FROM {SCHEMA}.reject "
+            f"SELECT ordinal FROM {conn.ledger}.reject "
             f"WHERE migration = %(m)s AND name = %(n)s AND generation = %(g)s AND chunk = %(c)s "
-            f"UNION SELECT ordinal FROM {SCHEMA}.superseded "
+            f"UNION SELECT ordinal FROM {conn.ledger}.superseded "
             f"WHERE migration = %(m)s AND name = %(n)s AND generation = %(g)s AND chunk = %(c)s",
             {"m": migration, "n": name, "g": generation, "c": chunk},
         ).fetchall()
@@ -539,15 +538,15 @@ def save_findings(
     """Replace what an earlier verification of this level found; the differences among it are counted."""
     with conn.transaction():
         conn.execute(
-            f"DELETE FROM {SCHEMA}.finding WHERE migration = %s AND name = %s AND level = %s", [migration, name, level]
+            f"DELETE FROM {conn.ledger}.finding WHERE migration = %s AND name = %s AND level = %s", [migration, name, level]
         )
-        into = f'{SCHEMA}.finding (migration, name, level, "check", severity, message, key, expected, actual)'
+        into = f'{conn.ledger}.finding (migration, name, level, "check", severity, message, key, expected, actual)'
         with conn.cursor() as cursor, cursor.copy(f"COPY {into} FROM STDIN") as copy:
             for f in findings:
                 shown = map(_clean, (f.message, f.key, f.expected, f.actual))
                 copy.write_row((migration, name, level, f.check, f.severity, *shown))
         conn.execute(
-            f"INSERT INTO {SCHEMA}.verification (migration, name, generation, level, findings) "
+            f"INSERT INTO {conn.ledger}.verification (migration, name, generation, level, findings) "
             f"VALUES (%s, %s, %s, %s, %s) ON CONFLICT (migration, name, level) DO UPDATE SET "
             f"(generation, at, findings) = (EXCLUDED.generation, clock_timestamp(), EXCLUDED.findings)",
             [migration, name, generation, level, sum(f.severity == "error" for f in findings)],
@@ -562,8 +561,8 @@ def _clean(text: str | None) -> str | None:
 def verifications(conn: Connection, migration: str) -> list[tuple[str, str, str, int, bool]]:
     """(table, level, when, findings, of the current generation)."""
     return conn.execute(
-        f"SELECT v.name, v.level, {_utc('v.at')}, v.findings, v.generation = t.generation FROM {SCHEMA}.verification v "
-        f"JOIN {SCHEMA}.mapped_table t USING (migration, name) WHERE v.migration = %s ORDER BY 1, 2",
+        f"SELECT v.name, v.level, {_utc('v.at')}, v.findings, v.generation = t.generation FROM {conn.ledger}.verification v "
+        f"JOIN {conn.ledger}.mapped_table t USING (migration, name) WHERE v.migration = %s ORDER BY 1, 2",
         [migration],
     ).fetchall()
 
@@ -571,9 +570,9 @@ def verifications(conn: Connection, migration: str) -> list[tuple[str, str, str,
 def findings(conn: Connection, migration: str) -> list[Finding]:
     """What the last verifications found, of what is loaded now: a new generation is yet to be verified."""
     rows = conn.execute(
-        f'SELECT f."check", f.severity, f.name, f.message, f.key, f.expected, f.actual FROM {SCHEMA}.finding f '
-        f"JOIN {SCHEMA}.verification v USING (migration, name, level) "
-        f"JOIN {SCHEMA}.mapped_table t ON t.migration = f.migration AND t.name = f.name AND t.generation = v.generation "
+        f'SELECT f."check", f.severity, f.name, f.message, f.key, f.expected, f.actual FROM {conn.ledger}.finding f '
+        f"JOIN {conn.ledger}.verification v USING (migration, name, level) "
+        f"JOIN {conn.ledger}.mapped_table t ON t.migration = f.migration AND t.name = f.name AND t.generation = v.generation "
         f"WHERE f.migration = %s ORDER BY f.id",
         [migration],
     ).fetchall()

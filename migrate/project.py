@@ -84,14 +84,16 @@ def open_source(project: Project, name: str) -> Source:
         raise faults_error(project.spec.path, [Fault(source.mark, message, hint)])
     from connectors import registry  # the connectors are heavy, and `migrate --help` must not wait for them
 
-    return registry.open_source("files", source.files, source.options, project.base)
+    return registry.open_source(source.kind, source.files, source.options, project.base)
 
 
 def open_file(project: Project, source: str, table: str, file: Path) -> Source:
     """Open one file in the place of a source's table, read as that source's files are."""
     from connectors import registry  # see open_source
 
-    return registry.open_source("files", {table: (str(file.resolve()),)}, project.sources[source].options, project.base)
+    spec = project.sources[source]
+    files = {table if spec.kind == "files" else "": (str(file.resolve()),)}
+    return registry.open_source(spec.kind, files, spec.options, project.base)
 
 
 def redact(text: str, secrets: Iterable[str]) -> str:

@@ -8,7 +8,6 @@ from typing import Any
 import pyarrow as pa
 
 from migrate.core import Chunk, Reject, TargetTable, Wire
-from migrate.ledger import SCHEMA
 from migrate.target import Connection, Writer
 
 
@@ -61,8 +60,8 @@ def write(conn: Connection, chunk: Chunk, rejects: Sequence[Reject]) -> None:
         [r.origin.raw for r in rejects],
     ]
     batch = pa.record_batch(columns, schema=_COLUMNS)
-    writer = Writer(TargetTable(SCHEMA, "reject", ()), _COLUMNS, [Wire(f.type) for f in _COLUMNS])
-    writer.copy_into(conn, f"{SCHEMA}.reject", batch)
+    writer = Writer(TargetTable(conn.ledger, "reject", ()), _COLUMNS, [Wire(f.type) for f in _COLUMNS])
+    writer.copy_into(conn, f"{conn.ledger}.reject", batch)
 
 
 def _bytes(text: str | None) -> bytes | None:
@@ -84,8 +83,8 @@ def rows(
         f"""
         SELECT r.id, r.name, r.chunk, r.ordinal, r.state, r.rule, r."column", r.value, r.reason, r.key, r.locator,
                r.raw, r.note
-        FROM {SCHEMA}.reject r
-        JOIN {SCHEMA}.mapped_table t USING (migration, name, generation)
+        FROM {conn.ledger}.reject r
+        JOIN {conn.ledger}.mapped_table t USING (migration, name, generation)
         WHERE r.migration = %(migration)s
           AND (%(names)s::text[] IS NULL OR r.name = ANY(%(names)s))
           AND (%(ids)s::bigint[] IS NULL OR r.id = ANY(%(ids)s))
@@ -102,8 +101,12 @@ def rows(
             "limit": limit,
         },
     ).fetchall()
-    texts = [(*row[:7], _text(row[7]), _text(row[8]) or "", _text(row[9]), *row[10:]) for row in found]
-    return [QuarantinedRow(*values) for values in texts]
+    return [_row(row) for row in found]
+
+
+def _row(row: Sequence[Any]) -> QuarantinedRow:
+    values: tuple[Any, ...] = (*row[:7], _text(row[7]), _text(row[8]) or "", _text(row[9]), *row[10:])
+    return QuarantinedRow(*values)
 
 
 def _text(value: bytes | None) -> str | None:
@@ -115,30 +118,35 @@ def counts(conn: Connection, migration: str) -> list[tuple[str, str, str | None,
     return conn.execute(
         f"""
         SELECT r.name, r.rule, r."column", r.state, count(*)
-        FROM {SCHEMA}.reject r JOIN {SCHEMA}.mapped_table t USING (migration, name, generation)
+        FROM {conn.ledger}.reject r JOIN {conn.ledger}.mapped_table t USING (migration, name, generation)
         WHERE r.migration = %s GROUP BY 1, 2, 3, 4 ORDER BY 1, 5 DESC, 2, 3
         """,
         [migration],
     ).fetchall()
 
 
-def samples(conn: Connection, migration: str) -> dict[tuple[str, str, str | None], tuple[str, dict[str, Any]]]:
-    """The first reject of each (table, rule, column): its reason and locator."""
-    rows = conn.execute(
+def samples(conn: Connection, migration: str, each: int = 5) -> dict[tuple[str, str, str | None], list[QuarantinedRow]]:
+    """The first few rejects of each (table, rule, column)."""
+    found = conn.execute(
         f"""
-        SELECT DISTINCT ON (r.name, r.rule, r."column") r.name, r.rule, r."column", r.reason, r.locator
-        FROM {SCHEMA}.reject r JOIN {SCHEMA}.mapped_table t USING (migration, name, generation)
-        WHERE r.migration = %s ORDER BY r.name, r.rule, r."column", r.chunk, r.ordinal
+        SELECT id, name, chunk, ordinal, state, rule, "column", value, reason, key, locator, ''::bytea, note
+        FROM (SELECT r.*, row_number() OVER (PARTITION BY r.name, r.rule, r."column" ORDER BY r.chunk, r.ordinal) AS n
+              FROM {conn.ledger}.reject r JOIN {conn.ledger}.mapped_table t USING (migration, name, generation)
+              WHERE r.migration = %s) first
+        WHERE n <= %s ORDER BY name, rule, "column", n
         """,
-        [migration],
+        [migration, each],
     ).fetchall()
-    return {(name, rule, column): (_text(reason) or "", locator) for name, rule, column, reason, locator in rows}
+    sampled: dict[tuple[str, str, str | None], list[QuarantinedRow]] = {}
+    for row in map(_row, found):
+        sampled.setdefault((row.name, row.rule, row.column), []).append(row)
+    return sampled
 
 
 def settle(conn: Connection, ids: Sequence[int], state: str, note: str | None) -> int:
     """Turn open rejects into `state`; the number that were still open."""
     return conn.execute(
-        f"UPDATE {SCHEMA}.reject SET state = %s, note = %s, settled = clock_timestamp() "
+        f"UPDATE {conn.ledger}.reject SET state = %s, note = %s, settled = clock_timestamp() "
         f"WHERE id = ANY(%s) AND state = 'open'",
         [state, note, list(ids)],
     ).rowcount
@@ -147,7 +155,7 @@ def settle(conn: Connection, ids: Sequence[int], state: str, note: str | None) -
 def size(conn: Connection, migration: str, name: str, generation: int) -> int:
     """Rows in quarantine that were not replayed."""
     row = conn.execute(
-        f"SELECT count(*) FROM {SCHEMA}.reject "
+        f"SELECT count(*) FROM {conn.ledger}.reject "
         f"WHERE migration = %s AND name = %s AND generation = %s AND state <> 'replayed'",
         [migration, name, generation],
     ).fetchone()

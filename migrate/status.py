@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from migrate import ledger, quarantine
 from migrate.project import Project
 from migrate.target import Connection
-from reports.model import RejectCount, Report, RunReport, TableReport, VerificationResult
+from reports.model import RejectCount, RejectSample, Report, RunReport, TableReport, VerificationResult
 
 
 def gather(conn: Connection, project: Project, names: Sequence[str]) -> Report:
@@ -30,8 +30,15 @@ def gather(conn: Connection, project: Project, names: Sequence[str]) -> Report:
                 column,
                 reject_state,
                 rows,
-                "(personal)" if column in personal else samples[name, rule, column][0],
-                where(samples[name, rule, column][1]),
+                tuple(
+                    RejectSample(
+                        where(r.locator),
+                        r.key,
+                        "(personal)" if column in personal else r.value,
+                        "(personal)" if column in personal else r.reason,
+                    )
+                    for r in samples.get((name, rule, column), ())
+                ),
             )
             for table, rule, column, reject_state, rows in counts
             if table == name

@@ -22,7 +22,15 @@ from migrate import checksum
 from migrate.core import Check, Column, ForeignKey, TargetTable, Wire
 from migrate.errors import MigrateError, RetryableError, TargetError
 
-Connection = psycopg.Connection[Any]
+LEDGER = "migrate_ledger"
+"""The schema of the ledger."""
+
+
+class Connection(psycopg.Connection[Any]):
+    """A connection to the target that knows in which schema its ledger is: a dry run has a shadow of it."""
+
+    ledger: str = LEDGER
+
 
 ROW_FAULTS = frozenset({"22", "23"})
 """SQLSTATE classes that one row's values cause: data exceptions and constraint violations."""
@@ -45,13 +53,13 @@ _COPY_ROWS = 16_384
 # ---------------------------------------------------------------------------------------------------------- connecting
 
 
-def connect(url: str, *, application: str = "migrate") -> Connection:
+def connect(url: str, *, application: str = "migrate", ledger: str = LEDGER) -> Connection:
     """A connection in autocommit, so that every transaction is spelled out. Raises RetryableError or TargetError.
 
     Nothing is prepared on the server and nothing is SET for the session: both break behind a transaction pooler.
     """
     try:
-        connection = psycopg.connect(
+        connection = Connection.connect(
             url,
             autocommit=True,
             # What is sent is UTF-8, whatever PGCLIENTENCODING, the role or the database would have it be.
@@ -67,6 +75,7 @@ def connect(url: str, *, application: str = "migrate") -> Connection:
         raise explain(error, doing="connect to the target") from None
     # Fencing reads what others committed while a lock was waited for: a snapshot taken before would be blind to it.
     connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+    connection.ledger = ledger
     return connection
 
 

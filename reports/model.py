@@ -11,15 +11,60 @@ FORMAT = 1
 
 
 @dataclass(frozen=True, slots=True)
+class RejectSample:
+    """One rejected row, as it may be shown: personal values are masked already."""
+
+    where: str
+    key: str | None
+    value: str | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class RejectCount:
-    """How many rows of a table one rule rejected, with one of them as a sample."""
+    """How many rows of a table one rule rejected, with some of them as samples."""
 
     rule: str
     column: str | None
     state: str
     rows: int
-    sample: str | None = None
-    where: str | None = None
+    samples: tuple[RejectSample, ...] = ()
+
+    @property
+    def sample(self) -> str | None:
+        return self.samples[0].reason if self.samples else None
+
+    @property
+    def where(self) -> str | None:
+        return self.samples[0].where if self.samples else None
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A survivor and the rows that live on in it, by their source keys (or places, for tables without a key)."""
+
+    survivor: str
+    losers: tuple[str, ...]
+    rule: str
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicates:
+    """Rows that were merged into survivors: how many, by which rule, the largest clusters as samples."""
+
+    rows: int
+    clusters: int
+    by_rule: tuple[tuple[str, int], ...] = ()
+    samples: tuple[Cluster, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OrphanCount:
+    """Rows whose parent does not exist and that were loaded all the same; rejected ones are among the rejects."""
+
+    column: str
+    policy: str
+    rows: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +95,10 @@ class TableReport:
     seconds: float
     rejects: tuple[RejectCount, ...] = ()
     verifications: tuple[VerificationResult, ...] = ()
+    duplicates: Duplicates | None = None
+    orphans: tuple[OrphanCount, ...] = ()
+    source: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def balanced(self) -> bool:
@@ -76,7 +125,11 @@ class RunReport:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A whole migration. `next_command` is what a person would type next."""
+    """A whole migration. `next_command` is what a person would type next.
+
+    `dry_run`: what is told would happen, and nothing of it has. `done_before`: tables that a dry run left out, because
+    nothing is to be done with them. `versions`: (what, version) of tool, target and libraries.
+    """
 
     migration: str
     tables: tuple[TableReport, ...]
@@ -84,6 +137,10 @@ class Report:
     findings: tuple[Finding, ...]
     not_started: tuple[str, ...]
     next_command: str
+    dry_run: bool = False
+    done_before: tuple[str, ...] = ()
+    versions: tuple[tuple[str, str], ...] = ()
+    made: str = ""
 
     @property
     def accounted(self) -> bool:

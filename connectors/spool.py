@@ -1,0 +1,88 @@
+"""A table parsed once into small Arrow batches in a temporary file, for formats that can only be read from their start.
+
+Excel and XML have no record boundaries that one could cut at: without a spool each partition would parse all that stands
+before it. A spool is a cache and nothing else: it is made again, with the same content, wherever it is missing.
+"""
+
+import os
+import tempfile
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import suppress
+
+import pyarrow as pa
+
+BATCH_ROWS = 4_096
+"""Rows of one batch of a spool, about; partitions are made of whole batches."""
+
+_KEPT = 16  # spools at a time; each is a file in the temporary directory and a descriptor
+
+
+class Spool:
+    """The batches of one table, in order; safe to read from several threads. `rows[i]` and `sizes[i]` are of batch i."""
+
+    def __init__(self, batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> None:
+        """Parse `batches` to their end, keeping one in memory at a time. What they raise ends the making."""
+        descriptor, path = tempfile.mkstemp(prefix="migrate-spool-", suffix=".arrow")
+        os.close(descriptor)
+        self._remove = weakref.finalize(self, _removed, path)
+        self.rows: list[int] = []
+        self.sizes: list[int] = []
+        with pa.OSFile(path, "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+            for batch in batches:
+                writer.write_batch(batch)
+                self.rows.append(batch.num_rows)
+                self.sizes.append(batch.nbytes)
+        self._source = pa.memory_map(path)
+        self._lock = threading.Lock()
+        self._reader = pa.ipc.open_file(self._source)
+
+    def read(self, first: int, stop: int) -> pa.Table:
+        """Batches `first` to `stop` - 1 as one table."""
+        with self._lock:
+            batches = [self._reader.get_batch(i) for i in range(first, stop)]
+        return pa.Table.from_batches(batches, self._reader.schema)
+
+    def ranges(self, rows: int, size: int) -> Iterator[tuple[int, int]]:
+        """Ranges [first, stop) of batches, each of about `rows` rows or `size` bytes, whichever is smaller."""
+        first = taken = filled = 0
+        for i, (n, nbytes) in enumerate(zip(self.rows, self.sizes, strict=True)):
+            if i > first and (taken + n > rows or filled + nbytes > size):
+                yield first, i
+                first, taken, filled = i, 0, 0
+            taken += n
+            filled += nbytes
+        if first < len(self.rows):
+            yield first, len(self.rows)
+
+
+def _removed(path: str) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+class Spools:
+    """The spools of a source, made when first asked for and kept while there is room. Safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[Hashable, Spool] = OrderedDict()
+        self._making: dict[Hashable, threading.Lock] = {}
+        self._lock = threading.Lock()
+
+    def get(self, key: Hashable, make: Callable[[], Spool]) -> Spool:
+        """The spool of `key`, made by `make` where there is none; one that another thread is making is waited for."""
+        with self._lock:
+            making = self._making.setdefault(key, threading.Lock())
+        with making:
+            with self._lock:
+                if key in self._kept:
+                    self._kept.move_to_end(key)
+                    return self._kept[key]
+            spool = make()
+            with self._lock:
+                self._kept[key] = spool
+                while len(self._kept) > _KEPT:
+                    self._kept.popitem(last=False)
+            return spool
