@@ -3,24 +3,29 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from collections.abc import Mapping as Dictionary
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 
+from mappings.cells import Cell, Screen, value_name
 from mappings.checks import screen
-from mappings.convert import Conversion, convert
-from mappings.direct import Direct, direct
+from mappings.convert import convert
+from mappings.dedupe import Dedupe
+from mappings.direct import direct
 from mappings.expression import Compiler, Expression, ExpressionError
 from mappings.faults import Fault, Mark, faults_error, suggest
 from mappings.functions import FUNCTIONS, Scope
+from mappings.references import Parent, Reference, ReferenceFault, compile_references, derived
 from mappings.runtime import UserFunction, connect
-from mappings.spec import ColumnSpec, TableSpec
+from mappings.sameness import compile_dedupe
+from mappings.spec import ColumnSpec, TableSpec, Written
 from mappings.spelling import UnknownType, parse_type
-from mappings.sql import BATCH, ROW, identifier
+from mappings.sql import BATCH, ROW, ParseError
 from mappings.typemap import comparable, inferred, wire_of
 from migrate.core import Column, Table, TargetTable, Wire
 
@@ -35,26 +40,7 @@ class Context:
     lookups: Dictionary[str, Dictionary[str, str]]
     functions: Dictionary[str, UserFunction]
     tables: tuple[str, ...] = ()  # every mapped table; () where they are not known
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """One target column: its expression, the way of that into the column's type, and the short cut where there is one."""
-
-    column: Column
-    expression: Expression
-    conversion: Conversion
-    wire: Wire
-    direct: Direct | None = field(default=None, compare=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Screen:
-    """A CHECK constraint that is decided here: `broken` is SQL over the values of `columns`, which `value_name` names."""
-
-    name: str
-    broken: str
-    columns: tuple[int, ...]
+    parents: Dictionary[str, Parent] = field(default_factory=dict)  # those that are referenced, by name
 
 
 @dataclass(frozen=True)
@@ -78,11 +64,25 @@ class Mapping:
     screens: tuple[Screen, ...]
     unscreened: tuple[str, ...]
     implicit: tuple[str, ...]
+    references: tuple[Reference, ...] = ()
+    dedupe: Dedupe | None = None
+    extra: tuple[Cell, ...] = ()  # what `dedupe` needs besides the target's columns
 
-
-def value_name(index: int) -> str:
-    """The SQL name of a target column's value, by its place in `Mapping.columns`."""
-    return identifier(f"·v{index}")
+    def with_cells(self, cells: Sequence[Cell]) -> "Mapping":
+        """The same rows with other columns: some of the target's, or more. CHECKs are decided only where all are there."""
+        names = {cell.column.name for cell in cells}
+        read = {name for e in (*(c.expression for c in cells), self.where) if e is not None for name in e.reads}
+        read.update(key for key in self.source.schema.names if key.lower() in {k.lower() for k in self.spec.key})
+        return replace(
+            self,
+            columns=tuple(cell.column.name for cell in cells),
+            schema=pa.schema([pa.field(cell.column.name, cell.wire.arrow) for cell in cells]),
+            wires=tuple(cell.wire for cell in cells),
+            cells=tuple(cells),
+            reads=tuple(n for n in self.source.schema.names if n in read) or tuple(self.source.schema.names[:1]),
+            screens=self.screens if names >= set(self.columns) else (),
+            extra=(),
+        )
 
 
 def compile_table(spec: TableSpec, source: Table, target: TargetTable | None, context: Context) -> Mapping:
@@ -103,13 +103,18 @@ class _Compilation:
     connection: duckdb.DuckDBPyConnection
     faults: list[Fault] = field(default_factory=list)
     implicit: list[str] = field(default_factory=list)
+    read: set[str] = field(default_factory=set)  # the source's columns that an expression reads
 
     def run(self) -> Mapping:
         empty = self.source.schema.empty_table().append_column(ROW, pa.array([], pa.int64()))
         self.connection.register(BATCH, empty)
-        expressions, where = self._expressions()
+        compiler = self._compiler()
+        expressions, where = self._expressions(compiler)
         columns = self._columns(expressions)
         cells = tuple(self._cells(expressions, columns))
+        references = compile_references(self.spec, columns, self.target, self.context.parents, self._fault)
+        compiled = partial(self._compiled, compiler)
+        dedupe, extra = compile_dedupe(self.spec, self.target, cells, compiled, self._fault)
         self._check_key()
         self._check_target()
         if self.spec.mode == "upsert":
@@ -130,18 +135,21 @@ class _Compilation:
             pa.schema([pa.field(n, w.arrow) for n, w in zip(names, wires, strict=True)]),
             wires,
             in_order or tuple(self.source.schema.names[:1]),
-            self._digest(target, cells, where),
+            self._digest(target, cells, where, references, dedupe),
             cells,
             where,
             screens,
             unscreened,
             tuple(self.implicit),
+            references,
+            dedupe,
+            extra,
         )
 
     # ---------------------------------------------------------------------------------------------------- expressions
 
-    def _expressions(self) -> tuple[dict[str, Expression], Expression | None]:
-        read: set[str] = set(self._key())
+    def _compiler(self) -> Compiler:
+        read = self.read = set(self._key())
         scope = Scope(
             self.context.migration,
             self.spec.name,
@@ -150,7 +158,10 @@ class _Compilation:
             lambda: tuple(name for name in self.source.schema.names if name not in read),
             tables=self.context.tables,
         )
-        compiler = Compiler(self.connection, tuple(self.source.schema.names), scope, self.context.functions)
+        return Compiler(self.connection, tuple(self.source.schema.names), scope, self.context.functions)
+
+    def _expressions(self, compiler: Compiler) -> tuple[dict[str, Expression], Expression | None]:
+        read = self.read
         made: dict[str, Expression] = {}
         where = None
         if self.spec.where is not None:
@@ -162,13 +173,34 @@ class _Compilation:
         # what the others read decides what is left for pack_rest()
         rest = [c for c in self.spec.columns if "pack_rest" in c.expression.lower()]
         for column in [c for c in self.spec.columns if c not in rest] + rest:
-            expression = self._compiled(compiler, column.expression, column)
+            if column.reference is not None:
+                expression = self._derived(compiler, column)
+            else:
+                expression = self._compiled(compiler, column.expression, column)
             if expression is not None:
                 made[column.name] = expression
                 read.update(expression.reads)
         return made, where
 
-    def _compiled(self, compiler: Compiler, text: str, column: ColumnSpec | None) -> Expression | None:
+    def _derived(self, compiler: Compiler, column: ColumnSpec) -> Expression | None:
+        """The expression of a reference: the parent's, over what `by` says of this source."""
+        reference = column.reference
+        assert reference is not None
+        # each by itself first, for a fault in it has a place of its own
+        if None in [self._compiled(compiler, by.text, by) for by in reference.by]:
+            return None
+        try:
+            text, table = derived(self.connection, reference, self.context.parents)
+            of_parent = replace(compiler, scope=replace(compiler.scope, table=table))
+            return of_parent.compile(text)
+        except ReferenceFault as error:
+            self._fault(reference.mark, f'column "{column.name}": {error.message}', error.hint)
+        except (ParseError, ExpressionError) as error:
+            message = f'column "{column.name}": the key of "{reference.table}" does not suit this source: {error}'
+            self._fault(reference.mark, message)
+        return None
+
+    def _compiled(self, compiler: Compiler, text: str, column: ColumnSpec | Written | None) -> Expression | None:
         at = self.spec.where_at if column is None else column.at
         try:
             return compiler.compile(text)
@@ -323,7 +355,14 @@ class _Compilation:
 
     # --------------------------------------------------------------------------------------------------------- digest
 
-    def _digest(self, target: TargetTable, cells: tuple[Cell, ...], where: Expression | None) -> str:
+    def _digest(
+        self,
+        target: TargetTable,
+        cells: tuple[Cell, ...],
+        where: Expression | None,
+        references: tuple[Reference, ...],
+        dedupe: Dedupe | None,
+    ) -> str:
         """Whatever changes a row's fate or value; never where things are or who may see them."""
         expressions = [cell.expression for cell in cells] + ([where] if where is not None else [])
         called = sorted({name for e in expressions for name in e.functions})
@@ -340,6 +379,8 @@ class _Compilation:
             "types": [c.expression.type for c in cells],
             "where": spec.where,
             "policies": [spec.key, spec.mode, spec.on, spec.nullif, spec.nul],
+            "references": [dataclasses.astuple(r) for r in references],
+            "dedupe": dataclasses.astuple(dedupe) if dedupe is not None and spec.dedupe is not None else None,
             "checks": [dataclasses.astuple(check) for check in target.checks],
             "functions": {n: FUNCTIONS[n].version for n in called if n in FUNCTIONS},
             "user": {

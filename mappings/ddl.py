@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from migrate.core import TargetTable
+from migrate.core import ForeignKey, TargetTable
 
 
 def quote(*names: str) -> str:
@@ -24,3 +24,9 @@ def create_table(table: TargetTable) -> str:
 def add_key(table: TargetTable) -> str:
     """ALTER TABLE that builds the primary key of a table made from the mapping."""
     return f"ALTER TABLE {quote(table.schema, table.name)} ADD PRIMARY KEY ({columns(table.key)})"
+
+
+def add_foreign_key(table: TargetTable, key: ForeignKey) -> str:
+    """ALTER TABLE that builds a foreign key of a table made from the mapping, under a name of the server's choice."""
+    parent = f"{quote(key.parent_schema, key.parent_name)} ({columns(key.parent_columns)})"
+    return f"ALTER TABLE {quote(table.schema, table.name)} ADD FOREIGN KEY ({columns(key.columns)}) REFERENCES {parent}"

@@ -1,8 +1,11 @@
 """The table of the project file's keys: the parser, the JSON Schema and docs/project-file.md all come from it."""
 
+from typing import Any
+
 import yaml
 
 from mappings import texts
+from mappings.nodes import Reader
 from mappings.shapes import (
     Key,
     Section,
@@ -15,6 +18,7 @@ from mappings.shapes import (
     many,
     named,
     number,
+    refuse,
     text,
     whole,
 )
@@ -215,15 +219,110 @@ COLUMN = Section(
         ),
         Key("null", boolean(), "Whether the column may be NULL, for a table that the toolkit makes.", "true"),
     ),
-    later=("references", "by", "orphans"),
+    words="a mapping with `value`",
 )
+
+REFERENCE = Section(
+    "A reference",
+    "A target column that names a row of another table of this project. How that table makes its key is never repeated: "
+    "cast, normalisation and the survivors of duplicates all come from there.",
+    (
+        Key("references", text("a table of this project", texts.plain_name), "The parent's table.", required=True),
+        Key(
+            "by",
+            many(_EXPRESSION, "an SQL expression or a list of them", unique=False),
+            "What identifies the parent, as SQL expressions over this table's source: one for each column of the "
+            "parent's `key`, in its order.",
+            required=True,
+        ),
+        Key(
+            "column",
+            text("a column's name", texts.identifier),
+            "The parent's target column that is meant.",
+            "its primary key",
+        ),
+        Key(
+            "orphans",
+            choice("reject", "null", "keep"),
+            "What becomes of a row whose parent does not exist: it is rejected, its reference becomes NULL, or it is kept "
+            "as it is. Either is counted.",
+            "reject",
+        ),
+        COLUMN.keys[1],
+        COLUMN.keys[2],
+    ),
+    words="a mapping with `references`",
+)
+
+
+def _column_section(node: yaml.Node) -> Shape:
+    if not isinstance(node, yaml.MappingNode):
+        return _EXPRESSION
+    return (REFERENCE if keys_of(node) & {"references", "by", "orphans"} else COLUMN).shape
+
 
 _COLUMN = either(
     "an SQL expression",
-    lambda node: COLUMN.shape if isinstance(node, yaml.MappingNode) else _EXPRESSION,
+    _column_section,
     _EXPRESSION,
     COLUMN.shape,
+    REFERENCE.shape,
     null_hint='For SQL\'s NULL write "NULL" in quotes.',
+)
+
+_RULE = many(_EXPRESSION, "a column or a list of columns")
+_RULES_WORDS = "a column, or a list of lists of columns"
+_RULES_HINT = "[[a, b]] matches rows that agree in both, [[a], [b]] rows that agree in either."
+
+
+def _read_rules(reader: Reader, node: yaml.Node) -> Any:
+    """A list of one level could mean either, and the wrong one would merge rows that are not the same."""
+    if isinstance(node, yaml.SequenceNode) and len(node.value) > 1:
+        flat = next((each for each in node.value if not isinstance(each, yaml.SequenceNode)), None)
+        if flat is not None:
+            return refuse(reader, flat, "a list of columns", _RULES_HINT)
+    if isinstance(node, yaml.SequenceNode) and node.value and isinstance(node.value[0], yaml.SequenceNode):
+        rules = [_RULE.read(reader, each) for each in node.value]
+        return None if None in rules else tuple(rules)
+    rule = _RULE.read(reader, node)
+    return None if rule is None else (rule,)
+
+
+_RULES = Shape(
+    _RULES_WORDS,
+    {"anyOf": [_RULE.schema, {"type": "array", "minItems": 1, "items": _RULE.schema}]},
+    _read_rules,
+)
+
+DEDUPE = Section(
+    "Duplicates",
+    "Which rows are the same thing, and what of them lives on. Columns are target columns as mapped, or SQL expressions "
+    "over the source's. NULL and the empty text match nothing. The target's unique keys match too: of rows that share "
+    "one, only one can be loaded.",
+    (
+        Key(
+            "match",
+            _RULES,
+            "The rules: rows match that agree in all columns of any rule, and what they match in turn: "
+            "`[[email], [phone, born]]`.",
+            required=True,
+        ),
+        Key(
+            "keep",
+            many(text("a rule", texts.not_empty), "a rule or a list of rules", unique=False),
+            "Which row survives: `first`, `last`, `latest(x)`, `earliest(x)` (or any other order), `most_complete`. "
+            "A list breaks ties; those that are left, the source key breaks, then the order of the source.",
+            "first",
+        ),
+        Key(
+            "columns",
+            named(text("a rule", texts.not_empty), "a mapping of target column to rule", texts.identifier, least=1),
+            "Target columns whose value is chosen for itself, among all rows of the cluster: `filled` (the first that is "
+            "not NULL, in the order of `keep`), `latest(x)`, `earliest(x)`, `most_complete` (the longest), `most_frequent`.",
+            "the survivor's values",
+        ),
+    ),
+    words="a mapping with `match`",
 )
 
 NUL = Section(
@@ -325,9 +424,15 @@ TABLE = Section(
             "none",
         ),
         *_SHARED[1:],
+        Key(
+            "dedupe",
+            DEDUPE.shape,
+            "Duplicates among the rows, and which of them live on.",
+            "no duplicates are looked for",
+        ),
         Key("personal", _NAMES_OR_NONE, "Target columns with personal data: reports and listings mask them.", "none"),
     ),
-    later=("dedupe", "expect"),
+    later=("expect",),
 )
 
 DEFAULTS = Section("Defaults", "What holds for every table that does not say otherwise.", _SHARED)
@@ -430,4 +535,20 @@ PROJECT = Section(
     later=("notify",),
 )
 
-SECTIONS = (PROJECT, FILES, EXCEL, SHEET, XML, RECORDS, TABLE, COLUMN, DEFAULTS, NUL, MAX_REJECTS, LOOKUP, FUNCTION)
+SECTIONS = (
+    PROJECT,
+    FILES,
+    EXCEL,
+    SHEET,
+    XML,
+    RECORDS,
+    TABLE,
+    COLUMN,
+    REFERENCE,
+    DEDUPE,
+    DEFAULTS,
+    NUL,
+    MAX_REJECTS,
+    LOOKUP,
+    FUNCTION,
+)

@@ -18,7 +18,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mappings.compile import Cell, Context, Mapping, value_name
+from mappings.cells import Cell, value_name
+from mappings.compile import Context, Mapping
 from mappings.direct import holds_nul
 from mappings.doubt import Mask, buffers
 from mappings.expression import Expression, plain

@@ -145,7 +145,7 @@ def _looker(lookups: Mapping[str, Mapping[str, str]]) -> Callable[[Arrow, Arrow]
 
 def _user(function: UserFunction) -> Callable[..., pa.Array]:
     """The user's function on Arrow arrays; what it returns must have a value for each row."""
-    wanted = _arrow_type(function.returns)
+    wanted = arrow_type(function.returns)
 
     def call(*arrays: Arrow) -> pa.Array:
         import pandas as pd  # slow to import, and most mappings have no function of the user's
@@ -166,7 +166,8 @@ def _user(function: UserFunction) -> Callable[..., pa.Array]:
     return call
 
 
-def _arrow_type(name: str) -> pa.DataType:
+def arrow_type(name: str) -> pa.DataType:
+    """The Arrow type in which DuckDB gives values of one of its own types."""
     with duckdb.connect() as connection:
         return connection.sql(f"SELECT CAST(NULL AS {duckdb.type(name)}) AS v").to_arrow_table().schema[0].type
 

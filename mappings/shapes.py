@@ -152,7 +152,8 @@ def choice(*names: str) -> Shape:
             return str(node.value)
         return refuse(reader, node, words, suggest(node.value, names) if isinstance(node, yaml.ScalarNode) else "")
 
-    return Shape(words, {"enum": list(names)}, read)
+    # editors read a plain null as YAML does
+    return Shape(words, {"enum": [*names, *([None] if "null" in names else [])]}, read)
 
 
 def boolean() -> Shape:

@@ -40,8 +40,42 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True)
+class Written:
+    """An expression as it is written in the file; `mark` is where it begins."""
+
+    text: str
+    mark: Mark
+    runs: Runs = field(default=(), repr=False, compare=False)
+
+    def at(self, offset: int) -> Mark:
+        """Where the text's character number `offset` (from 0) stands, whichever way YAML quotes it."""
+        return along(self.runs or ((0, self.mark),), offset)
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceSpec:
+    """That a column names a row of another table. `column`: the parent's, None for its primary key."""
+
+    table: str
+    by: tuple[Written, ...]
+    mark: Mark
+    column: str | None = None
+    orphans: Literal["reject", "null", "keep"] = "reject"
+
+
+@dataclass(frozen=True, slots=True)
+class DedupeSpec:
+    """Which rows are the same (any rule, all of its columns), which one survives, and columns that choose for themselves."""
+
+    match: tuple[tuple[Written, ...], ...]
+    keep: tuple[Written, ...]
+    columns: tuple[tuple[str, Mark, Written], ...]
+    mark: Mark
+
+
+@dataclass(frozen=True, slots=True)
 class ColumnSpec:
-    """A target column and the SQL expression that makes it; `mark` is where the text of that begins."""
+    """A target column and the SQL expression that makes it, or the row that it refers to; `mark` is where that begins."""
 
     name: str
     expression: str
@@ -50,6 +84,7 @@ class ColumnSpec:
     nullable: bool = True
     runs: Runs = field(default=(), repr=False)
     type_mark: Mark | None = None
+    reference: ReferenceSpec | None = None
 
     def at(self, offset: int) -> Mark:
         """Where the expression's character number `offset` (from 0) stands, whichever way YAML quotes the text."""
@@ -78,6 +113,7 @@ class TableSpec:
     on_bad_row: Literal["quarantine", "abort"] = "quarantine"
     max_rejects: Budget = Budget()
     personal: tuple[str, ...] = ()
+    dedupe: DedupeSpec | None = None
     where_runs: Runs = field(default=(), repr=False)
     key_marks: tuple[Mark, ...] = ()  # where each name of `key` stands
     from_mark: Mark = _START
@@ -160,6 +196,7 @@ def parse(text: str, path: Path) -> ProjectSpec:
     defaults = record.get("defaults", Record(record.mark, {}, {}))
     read = [(name, table) for name, table in record.get("tables", ()) if table is not None]
     tables = {name.value: _table(name, table, defaults) for name, table in read}
+    _check_references(reader, tables)
     for name, table in read:
         _check_table(reader, table, tables[name.value], sources if "sources" in record.values else None)
     _check_targets(reader, tables.values())
@@ -225,6 +262,7 @@ def _table(name: Scalar, record: Record, defaults: Record) -> TableSpec:
         on_bad_row=given("on_bad_row", "quarantine"),
         max_rejects=_budget(given("max_rejects", None)),
         personal=_plain(record.get("personal", ())),
+        dedupe=_dedupe(record.get("dedupe")),
         where_runs=where.runs if where else (),
         key_marks=tuple(each.mark for each in record.get("key", ())),
         from_mark=_mark(record.get("from"), name.mark),
@@ -234,8 +272,20 @@ def _table(name: Scalar, record: Record, defaults: Record) -> TableSpec:
 
 def _column(name: Scalar, value: Scalar | Record | None) -> ColumnSpec:
     written = value if isinstance(value, Record) else Record(name.mark, {} if value is None else {"value": value}, {})
-    expression: Scalar = written.get("value", Scalar("", name.mark, ()))  # without one, a fault has said so already
+    parent: Scalar | None = written.get("references")
+    # without an expression, a fault has said so already
+    expression: Scalar = written.get("value", Scalar("", parent.mark if parent else name.mark, ()))
     type_: Scalar | None = written.get("type")
+    column: Scalar | None = written.get("column")
+    reference = None
+    if parent is not None:
+        reference = ReferenceSpec(
+            parent.value,
+            tuple(_written(each) for each in written.get("by", ())),
+            parent.mark,
+            column.value if column else None,
+            written.get("orphans", "reject"),
+        )
     return ColumnSpec(
         name=name.value,
         expression=expression.value,
@@ -244,7 +294,23 @@ def _column(name: Scalar, value: Scalar | Record | None) -> ColumnSpec:
         nullable=written.get("null", True),
         runs=expression.runs,
         type_mark=type_.mark if type_ else None,
+        reference=reference,
     )
+
+
+def _dedupe(record: Record | None) -> DedupeSpec | None:
+    if record is None:
+        return None
+    return DedupeSpec(
+        tuple(tuple(_written(each) for each in rule) for rule in record.get("match", ())),
+        tuple(_written(each) for each in record.get("keep", ())),
+        tuple((name.value, name.mark, _written(rule)) for name, rule in record.get("columns", ()) if rule is not None),
+        record.mark,
+    )
+
+
+def _written(scalar: Scalar) -> Written:
+    return Written(scalar.value, scalar.mark, scalar.runs)
 
 
 def _budget(given: int | float | Record | None) -> Budget:
@@ -312,6 +378,21 @@ def _check_table(reader: Reader, record: Record, table: TableSpec, sources: Mapp
                 reader.fault(name.mark, message, suggest(name.value, targets))
     if "on" in record.keys and table.mode != "upsert" and not ("mode" in record.keys and "mode" not in record.values):
         reader.fault(record.keys["on"], f'tables.{table.name}: "on" says nothing without `mode: upsert`')
+
+
+def _check_references(reader: Reader, tables: Mapping[str, TableSpec]) -> None:
+    for table in tables.values():
+        for column in table.columns:
+            parent = column.reference
+            if parent is not None and parent.table not in tables:
+                place = f"tables.{table.name}.columns.{column.name}"
+                message = f'{place} references the table "{parent.table}", which is not declared'
+                reader.fault(parent.mark, message, suggest(parent.table, tables))
+        targets = [column.name for column in table.columns]
+        for name, mark, _ in table.dedupe.columns if table.dedupe else ():
+            if name not in targets:
+                message = f'tables.{table.name}.dedupe.columns: the column "{name}" is not among its columns'
+                reader.fault(mark, message, suggest(name, targets))
 
 
 def _check_targets(reader: Reader, tables: Iterable[TableSpec]) -> None:

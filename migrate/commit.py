@@ -14,12 +14,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Literal
 from uuid import UUID
 
 import numpy as np
 import numpy.typing as npt
 import psycopg
 import pyarrow as pa
+import pyarrow.compute as pc
 from psycopg import errors as pgerrors
 
 from migrate import checksum, ledger, quarantine
@@ -95,6 +97,7 @@ class Tally:
     merged: list[Ordinals] = field(default_factory=list)
     filtered: list[Ordinals] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
+    orphans: list[tuple[int, str, str]] = field(default_factory=list)
     refused: int = 0
     sums: checksum.Sums = field(default_factory=checksum.zero)
 
@@ -149,6 +152,10 @@ class Receipt:
     attempts: int
 
 
+Policy = Literal["reject", "null", "keep"]
+"""What becomes of a row whose parent does not exist."""
+
+
 class Committer:
     """Commits the chunks of one table over one connection. Not for sharing between threads."""
 
@@ -157,7 +164,7 @@ class Committer:
         connect: Callable[[], Connection],
         writer: Writer,
         hasher: checksum.Hasher,
-        screens: Sequence[ForeignKeyScreen],
+        screens: Sequence[tuple[ForeignKeyScreen, Policy]],
         *,
         epoch: int,
         abort: bool = False,
@@ -222,6 +229,8 @@ class Committer:
                     raise _aborted(chunk, min(tally.rejects, key=lambda r: r.ordinal))
                 entry = tally.entry(chunk)
                 quarantine.write(conn, chunk, tally.rejects)
+                loaded = set(np.concatenate([*tally.loaded, np.empty(0, np.int64)]).tolist()) if tally.orphans else ()
+                ledger.write_orphans(conn, chunk, (o for o in tally.orphans if o[0] in loaded))
                 ledger.write_entry(conn, entry, self._epoch, began, tally.inserted)
         except pgerrors.UniqueViolation as error:
             if error.diag.schema_name != conn.ledger or error.diag.table_name != "claim":
@@ -243,11 +252,18 @@ class Committer:
         rows, ordinals = step.rows, step.ordinals
         if rows.num_rows != len(ordinals):
             raise InternalError(f"a step has {rows.num_rows} rows and {len(ordinals)} ordinals")
-        for screen in self._screens:
+        for screen, policy in self._screens:
             orphans = screen.orphans(conn, rows, self._writer.table)
-            if orphans:
+            if not orphans:
+                continue
+            if policy == "reject":
                 tally.rejects += self._orphaned(step, screen, rows, ordinals[orphans], orphans)
                 rows, ordinals = _without(rows, ordinals, orphans)
+                continue
+            columns = screen.foreign_key.columns
+            tally.orphans += [(int(o), column, policy) for o in ordinals[orphans] for column in columns]
+            if policy == "null":
+                rows = nulled(rows, columns, orphans)
         loaded = self._writer.write(conn, rows, refusals_left=MAX_REFUSALS - tally.refused)
         tally.refused += len(loaded.refused)
         tally.inserted += loaded.inserted
@@ -337,6 +353,16 @@ def _without(rows: pa.RecordBatch, ordinals: Ordinals, indices: Sequence[int]) -
     keep: npt.NDArray[np.bool_] = np.ones(len(ordinals), np.bool_)
     keep[list(indices)] = False
     return rows.filter(pa.array(keep)), ordinals[keep]
+
+
+def nulled(rows: pa.RecordBatch, columns: Sequence[str], indices: Sequence[int]) -> pa.RecordBatch:
+    """Rows with some columns of some of them NULL."""
+    places = pa.array(np.isin(np.arange(rows.num_rows), list(indices)))
+    for column in columns:
+        at = rows.schema.get_field_index(column)
+        values = rows.column(at)
+        rows = rows.set_column(at, rows.schema.field(at), pc.if_else(places, pa.scalar(None, values.type), values))
+    return rows
 
 
 def _pairs(names: Sequence[str], values: object) -> str:

@@ -260,7 +260,7 @@ class Finding:
 class Event:
     """Something that a person watching a run would want to know; `kind` says which of the fields count."""
 
-    kind: Literal["table", "chunk", "settled", "finalized", "replayed", "verified", "stopping"]
+    kind: Literal["table", "electing", "elected", "chunk", "settled", "finalized", "replayed", "verified", "stopping"]
     table: str = ""
     message: str = ""
     chunks: int = 0

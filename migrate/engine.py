@@ -4,7 +4,7 @@ import hashlib
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -12,17 +12,18 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TypeVar
 
-import duckdb
-import numpy as np
 import pyarrow as pa
 
 from mappings.compile import Context, Mapping, compile_table
-from mappings.mapper import Mapper
-from mappings.spec import Budget, SourceSpec
-from migrate import checksum, ledger, lifecycle
-from migrate.commit import ATTEMPTS, Committer, Receipt, backoff
-from migrate.core import Chunk, Event, Flow, OnEvent, Ordinals, Origin, Partition, Source, Step
+from mappings.dedupe import Ballot
+from mappings.references import Parent, ReferenceFault, parent_column
+from mappings.spec import Budget, SourceSpec, TableSpec
+from migrate import checksum, crosswalk, election, ledger, lifecycle
+from migrate.commit import ATTEMPTS, Committer, Policy, Receipt, backoff
+from migrate.core import Chunk, Event, OnEvent, Partition, Source, TargetTable
+from migrate.crosswalk import Keys
 from migrate.errors import FindingsError, RetryableError, UsageError
+from migrate.pipeline import Pipeline
 from migrate.plan import (
     BatchSize,
     Cut,
@@ -30,14 +31,14 @@ from migrate.plan import (
     TablePlan,
     decide,
     in_levels,
-    refuse_self_references,
+    reference_key,
+    refuse_upsert_in_cycles,
     upsert_key,
     widen,
 )
 from migrate.project import Project, open_source
+from migrate.settle import Settled, settle
 from migrate.target import Connection, ForeignKeyScreen, Writer, catalogue, connect, explained
-
-ELECTION_MEMORY = "1GB"
 
 T = TypeVar("T")
 
@@ -62,6 +63,28 @@ class Session:
     conn: Connection
     context: Context
     sources: dict[str, Source] = field(default_factory=dict)
+    _keys: dict[tuple[str, tuple[str, ...]], Keys] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def connect(self) -> Connection:
+        """Another connection to the target, for a thread of its own."""
+        return connect(self.project.target, ledger=self.conn.ledger)
+
+    def keys(self, table: str, columns: tuple[str, ...]) -> Keys:
+        """The target keys of a table's losers and survivors: as just elected, or else as the ledger has them."""
+        with self._lock:
+            if (table, columns) not in self._keys:
+                stored: Iterable[pa.Table] = ()
+                with self.connect() as conn:
+                    if ledger.exists(conn):
+                        stored = list(crosswalk.stored_keys(conn, self.migration, table, columns))
+                self._keys[table, columns] = Keys(columns, stored)
+            return self._keys[table, columns]
+
+    def elected(self, table: str, columns: tuple[str, ...], ballot: Ballot | None, schema: pa.Schema) -> None:
+        """Take note of an election whose results are not published yet."""
+        with self._lock:
+            self._keys[table, columns] = Keys(columns, ballot.keys(columns, schema) if ballot is not None else ())
 
     def again(self, operation: Callable[[Connection], T], pause: Callable[[float], object]) -> T:
         """Do something that may be done twice, reconnecting where the connection was lost meanwhile."""
@@ -72,7 +95,7 @@ class Session:
                 pause(backoff(attempt))
                 self.conn.close()
                 with suppress(RetryableError):
-                    self.conn = connect(self.project.target)
+                    self.conn = connect(self.project.target, ledger=self.conn.ledger)
         return operation(self.conn)
 
     def source(self, name: str) -> Source:
@@ -113,19 +136,31 @@ def session(project: Project) -> Iterator[Session]:
 def compiled(work: Session, names: Sequence[str]) -> list[Mapping]:
     """Compile tables against source schema and target catalogue; the faults of all of them at once as one UsageError."""
     mappings, faults = [], []
+    tables = work.project.spec.tables
+    referenced = {c.reference.table for t in tables.values() for c in t.columns if c.reference is not None}
+    targets = {name: _target(work, tables[name]) for name in dict.fromkeys((*names, *sorted(referenced)))}
+    work.context = replace(work.context, parents={n: Parent(tables[n], targets[n]) for n in sorted(referenced)})
     for name in names:
-        spec = work.project.spec.tables[name]
+        spec = tables[name]
         try:
             table = work.source(spec.source).schema(spec.source_table)
-            with explained(f"read the catalogue for {name}"):
-                target = catalogue(work.conn, spec.target_schema, spec.target_name)
-            mapping = compile_table(spec, table, target, work.context)
+            mapping = compile_table(spec, table, targets[name], work.context)
             mappings.append(replace(mapping, digest=_with_options(mapping.digest, work.project.sources[spec.source])))
         except UsageError as error:
             faults.append(error)
     if faults:
         raise UsageError("\n".join(f.message for f in faults), hint=next((f.hint for f in faults if f.hint), ""))
     return mappings
+
+
+def _target(work: Session, spec: TableSpec) -> TargetTable | None:
+    """A target table as the catalogue has it, with the foreign keys that are off while it is being loaded."""
+    with explained(f"read the catalogue for {spec.name}"):
+        target = catalogue(work.conn, spec.target_schema, spec.target_name)
+        if target is None or not ledger.exists(work.conn):
+            return target
+        off = [key for key, _ in ledger.suspended(work.conn, work.migration, spec.name)]
+    return replace(target, foreign_keys=(*target.foreign_keys, *(k for k in off if k not in target.foreign_keys)))
 
 
 def _with_options(digest: str, source: SourceSpec) -> str:
@@ -155,10 +190,13 @@ def planned(work: Session, mappings: Sequence[Mapping], options: Options) -> Pla
         work.conn, [p.mapping.target for p in widened if p.truncate and p.mapping.target.exists]
     )
     for plan in widened:
-        refuse_self_references(plan)
         if not options.may_delete:
             lifecycle.refuse_to_delete(work.conn, work.migration, plan)
-    return in_levels(work.migration, widened)
+    plan_ = in_levels(work.migration, widened)
+    for each in plan_.tables:
+        refuse_upsert_in_cycles(each)
+        election.refuse_undecidable(each.mapping, each.knot)
+    return plan_
 
 
 def _cut(work: Session, mapping: Mapping) -> Cut:
@@ -190,6 +228,11 @@ class Stop:
     def asked(self) -> bool:
         return self._event.is_set()
 
+    def check(self) -> None:
+        """Raise the cause where a stop is asked for."""
+        if self.cause is not None:
+            raise self.cause
+
     def pause(self, seconds: float) -> None:
         """Wait between attempts; raises the cause where a stop is asked for meanwhile."""
         if self._event.wait(seconds):
@@ -199,56 +242,119 @@ class Stop:
 
 def run(work: Session, plan: Plan, epoch: int, options: Options, stop: Stop, on_event: OnEvent) -> None:
     """Carry out a plan. Raises what ended it early; what is committed stays."""
-    lifecycle.prepare(
-        work.conn,
-        work.migration,
-        plan.tables,
-        {p.name: digest(p.mapping) for p in plan.tables},
-        epoch,
-        lambda p: elect(work, p),
-        may_delete=options.may_delete,
-    )
+    elected: dict[str, lifecycle.Elected] = {}
+    try:
+        for each in plan.tables:
+            if each.action in ("load", "redo", "add"):
+                _elect(work, each, options, stop, on_event, elected)
+        lifecycle.prepare(
+            work.conn,
+            work.migration,
+            plan.tables,
+            {p.name: digest(p.mapping) for p in plan.tables},
+            epoch,
+            elected,
+            may_delete=options.may_delete,
+        )
+    finally:
+        for one in elected.values():
+            one.ballot.close()
     for plan_ in plan.tables:
         if plan_.action in ("resume", "add") and plan_.before is not None and plan_.before.hash != checksum.NAME:
             # Another version hashed the first chunks: the sums cannot be compared any more, the rows still can.
             ledger.set_hash(work.conn, work.migration, plan_.name, "mixed")
     for level in plan.levels:
         _load(work, [p for p in level if p.action not in ("done", "finalize")], epoch, options, stop, on_event)
+        stop.check()
+        unsettled = [p for p in level if p.action not in ("done", "finalize")]
+        if unsettled:
+            _settle(work, unsettled, epoch, options, stop, on_event)
         for table in level:
-            if stop.cause is not None:
-                raise stop.cause
+            stop.check()
             if table.action == "done":
                 lifecycle.refuse_missing_rows(work.conn, work.migration, table)
                 on_event(Event("table", table.name, table.why))
                 continue
-            if table.action != "finalize":
-                _settle(work, table, epoch, stop, on_event)
             finalize = partial(
                 lifecycle.finalize,
                 migration=work.migration,
                 plan=table,
                 epoch=epoch,
-                connect=partial(connect, work.project.target),
+                connect=work.connect,
             )
             work.again(finalize, stop.pause)
             on_event(Event("finalized", table.name))
 
 
-def _settle(work: Session, table: TablePlan, epoch: int, stop: Stop, on_event: OnEvent) -> None:
-    turned = work.again(
-        lambda conn: lifecycle.settle(conn, work.migration, table, epoch, lambda c, o: origins(work, table, c, o)),
-        stop.pause,
+def _elect(
+    work: Session,
+    plan: TablePlan,
+    options: Options,
+    stop: Stop,
+    on_event: OnEvent,
+    elected: dict[str, lifecycle.Elected],
+) -> None:
+    """Find a table's duplicates, and make them known to the tables that reference it."""
+    mapping = plan.mapping
+    ballot = election.elect(
+        mapping,
+        work.context,
+        work.source(mapping.spec.source),
+        plan.chunks,
+        plan.knot,
+        work.keys,
+        jobs=options.jobs,
+        asked=stop.check,
+        on_event=on_event,
     )
-    if turned:
-        on_event(Event("settled", table.name, f"{turned} merged rows rejected with their survivor"))
+    referenced = tuple(dict.fromkeys(_referenced(work, plan.name)))
+    if ballot is not None:
+        elected[plan.name] = lifecycle.Elected(ballot, referenced)
+        merged, refused = ballot.tally()
+        if merged or refused:
+            words = [
+                f"{merged:,} duplicates" if merged else "",
+                f"{refused:,} rows whose key another has" if refused else "",
+            ]
+            on_event(Event("elected", plan.name, " and ".join(w for w in words if w)))
+    for columns in referenced:
+        work.elected(plan.name, columns, ballot, mapping.schema)
 
 
-def origins(work: Session, table: TablePlan, chunk: int, ordinals: Sequence[int]) -> Iterator[Origin]:
-    """Where some rows of a chunk stand; reads the partition again."""
-    wanted = np.array(ordinals)
-    source = work.source(table.mapping.spec.source)
-    for batch in source.read(table.chunks[chunk], table.mapping.reads):
-        yield from batch.locate([int(o) for o in wanted[np.isin(wanted, batch.ordinals)]])
+def _referenced(work: Session, name: str) -> Iterator[tuple[str, ...]]:
+    """The target columns by which any table of the project references this one."""
+    for spec in work.project.spec.tables.values():
+        groups: dict[object, list[str]] = {}
+        for column in spec.columns:
+            reference = column.reference
+            if reference is not None and reference.table == name:
+                with suppress(ReferenceFault):  # not this table's fault, and told when that one is compiled
+                    of = parent_column(reference, work.context.parents)
+                    groups.setdefault((tuple(b.text for b in reference.by), reference.orphans), []).append(of)
+        yield from (tuple(columns) for columns in groups.values())
+
+
+def pipeline(work: Session, plan: TablePlan) -> Pipeline:
+    """What becomes of the rows of a plan's generation; for one thread."""
+    mapping = plan.mapping
+    of = Chunk(work.migration, plan.name, plan.generation, 0)
+    source = work.source(mapping.spec.source)
+    return Pipeline(mapping, work.context, source, of, work.keys, work.connect)
+
+
+def _settle(
+    work: Session, tables: Sequence[TablePlan], epoch: int, options: Options, stop: Stop, on_event: OnEvent
+) -> None:
+    def settled(conn: Connection) -> dict[str, Settled]:
+        def check_budget(plan: TablePlan) -> None:
+            rejected = ledger.fates(conn, work.migration, plan.name)[0].rejected
+            _Counter(plan, _budget(plan, options), _aborts(plan, options), rejected, 0, 0).check()
+
+        return settle(conn, work.migration, tables, epoch, partial(pipeline, work), check_budget)
+
+    for name, turned in work.again(settled, stop.pause).items():
+        if turned.message:
+            on_event(Event("settled", name, turned.message))
 
 
 @dataclass(slots=True)
@@ -368,106 +474,40 @@ class Tools:
 
     def __init__(self, work: Session, plan: TablePlan, epoch: int, stop: Stop, *, abort: bool) -> None:
         mapping = plan.mapping
-        table = mapping.target
         self.plan = plan
         self._work = work
-        self._mapper = Mapper(mapping, work.context)
-        upsert_on = upsert_key(mapping)
-        self._writer = Writer(table, mapping.schema, mapping.wires, upsert_on)
+        self._pipeline = pipeline(work, plan)
+        self._writer = Writer(mapping.target, mapping.schema, mapping.wires, upsert_key(mapping))
         self._hasher = checksum.Hasher(mapping.schema, mapping.wires, plan.bucket_key)
-        screens = [
-            ForeignKeyScreen(f, mapping.schema, mapping.wires)
-            for f in table.foreign_keys
-            if set(f.columns) <= set(mapping.columns) and f.parent != table.qualified
-        ]
-        target = work.project.target
         self._committer = Committer(
-            lambda: connect(target), self._writer, self._hasher, screens, epoch=epoch, abort=abort, pause=stop.pause
+            work.connect, self._writer, self._hasher, _screens(plan), epoch=epoch, abort=abort, pause=stop.pause
         )
 
     def commit(self, partition: Partition) -> Receipt:
         chunk = Chunk(self._work.migration, self.plan.name, self.plan.generation, partition.ordinal)
-        return self._committer.commit(chunk, self._flow(chunk, partition))
-
-    def _flow(self, chunk: Chunk, partition: Partition) -> Flow:
-        mapping = self.plan.mapping
-        source = self._work.source(mapping.spec.source)
-
-        def flow() -> Iterator[Step]:
-            gone = self._superseded(chunk)
-            for batch in source.read(partition, mapping.reads):
-                step = self._mapper(batch)
-                yield _merge(step, gone) if len(gone) else step
-
-        return flow
-
-    def _superseded(self, chunk: Chunk) -> Ordinals:
-        if self.plan.mapping.spec.mode != "upsert":
-            return np.empty(0, np.int64)
-        with connect(self._work.project.target) as conn:
-            return np.array(ledger.superseded(conn, chunk), np.int64)
+        return self._committer.commit(chunk, lambda: self._pipeline.steps(partition))
 
     def close(self) -> None:
         self._committer.close()
-        self._mapper.close()
+        self._pipeline.close()
         self._writer.close()
         self._hasher.close()
 
 
-def _merge(step: Step, gone: Ordinals) -> Step:
-    """Take superseded rows out of a step: they live on in the row that overwrites them."""
-    lost = np.isin(step.ordinals, gone)
-    if not lost.any():
-        return step
-    return Step(
-        step.read,
-        step.rows.filter(pa.array(~lost)),
-        step.ordinals[~lost],
-        np.concatenate((step.merged, step.ordinals[lost])),
-        step.filtered,
-        step.rejects,
-        step.locate,
-    )
-
-
-def elect(work: Session, plan: TablePlan) -> Iterator[tuple[int, int, int, int]]:
-    """Find the source rows that a later row with the same upsert key overwrites, over all fresh partitions.
-
-    The last one in the source's order survives, whatever the number of workers. Only rows that pass `where` and the
-    mapping take part. Out of core: DuckDB spills past ELECTION_MEMORY.
-    """
+def _screens(plan: TablePlan) -> list[tuple[ForeignKeyScreen, Policy]]:
+    """The foreign keys and mapped references that a chunk can decide: not those within the table's knot."""
     mapping = plan.mapping
-    key = upsert_key(mapping)
-    names = ", ".join(f"k{i}" for i in range(len(key)))
-    mapper = Mapper(mapping, work.context)
-    source = work.source(mapping.spec.source)
-    with duckdb.connect(config={"memory_limit": ELECTION_MEMORY}) as db:
-        made = False
-        for partition in plan.fresh:
-            for batch in source.read(partition, mapping.reads):
-                step = mapper(batch)
-                keys = pa.table(
-                    {
-                        **{f"k{i}": step.rows.column(k) for i, k in enumerate(key)},
-                        "chunk": pa.repeat(pa.scalar(partition.ordinal, pa.int32()), len(step.ordinals)),
-                        "ordinal": pa.array(step.ordinals),
-                    }
-                )
-                db.register("batch", keys)
-                db.execute("INSERT INTO keys SELECT * FROM batch" if made else "CREATE TABLE keys AS FROM batch")
-                db.unregister("batch")
-                made = True
-        mapper.close()
-        if not made:
-            return
-        losers = db.execute(
-            f"SELECT chunk, ordinal, last.chunk, last.ordinal FROM ("
-            f"SELECT chunk, ordinal, first_value({{'chunk': chunk, 'ordinal': ordinal}}) OVER w AS last, "
-            f"row_number() OVER w AS n FROM keys WINDOW w AS (PARTITION BY {names} ORDER BY chunk DESC, ordinal DESC)"
-            f") WHERE n > 1 ORDER BY chunk, ordinal"
-        )
-        while rows := losers.fetchmany(10_000):
-            yield from rows
+    policies = {r.foreign_key: r.orphans for r in mapping.references}
+    inner = {key.name for key in plan.inner}
+    keys = [
+        (key, policies.get(key.name, "reject"))
+        for key in mapping.target.foreign_keys
+        if set(key.columns) <= set(mapping.columns) and key.name not in inner
+    ]
+    keys += [
+        (reference_key(r), r.orphans) for r in mapping.references if r.foreign_key is None and r.table not in plan.knot
+    ]
+    return [(ForeignKeyScreen(key, mapping.schema, mapping.wires), policy) for key, policy in keys]  # type: ignore[misc]
 
 
 def selected(project: Project, select: Sequence[str], exclude: Sequence[str]) -> list[str]:

@@ -12,10 +12,11 @@ from typing import Literal
 
 from psycopg.rows import class_row, scalar_row
 
-from migrate.core import Chunk, Entry, Finding, Partition
+from migrate.core import Chunk, Entry, Finding, ForeignKey, Partition
+from migrate.errors import GateError
 from migrate.target import Connection
 
-VERSION = 1
+VERSION = 2
 
 _DDL = """
 CREATE SCHEMA IF NOT EXISTS {ledger};
@@ -129,8 +130,8 @@ CREATE TABLE IF NOT EXISTS {ledger}.reject (
 );
 CREATE UNIQUE INDEX IF NOT EXISTS reject_row ON {ledger}.reject (migration, name, generation, chunk, ordinal);
 
--- Source rows that a later row with the same upsert key overwrites, elected before the load.
-CREATE TABLE IF NOT EXISTS {ledger}.superseded (
+-- Rows that are not loaded because of another one: merged into it, or rejected for a unique key. Elected before the load.
+CREATE TABLE IF NOT EXISTS {ledger}.crosswalk (
     migration text NOT NULL,
     name text NOT NULL,
     generation int NOT NULL,
@@ -138,9 +139,62 @@ CREATE TABLE IF NOT EXISTS {ledger}.superseded (
     ordinal bigint NOT NULL,
     by_chunk int NOT NULL,
     by_ordinal bigint NOT NULL,
+    fate text NOT NULL CHECK (fate IN ('merged', 'rejected')),
+    rule text NOT NULL,
+    hash bigint NOT NULL,
+    loser text,
+    survivor text,
     PRIMARY KEY (migration, name, generation, chunk, ordinal)
 );
-CREATE INDEX IF NOT EXISTS superseded_by ON {ledger}.superseded (migration, name, generation, by_chunk, by_ordinal);
+CREATE INDEX IF NOT EXISTS crosswalk_by ON {ledger}.crosswalk (migration, name, generation, by_chunk, by_ordinal);
+
+-- The target keys of losers and survivors, where they differ: Arrow batches, for children to follow their parents.
+CREATE TABLE IF NOT EXISTS {ledger}.crosswalk_key (
+    migration text NOT NULL,
+    name text NOT NULL,
+    generation int NOT NULL,
+    columns text[] NOT NULL,
+    part int NOT NULL,
+    keys bytea NOT NULL,
+    PRIMARY KEY (migration, name, generation, columns, part)
+);
+
+-- Values that survivors take from other rows of their cluster: Arrow batches by chunk and column.
+CREATE TABLE IF NOT EXISTS {ledger}.override (
+    migration text NOT NULL,
+    name text NOT NULL,
+    generation int NOT NULL,
+    chunk int NOT NULL,
+    "column" text NOT NULL,
+    part int NOT NULL,
+    rows bytea NOT NULL,
+    PRIMARY KEY (migration, name, generation, chunk, "column", part)
+);
+
+-- Rows whose parent does not exist and that are loaded all the same, their reference NULL or kept.
+CREATE TABLE IF NOT EXISTS {ledger}.orphan (
+    migration text NOT NULL,
+    name text NOT NULL,
+    generation int NOT NULL,
+    chunk int NOT NULL,
+    ordinal bigint NOT NULL,
+    "column" text NOT NULL,
+    policy text NOT NULL CHECK (policy IN ('null', 'keep')),
+    PRIMARY KEY (migration, name, generation, chunk, ordinal, "column")
+);
+
+-- Foreign keys within a cycle, or from a table to itself: off while the table is loaded, on again when it is finalized.
+CREATE TABLE IF NOT EXISTS {ledger}.suspended (
+    migration text NOT NULL,
+    name text NOT NULL,
+    "constraint" text NOT NULL,
+    columns text[] NOT NULL,
+    parent_schema text NOT NULL,
+    parent_name text NOT NULL,
+    parent_columns text[] NOT NULL,
+    definition text NOT NULL,
+    PRIMARY KEY (migration, name, "constraint")
+);
 
 CREATE TABLE IF NOT EXISTS {ledger}.finding (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -225,9 +279,17 @@ _CREATION_LOCK = 0x6D696772
 
 
 def exists(conn: Connection) -> bool:
-    """Whether this target has a ledger; read-only verbs must not make one."""
+    """Whether this target has a ledger; read-only verbs must not make one. Raises GateError for another format's."""
     row = conn.execute("SELECT to_regclass(%s) IS NOT NULL", [f"{conn.ledger}.meta"]).fetchone()
-    return bool(row and row[0])
+    if row is None or not row[0]:
+        return False
+    version = conn.execute(f"SELECT max(version) FROM {conn.ledger}.meta").fetchone()
+    if version is not None and version[0] not in (None, VERSION):
+        raise GateError(
+            f"the ledger in {conn.ledger} is of format {version[0]}, and this version reads and writes format {VERSION}",
+            hint="Finish the migration with the version of migrate that began it, or drop the schema to start over.",
+        )
+    return True
 
 
 def create(conn: Connection) -> None:
@@ -329,7 +391,8 @@ def save_table(conn: Connection, migration: str, state: TableState) -> None:
 
 def set_hash(conn: Connection, migration: str, name: str, hash_name: str) -> None:
     conn.execute(
-        f"UPDATE {conn.ledger}.mapped_table SET hash = %s WHERE migration = %s AND name = %s", [hash_name, migration, name]
+        f"UPDATE {conn.ledger}.mapped_table SET hash = %s WHERE migration = %s AND name = %s",
+        [hash_name, migration, name],
     )
 
 
@@ -473,60 +536,73 @@ def unbalanced_chunks(conn: Connection, migration: str, name: str, generation: i
         ).fetchall()
 
 
-# ---------------------------------------------------------------------------------------------------------- superseded
+# ------------------------------------------------------------------------------------- orphans, suspended constraints
 
 
-def superseded(conn: Connection, chunk: Chunk) -> list[int]:
-    """The ordinals of a chunk's rows that a later row of the same upsert key overwrites."""
+def write_orphans(conn: Connection, chunk: Chunk, orphans: Iterable[tuple[int, str, str]]) -> None:
+    """(ordinal, column, policy) of rows that are loaded without their parent."""
+    with conn.cursor() as cursor, cursor.copy(f"COPY {conn.ledger}.orphan FROM STDIN") as copy:
+        for row in orphans:
+            copy.write_row((chunk.migration, chunk.table, chunk.generation, chunk.ordinal, *row))
+
+
+def rejected(conn: Connection, chunk: Chunk) -> list[int]:
+    """The ordinals of a chunk's rows that are, or were, in quarantine."""
     with conn.cursor(row_factory=scalar_row) as cursor:
         return cursor.execute(
-            f"SELECT ordinal FROM {conn.ledger}.superseded "
-            f"WHERE migration = %s AND name = %s AND generation = %s AND chunk = %s ORDER BY ordinal",
+            f"SELECT ordinal FROM {conn.ledger}.reject WHERE migration = %s AND name = %s AND generation = %s AND chunk = %s",
             [chunk.migration, chunk.table, chunk.generation, chunk.ordinal],
         ).fetchall()
 
 
-def pin_superseded(
-    conn: Connection, migration: str, name: str, generation: int, rows: Iterable[tuple[int, int, int, int]]
-) -> None:
-    """Publish an election: (chunk, ordinal, by chunk, by ordinal)."""
-    with conn.cursor() as cursor, cursor.copy(f"COPY {conn.ledger}.superseded FROM STDIN") as copy:
-        for row in rows:
-            copy.write_row((migration, name, generation, *row))
-
-
-def orphaned_superseded(
-    conn: Connection, migration: str, name: str, generation: int
-) -> list[tuple[int, int, int, int]]:
-    """Superseded rows that are not rejected although the row that overwrites them is."""
+def nulled(conn: Connection, chunk: Chunk) -> list[tuple[int, str]]:
+    """(ordinal, column) of a chunk's references that became NULL for want of a parent."""
     return conn.execute(
-        f"""
-        SELECT s.chunk, s.ordinal, s.by_chunk, s.by_ordinal
-        FROM {conn.ledger}.superseded s
-        JOIN {conn.ledger}.reject r
-            ON (r.migration, r.name, r.generation, r.chunk, r.ordinal)
-             = (s.migration, s.name, s.generation, s.by_chunk, s.by_ordinal)
-        WHERE s.migration = %s AND s.name = %s AND s.generation = %s
-          AND NOT EXISTS (
-              SELECT FROM {conn.ledger}.reject d
-              WHERE (d.migration, d.name, d.generation, d.chunk, d.ordinal)
-                  = (s.migration, s.name, s.generation, s.chunk, s.ordinal))
-        ORDER BY 1, 2
-        """,
-        [migration, name, generation],
+        f'SELECT ordinal, "column" FROM {conn.ledger}.orphan WHERE migration = %s AND name = %s AND generation = %s '
+        f"AND chunk = %s AND policy = 'null'",
+        [chunk.migration, chunk.table, chunk.generation, chunk.ordinal],
     ).fetchall()
 
 
-def not_loaded(conn: Connection, migration: str, name: str, generation: int, chunk: int) -> list[int]:
-    """The ordinals of a chunk's rows that the mapping would load and that were rejected or merged later."""
-    with conn.cursor(row_factory=scalar_row) as cursor:
-        return cursor.execute(
-            f"SELECT ordinal FROM {conn.ledger}.reject "
-            f"WHERE migration = %(m)s AND name = %(n)s AND generation = %(g)s AND chunk = %(c)s "
-            f"UNION SELECT ordinal FROM {conn.ledger}.superseded "
-            f"WHERE migration = %(m)s AND name = %(n)s AND generation = %(g)s AND chunk = %(c)s",
-            {"m": migration, "n": name, "g": generation, "c": chunk},
-        ).fetchall()
+def orphans(conn: Connection, migration: str) -> list[tuple[str, str, str, int]]:
+    """(table, column, policy, rows) of the current generations."""
+    return conn.execute(
+        f'SELECT o.name, o."column", o.policy, count(*) FROM {conn.ledger}.orphan o '
+        f"JOIN {conn.ledger}.mapped_table t USING (migration, name, generation) "
+        f"WHERE o.migration = %s GROUP BY 1, 2, 3 ORDER BY 1, 2, 3",
+        [migration],
+    ).fetchall()
+
+
+def suspend(conn: Connection, migration: str, name: str, key: ForeignKey, definition: str) -> None:
+    conn.execute(
+        f"INSERT INTO {conn.ledger}.suspended VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
+        [
+            migration,
+            name,
+            key.name,
+            list(key.columns),
+            key.parent_schema,
+            key.parent_name,
+            list(key.parent_columns),
+            definition,
+        ],
+    )
+
+
+def suspended(conn: Connection, migration: str, name: str) -> list[tuple[ForeignKey, str]]:
+    """The foreign keys of a table that are off at the moment, with their definitions."""
+    rows = conn.execute(
+        f'SELECT "constraint", columns, parent_schema, parent_name, parent_columns, definition '
+        f"FROM {conn.ledger}.suspended WHERE migration = %s AND name = %s ORDER BY 1",
+        [migration, name],
+    ).fetchall()
+    return [(ForeignKey(r[0], tuple(r[1]), r[2], r[3], tuple(r[4])), r[5]) for r in rows]
+
+
+def resumed(conn: Connection, migration: str, name: str) -> None:
+    """A table's foreign keys are on again."""
+    conn.execute(f"DELETE FROM {conn.ledger}.suspended WHERE migration = %s AND name = %s", [migration, name])
 
 
 # ------------------------------------------------------------------------------------------------------------ findings
@@ -538,7 +614,8 @@ def save_findings(
     """Replace what an earlier verification of this level found; the differences among it are counted."""
     with conn.transaction():
         conn.execute(
-            f"DELETE FROM {conn.ledger}.finding WHERE migration = %s AND name = %s AND level = %s", [migration, name, level]
+            f"DELETE FROM {conn.ledger}.finding WHERE migration = %s AND name = %s AND level = %s",
+            [migration, name, level],
         )
         into = f'{conn.ledger}.finding (migration, name, level, "check", severity, message, key, expected, actual)'
         with conn.cursor() as cursor, cursor.copy(f"COPY {into} FROM STDIN") as copy:

@@ -1,26 +1,32 @@
-"""A table's life around its chunks: prepared before them, settled and finalized after them, each in one transaction.
+"""A table's life around its chunks: prepared before them and finalized after them, each in one transaction.
 
 All of it holds the table's exclusive lock and checks the fencing epoch, so that no chunk of any run is in flight meanwhile.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from dataclasses import dataclass
 
 from psycopg.rows import scalar_row
 
 from mappings.compile import Mapping
-from mappings.ddl import add_key, create_table, quote
-from migrate import checksum, ledger, quarantine
+from mappings.ddl import add_foreign_key, add_key, create_table, quote
+from mappings.dedupe import Ballot
+from migrate import checksum, crosswalk, ledger
 from migrate.commit import BOUNDS, enter
-from migrate.core import Chunk, Entry, Origin, Reject, TargetTable
+from migrate.core import Chunk, TargetTable
 from migrate.errors import FindingsError, GateError
 from migrate.ledger import Ownership, TableState
-from migrate.plan import TablePlan
-from migrate.target import Connection, count_rows, explained, references_from_outside
+from migrate.plan import TablePlan, reference_key
+from migrate.target import Connection, catalogue, count_rows, explained, references_from_outside
 
-Superseded = Iterable[tuple[int, int, int, int]]
-"""(chunk, ordinal, by chunk, by ordinal) of each source row that a later one with the same upsert key overwrites."""
+
+@dataclass(frozen=True, slots=True)
+class Elected:
+    """An election, and the columns by which its table is referenced."""
+
+    ballot: Ballot
+    referenced: tuple[tuple[str, ...], ...]
 
 
 def prepare(
@@ -29,11 +35,11 @@ def prepare(
     plans: Sequence[TablePlan],
     digests: dict[str, str],
     epoch: int,
-    superseded: Callable[[TablePlan], Superseded],
+    elected: dict[str, Elected],
     *,
     may_delete: bool,
 ) -> None:
-    """Begin the generations that the plan asks for: truncate, create, pin; all tables in one transaction.
+    """Begin the generations that the plan asks for: truncate, create, pin, publish crosswalks; all in one transaction.
 
     Raises GateError where the ledger is not what the plan was made from, or, unless `may_delete`, where a table holds
     rows that this migration did not load.
@@ -42,8 +48,6 @@ def prepare(
     if not begun:
         return
     emptied = [p.mapping.target for p in begun if p.truncate and p.mapping.target.exists]
-    # Elected before the transaction: it reads the whole source, and locks are not held that long.
-    elected = {p.name: list(superseded(p)) for p in begun if p.mapping.spec.mode == "upsert"}
     with explained("prepare the target's tables"), conn.transaction():
         for plan in sorted(begun, key=lambda p: p.name):  # always in the same order
             enter(conn, migration, plan.name, epoch, None, exclusive=True)
@@ -72,7 +76,33 @@ def prepare(
                 ledger.save_table(conn, migration, _begin(conn, plan, digests[plan.name]))
             ledger.pin(conn, migration, plan.name, plan.generation, plan.fresh)
             if plan.name in elected:
-                ledger.pin_superseded(conn, migration, plan.name, plan.generation, elected[plan.name])
+                _publish(conn, migration, plan, elected[plan.name])
+            _suspend(conn, migration, plan)
+
+
+def _publish(conn: Connection, migration: str, plan: TablePlan, elected: Elected) -> None:
+    """Write an election's results; where the source has grown, those of its new partitions."""
+    ballot, schema = elected.ballot, plan.mapping.schema
+    first = plan.fresh[0].ordinal if plan.fresh else 0
+    keys = [(columns, ballot.keys(columns, schema)) for columns in elected.referenced]
+    crosswalk.publish(conn, Chunk(migration, plan.name, plan.generation, first), ballot, keys, schema)
+
+
+def _suspend(conn: Connection, migration: str, plan: TablePlan) -> None:
+    """Take off the foreign keys within the table's knot: a parent may be loaded after its child."""
+    off = {key.name for key, _ in ledger.suspended(conn, migration, plan.name)}
+    table = plan.mapping.target
+    relation = quote(table.schema, table.name)
+    for key in plan.inner:
+        if key.name in off or key not in table.foreign_keys:
+            continue
+        row = conn.execute(
+            "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = %s::regclass AND conname = %s",
+            [relation, key.name],
+        ).fetchone()
+        if row is not None:
+            ledger.suspend(conn, migration, plan.name, key, row[0])
+            conn.execute(f"ALTER TABLE {relation} DROP CONSTRAINT {quote(key.name)}")
 
 
 def _begin(conn: Connection, plan: TablePlan, digest: str) -> TableState:
@@ -142,57 +172,16 @@ def refuse_missing_rows(conn: Connection, migration: str, plan: TablePlan) -> No
         )
 
 
-OriginsOf = Callable[[int, Sequence[int]], Iterator[Origin]]
-"""(chunk, ordinals) → where those source rows stand; reads the partition again."""
-
-
-def settle(conn: Connection, migration: str, plan: TablePlan, epoch: int, origins: OriginsOf) -> int:
-    """Reject what was merged into a row that was rejected itself; the number of rows that this turned.
-
-    Then the table is `loaded`. Doing it again changes nothing.
-    """
-    with explained(f"settle {plan.name}"), conn.transaction():
-        enter(conn, migration, plan.name, epoch, plan.generation, exclusive=True)
-        missing = ledger.unbalanced_chunks(conn, migration, plan.name, plan.generation)
-        if missing:
-            raise GateError(
-                f"{plan.name}: {len(missing)} chunks are not committed, chunk {missing[0]} among them",
-                hint="Run the same command again.",
-            )
-        began = datetime.now(UTC)
-        turned = 0
-        # Each pass turns the rows whose survivor the pass before has turned.
-        while lost := ledger.orphaned_superseded(conn, migration, plan.name, plan.generation):
-            for number in sorted({row[0] for row in lost}):
-                chunk = Chunk(migration, plan.name, plan.generation, number)
-                rows = [row for row in lost if row[0] == number]
-                rejects = [
-                    Reject(
-                        ordinal,
-                        "survivor",
-                        f"a later row with the same key overwrites it, and that row was rejected: chunk {by_chunk}, "
-                        f"row {by_ordinal}",
-                        origin,
-                        None,
-                        None,
-                    )
-                    for (_, ordinal, by_chunk, by_ordinal), origin in zip(
-                        rows, origins(number, [r[1] for r in rows]), strict=True
-                    )
-                ]
-                quarantine.write(conn, chunk, rejects)
-                entry = Entry(
-                    "settle", chunk, merged=-len(rejects), rejected=len(rejects), sums=checksum.pack(checksum.zero())
-                )
-                ledger.write_entry(conn, entry, epoch, began, 0)
-                turned += len(rejects)
-        ledger.set_phase(conn, migration, plan.name, "loaded")
-    return turned
-
-
 def finalize(conn: Connection, migration: str, plan: TablePlan, epoch: int, connect: Callable[[], Connection]) -> None:
-    """Move sequences past what was loaded, ANALYZE, and call the table finalized. Doing it again changes nothing."""
+    """Put foreign keys on, move sequences past what was loaded, ANALYZE, and call the table finalized.
+
+    Doing it again changes nothing.
+    """
     table = plan.mapping.target
+    with explained(f"finalize {plan.name}"), conn.transaction():
+        enter(conn, migration, plan.name, epoch, plan.generation, exclusive=True)
+        _constrain(conn, migration, plan)
+    # A transaction of its own: the ANALYZE beside it would wait for ever for the constraint's lock.
     with explained(f"finalize {plan.name}"), conn.transaction():
         enter(conn, migration, plan.name, epoch, plan.generation, exclusive=True)
         with ThreadPoolExecutor(1) as beside:  # both read the table: at once, on a connection each
@@ -201,6 +190,22 @@ def finalize(conn: Connection, migration: str, plan: TablePlan, epoch: int, conn
             advance_sequences(conn, plan.mapping)
         analyzed.result()
         ledger.set_phase(conn, migration, plan.name, "finalized")
+
+
+def _constrain(conn: Connection, migration: str, plan: TablePlan) -> None:
+    """Put on again what was taken off; a table that was made from the mapping gets the foreign keys that it says."""
+    table = plan.mapping.target
+    relation = quote(table.schema, table.name)
+    for key, definition in ledger.suspended(conn, migration, plan.name):
+        conn.execute(f"ALTER TABLE {relation} ADD CONSTRAINT {quote(key.name)} {definition}")
+    ledger.resumed(conn, migration, plan.name)
+    if not ledger.table_states(conn, migration)[plan.name].created:
+        return
+    for reference in plan.mapping.references:
+        there = catalogue(conn, *reference.address)
+        unique = there is not None and set(reference.parent_columns) in [set(u) for u in (there.key, *there.uniques)]
+        if reference.orphans != "keep" and reference.foreign_key is None and unique:
+            conn.execute(add_foreign_key(table, reference_key(reference)))
 
 
 def _analyze(connect: Callable[[], Connection], relation: str) -> None:

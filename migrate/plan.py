@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from graphlib import CycleError, TopologicalSorter
 from typing import Any, Literal
 
 from mappings.compile import Mapping as CompiledMapping
-from migrate.core import Partition
+from mappings.references import Reference
+from migrate.core import ForeignKey, Partition
 from migrate.errors import GateError
 from migrate.ledger import TableState
 
@@ -29,7 +29,11 @@ Cut = Callable[[BatchSize], Sequence[Partition]]
 
 @dataclass(frozen=True, slots=True)
 class TablePlan:
-    """One table's part of the plan. `chunks` are all partitions of its generation, `fresh` those not pinned yet."""
+    """One table's part of the plan. `chunks` are all partitions of its generation, `fresh` those not pinned yet.
+
+    `knot` are the tables that it is in a cycle of references with, itself included where it references itself;
+    `knot_targets` their targets, schema.table.
+    """
 
     mapping: CompiledMapping
     action: Action
@@ -40,6 +44,22 @@ class TablePlan:
     before: TableState | None
     fresh: tuple[Partition, ...] = ()
     truncate: bool = False
+    knot: frozenset[str] = frozenset()
+    knot_targets: frozenset[str] = frozenset()
+
+    @property
+    def inner(self) -> tuple[ForeignKey, ...]:
+        """The references within the knot, declared or only mapped: what they refer to may be loaded later than they are.
+
+        Settling looks for their orphans, and a declared one is off until the table is finalized.
+        """
+        target = self.mapping.target
+        within = [r for r in self.mapping.references if r.table in self.knot]
+        mapped = set(self.mapping.columns)
+        declared = [f for f in target.foreign_keys if f.parent in self.knot_targets and set(f.columns) <= mapped]
+        named = {f.name for f in declared}
+        made = [reference_key(r) for r in within if r.foreign_key not in named and r.orphans != "keep"]
+        return (*declared, *made)
 
     @property
     def name(self) -> str:
@@ -68,6 +88,12 @@ class Plan:
     @property
     def tables(self) -> tuple[TablePlan, ...]:
         return tuple(t for level in self.levels for t in level)
+
+
+def reference_key(reference: Reference) -> ForeignKey:
+    """A reference that is only mapped, as the foreign key that it would be."""
+    name = f"the reference to {reference.table}"
+    return ForeignKey(name, reference.columns, *reference.address, reference.parent_columns)
 
 
 def upsert_key(mapping: CompiledMapping) -> tuple[str, ...]:
@@ -157,8 +183,8 @@ def decide(
     known, now = {p.token for p in pinned}, {p.token for p in chunks}
     if known == now:
         return TablePlan(mapping, "done", "already loaded", state.generation, tuple(pinned), begun, state)
-    if known < now and mode == "upsert":
-        # A new row may overwrite one that an older file loaded: only an election over all of them knows.
+    if known < now and (mode == "upsert" or mapping.spec.dedupe is not None):
+        # A new row may survive one that an older file loaded: only an election over all of them knows.
         return redo("the source has grown")
     if known < now:
         new = [p for p in chunks if p.token not in known]
@@ -175,17 +201,34 @@ def decide(
 
 
 def widen(plans: Sequence[TablePlan], cuts: Mapping[str, Cut], size: BatchSize) -> list[TablePlan]:
-    """Truncating a table truncates those that reference it: plan their reload too. Raises GateError where one may not be."""
-    planned = {p.mapping.target.qualified: p for p in plans}
+    """Plan what the reload of a table entails. Raises GateError where it may not be.
+
+    Truncating a table truncates those that reference it; and where duplicates are elected anew, the rows that followed them
+    have to follow again.
+    """
+    planned = {p.name: p for p in plans}
     changed = True
     while changed:
         changed = False
         for name, plan in planned.items():
-            parents = [planned[f.parent] for f in plan.mapping.target.foreign_keys if f.parent in planned]
-            cause = next((p for p in parents if p.truncate and p.name != plan.name), None)
-            if cause is None or plan.truncate or not plan.mapping.target.exists:
+            if plan.truncate or not plan.mapping.target.exists:
                 continue
-            if plan.mapping.spec.mode != "replace":
+            followed = {r.table for r in plan.mapping.references}
+            by_target = {f.parent for f in plan.mapping.target.foreign_keys}
+            others = [p for p in planned.values() if p.name != name]
+            cause = next((p for p in others if p.truncate and p.mapping.target.qualified in by_target), None)
+            if cause is None and plan.action not in ("load", "redo"):
+                again = [p for p in others if p.name in followed and p.mapping.spec.dedupe is not None]
+                cause = next((p for p in again if p.action in ("load", "redo")), None)
+            if cause is None:
+                continue
+            if plan.mapping.spec.mode == "append":
+                doing = "emptied" if cause.truncate else "loaded again"
+                raise GateError(
+                    f"{cause.name} is to be {doing} ({cause.why}), and {plan.name} references it",
+                    hint=f"Give {plan.name} `mode: replace` as well, or leave {cause.name} out with --exclude.",
+                )
+            if plan.mapping.spec.mode == "upsert" and cause.mapping.target.qualified in by_target and cause.truncate:
                 raise GateError(
                     f"{cause.name} is to be emptied ({cause.why}), and {plan.name} references it",
                     hint=f"Give {plan.name} `mode: replace` as well, or leave {cause.name} out with --exclude.",
@@ -193,43 +236,59 @@ def widen(plans: Sequence[TablePlan], cuts: Mapping[str, Cut], size: BatchSize) 
             chunks = tuple(cuts[plan.name](size))
             why = f"{cause.name} is loaded again"
             generation = 1 if plan.before is None else plan.before.generation + 1
-            planned[name] = TablePlan(plan.mapping, "redo", why, generation, chunks, size, plan.before, chunks, True)
+            truncate = plan.mapping.spec.mode == "replace"
+            planned[name] = TablePlan(
+                plan.mapping, "redo", why, generation, chunks, size, plan.before, chunks, truncate
+            )
             changed = True
     return list(planned.values())
 
 
 def in_levels(migration: str, plans: Sequence[TablePlan]) -> Plan:
-    """Order tables by foreign keys. Raises GateError for a cycle among them."""
-    by_target = {p.mapping.target.qualified: p for p in plans}
-    graph = {
-        t: {f.parent for f in p.mapping.target.foreign_keys if f.parent in by_target and f.parent != t}
-        for t, p in by_target.items()
+    """Order tables by what they reference, declared or mapped. Tables of a cycle are in one level, and know their knot."""
+    by_target = {p.mapping.target.qualified: p.name for p in plans}
+    planned = {p.name: p for p in plans}
+    parents = {
+        p.name: {by_target[f.parent] for f in p.mapping.target.foreign_keys if f.parent in by_target}
+        | {r.table for r in p.mapping.references if r.table in planned}
+        for p in plans
     }
-    sorter = TopologicalSorter(graph)
-    try:
-        sorter.prepare()
-    except CycleError as error:
-        cycle = " → ".join(error.args[1])
-        raise GateError(
-            f"tables reference each other in a cycle: {cycle}",
-            hint="Drop one of these foreign keys for the migration and add it again after it.",
-        ) from None
-    levels = []
-    while sorter.is_active():
-        ready = sorted(sorter.get_ready())
-        levels.append(tuple(by_target[t] for t in ready))
-        sorter.done(*ready)
+    reach = {name: _reached(name, parents) for name in planned}
+    knots = {name: frozenset(n for n in reach[name] if name in reach[n]) for name in planned}
+    knotted = {
+        name: replace(
+            plan, knot=knots[name], knot_targets=frozenset(planned[n].mapping.target.qualified for n in knots[name])
+        )
+        for name, plan in planned.items()
+    }
+    levels: list[tuple[TablePlan, ...]] = []
+    placed: set[str] = set()
+    while len(placed) < len(planned):
+        ready = sorted(n for n in planned if n not in placed and reach[n] - knots[n] <= placed)
+        levels.append(tuple(knotted[n] for n in ready))
+        placed.update(ready)
     return Plan(migration, tuple(levels))
 
 
-def refuse_self_references(plan: TablePlan) -> None:
-    """A parent in another chunk may come later: rows would be refused for want of it. Raises GateError."""
-    table = plan.mapping.target
-    key = next((f for f in table.foreign_keys if f.parent == table.qualified), None)
-    if key is not None and set(key.columns) <= set(plan.mapping.columns) and len(plan.chunks) > 1:
+def _reached(name: str, parents: Mapping[str, set[str]]) -> set[str]:
+    """All tables that a table references, directly or not; itself only if it does so in a cycle."""
+    found: set[str] = set()
+    left = list(parents[name])
+    while left:
+        each = left.pop()
+        if each not in found:
+            found.add(each)
+            left += parents[each]
+    return found
+
+
+def refuse_upsert_in_cycles(plan: TablePlan) -> None:
+    """Raise GateError: an orphan is found when all is loaded, and the row that it has overwritten is gone by then."""
+    if plan.mapping.spec.mode == "upsert" and plan.inner:
+        key = plan.inner[0]
         raise GateError(
-            f"{plan.name} references itself ({key.name}) and has {len(plan.chunks)} chunks: a parent may come after its child",
-            hint="Load it in one chunk (a larger --batch-bytes), or drop the foreign key for the migration.",
+            f"{plan.name}: mode upsert, and {key.name} is a reference within a cycle or to the table itself",
+            hint="Use mode replace or append, or drop the foreign key for the migration and map no reference.",
         )
 
 

@@ -12,14 +12,15 @@ import pyarrow as pa
 
 from mappings.compile import Mapping
 from mappings.ddl import columns, quote
-from mappings.mapper import Mapper
 from migrate import checksum, ledger, quarantine
-from migrate.core import Counted, Finding, Partition
+from migrate.core import Chunk, Counted, Finding, Partition
 from migrate.engine import Session, digest
 from migrate.errors import GateError
 from migrate.ledger import TableState
+from migrate.pipeline import Pipeline
 from migrate.plan import finding_key
 from migrate.readback import BEYOND, read_back
+from migrate.settle import loaded
 from migrate.target import Writer, count_rows, explained
 from validators import counts as counting
 from validators import rows as comparing
@@ -149,21 +150,19 @@ class _Sides:
     def mapped(self) -> Iterator[pa.RecordBatch]:
         """The source once more through the mapping, without what the ledger says was rejected or merged."""
         work, state = self.work, self.state
-        mapper = Mapper(self.mapping, work.context)
+        of = Chunk(work.migration, state.name, state.generation, 0)
         source = work.source(self.mapping.spec.source)
+        whole = Pipeline(self.mapping, work.context, source, of, work.keys, work.connect)
         try:
             for partition in self._partitions:
-                gone = np.array(
-                    ledger.not_loaded(work.conn, work.migration, state.name, state.generation, partition.ordinal)
-                )
-                for batch in source.read(partition, self.mapping.reads):
-                    step = mapper(batch)
-                    lost = np.isin(step.ordinals, gone)
-                    rows = step.rows.filter(pa.array(~lost)) if lost.any() else step.rows
+                chunk = Chunk(work.migration, state.name, state.generation, partition.ordinal)
+                gone, nulls = np.array(ledger.rejected(work.conn, chunk), np.int64), ledger.nulled(work.conn, chunk)
+                for step in whole.steps(partition):
+                    rows, _ = loaded(step, gone, nulls)
                     if rows.num_rows:
                         yield rows
         finally:
-            mapper.close()
+            whole.close()
 
     def stored(self, where: str = "") -> Iterator[pa.RecordBatch]:
         """The target's rows, with the column BEYOND."""

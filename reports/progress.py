@@ -70,12 +70,21 @@ class Bars:
         with self._lock:
             if event.kind in ("table", "chunk") and event.chunks:
                 self._advance(event)
+            if event.kind == "electing":
+                self._elect(event)
             if event.kind == "finalized" and event.table in self._tasks:
                 self._progress.update(self._tasks[event.table], completed=1, total=1)
             if event.message:
                 self._progress.console.print(
                     f"{event.table}: {event.message}" if event.table else event.message, markup=False
                 )
+
+    def _elect(self, event: Event) -> None:
+        name = f"{event.table}, looking for duplicates"
+        if name not in self._tasks:
+            self._tasks[name] = self._progress.add_task(name, total=event.chunks, rows="", rate="")
+        done = event.chunks_done >= event.chunks
+        self._progress.update(self._tasks[name], completed=event.chunks_done, visible=not done)
 
     def _advance(self, event: Event) -> None:
         if event.table not in self._tasks:
@@ -112,11 +121,17 @@ class Lines:
             return
         now = time.monotonic()
         with self._lock:
-            if event.kind == "chunk":
-                last = event.chunks_done == event.chunks
-                if not last and now - self._said.get(event.table, 0.0) < _INTERVAL:
+            if event.kind in ("chunk", "electing"):
+                last = event.chunks_done == event.chunks and event.kind == "chunk"
+                if (
+                    not last
+                    and now - self._said.setdefault(event.table, now if event.kind == "electing" else 0.0) < _INTERVAL
+                ):
                     return
                 self._said[event.table] = now
+            if event.kind == "electing":
+                text = f"{event.table}: looking for duplicates, {event.chunks_done}/{event.chunks} chunks"
+            elif event.kind == "chunk":
                 began, before = self._began.setdefault(event.table, (now, 0))
                 text = (
                     f"{event.table}: {event.chunks_done}/{event.chunks} chunks, {event.rows_done:,} rows, "

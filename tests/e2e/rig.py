@@ -195,9 +195,14 @@ def state_of(url: str) -> dict[str, Any]:
             f'SELECT name, chunk, ordinal, state, rule, "column", value, reason, key, locator, raw '
             f"FROM migrate_ledger.reject {current} ORDER BY name, chunk, ordinal"
         ).fetchall()
-        state["superseded"] = conn.execute(
-            f"SELECT name, chunk, ordinal, by_chunk, by_ordinal FROM migrate_ledger.superseded {current} ORDER BY 1, 2, 3"
+        state["crosswalk"] = conn.execute(
+            f"SELECT name, chunk, ordinal, by_chunk, by_ordinal, fate, rule, hash, loser, survivor "
+            f"FROM migrate_ledger.crosswalk {current} ORDER BY 1, 2, 3"
         ).fetchall()
+        state["orphans"] = conn.execute(
+            f'SELECT name, chunk, ordinal, "column", policy FROM migrate_ledger.orphan {current} ORDER BY 1, 2, 3, 4'
+        ).fetchall()
+        state["suspended"] = conn.execute('SELECT name, "constraint" FROM migrate_ledger.suspended').fetchall()
         state["chunks"] = conn.execute(
             f"SELECT name, chunk, token FROM migrate_ledger.partition {current} ORDER BY 1, 2"
         ).fetchall()

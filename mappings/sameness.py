@@ -1,0 +1,118 @@
+"""Compiles what makes rows the same: the rules of `dedupe`, and the target's unique keys, which only one row can have."""
+
+from collections.abc import Callable, Mapping
+
+import pyarrow as pa
+
+from mappings.cells import Cell
+from mappings.convert import Conversion
+from mappings.dedupe import Dedupe, KeyRule
+from mappings.expression import Expression
+from mappings.faults import Mark
+from mappings.runtime import arrow_type
+from mappings.spec import TableSpec, Written
+from mappings.survivorship import CHOOSE, KEEP, Order, parse_rule
+from mappings.typemap import comparable
+from migrate.core import Column, TargetTable, Wire
+
+Compile = Callable[[str, Written], Expression | None]
+Complain = Callable[[Mark, str, str], None]
+
+
+def compile_dedupe(
+    spec: TableSpec,
+    target: TargetTable | None,
+    cells: tuple[Cell, ...],
+    compiled: Compile,
+    fault: Complain,
+) -> tuple[Dedupe | None, tuple[Cell, ...]]:
+    """A table's rules, and the cells that they need besides the target's columns.
+
+    With `dedupe`, unique keys merge as the match rules do: rows that share one cannot both be loaded, and it has been said
+    what becomes of such. Under upsert the last row of a key wins. Else all but the first are rejected.
+    """
+    return _Sameness(spec, target, {cell.column.name: cell for cell in cells}, compiled, fault).run()
+
+
+class _Sameness:
+    def __init__(
+        self,
+        spec: TableSpec,
+        target: TargetTable | None,
+        cells: Mapping[str, Cell],
+        compiled: Compile,
+        fault: Complain,
+    ) -> None:
+        self._spec = spec
+        self._key = target.key if target is not None else spec.primary_key
+        self._uniques = target.uniques if target is not None else ()
+        self._cells = cells
+        self._compiled = compiled
+        self._fault = fault
+        self._extra: dict[str, Cell] = {}
+
+    def run(self) -> tuple[Dedupe | None, tuple[Cell, ...]]:
+        spec = self._spec.dedupe
+        keys = list(dict.fromkeys(tuple(k) for k in (self._key, *self._uniques) if k and self._decidable(k)))
+        merging: set[tuple[str, ...]] = set()
+        rules: list[KeyRule] = []
+        keep: tuple[Order, ...] = (Order("first"),)
+        columns: tuple[tuple[str, Order], ...] = ()
+        if spec is not None:
+            for parts in spec.match:
+                names = tuple(self._value(part.text, part, as_text=True) for part in parts)
+                rules.append(KeyRule(", ".join(part.text for part in parts), names, merges=True))
+            keep = tuple(self._order(rule, KEEP, "keep") for rule in spec.keep) or keep
+            columns = tuple((name, self._order(rule, CHOOSE, "columns")) for name, _, rule in spec.columns)
+            merging = set(keys)
+            for name, mark, _ in spec.columns:
+                if name in self._key:
+                    self._fault(
+                        mark, f'dedupe.columns: "{name}" is in the primary key: that is always the survivor\'s', ""
+                    )
+        elif self._spec.mode == "upsert":
+            keep = (Order("last"),)
+            merging = {k for k in keys if set(k) == set(self._spec.on or self._key)}
+        rules += [KeyRule(f"key {', '.join(k)}", k, merges=k in merging, blank_matches=True) for k in keys]
+        return (Dedupe(tuple(rules), keep, columns) if rules else None), tuple(self._extra.values())
+
+    def _decidable(self, key: tuple[str, ...]) -> bool:
+        """Whether it can be told here, and surely, that two rows share a key."""
+        return all(name in self._cells and comparable(self._cells[name].column) for name in key)
+
+    def _value(self, text: str, written: Written, *, offset: int = 0, as_text: bool) -> str:
+        """The name under which rows have a value: a target column's own, or that of an extra cell."""
+        name = text.strip()
+        if name in self._cells:
+            return name
+        place = Written(text, written.at(offset)) if offset else written
+        expression = self._compiled(text, place)
+        name = f"·{len(self._extra)}·{name}"
+        if expression is not None:
+            self._extra[name] = _extra(name, expression, as_text=as_text)
+        return name
+
+    def _order(self, rule: Written, allowed: tuple[str, ...], key: str) -> Order:
+        read = parse_rule(rule.text, allowed)
+        if read is None:
+            known = ", ".join(f"{how}(x)" if how in ("latest", "earliest") else how for how in allowed)
+            self._fault(rule.mark, f'"{rule.text}" is no rule of dedupe.{key}', f"There are: {known}.")
+            return Order(allowed[0])
+        if read.by is None:
+            return Order(read.how, "·complete" if read.how == "most_complete" else "")
+        name = self._value(read.by, rule, offset=read.at, as_text=False)
+        cell = self._cells.get(name) or self._extra.get(name)
+        if cell is not None and cell.wire.arrow in (pa.string(), pa.binary()):
+            message = f"{rule.text} would compare texts, in which 9 comes after 10, and 31.12.2019 after 01.01.2020"
+            hint = f"Say what it is: {read.how}(parse_date({read.by}, 'DD.MM.YYYY')), {read.how}({read.by}::TIMESTAMP)."
+            self._fault(rule.mark, message, hint)
+        return Order(read.how, name)
+
+
+def _extra(name: str, expression: Expression, *, as_text: bool) -> Cell:
+    """A value that rules need and the target does not have: NULL where it cannot be computed, which matches nothing."""
+    sql = f"TRY(CAST({expression.sql} AS VARCHAR))" if as_text else f"TRY({expression.sql})"
+    kind = "VARCHAR" if as_text else expression.type
+    quiet = Expression(expression.text, sql, kind, expression.reads, total=True, functions=expression.functions)
+    wire = Wire(pa.string() if as_text else arrow_type(kind))
+    return Cell(Column(name, "text", "text"), quiet, Conversion("{x}", "false", "NULL"), wire)

@@ -1,0 +1,259 @@
+"""Crosswalks: who was merged into whom, as published in the ledger; and batches that follow it."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mappings.dedupe import Ballot
+from migrate import checksum
+from migrate.core import Chunk, Ordinals, TargetTable, Wire
+from migrate.target import Connection, Writer
+
+_COPIED = pa.schema(
+    [
+        *((name, pa.string()) for name in ("migration", "name")),
+        ("generation", pa.int32()),
+        ("chunk", pa.int32()),
+        ("ordinal", pa.int64()),
+        ("by_chunk", pa.int32()),
+        ("by_ordinal", pa.int64()),
+        *((name, pa.string()) for name in ("fate", "rule")),
+        ("hash", pa.int64()),
+        *((name, pa.string()) for name in ("loser", "survivor")),
+    ]
+)
+
+
+# ------------------------------------------------------------------------------------------------------------ publishing
+
+
+def publish(
+    conn: Connection,
+    of: Chunk,
+    ballot: Ballot,
+    keys: Iterable[tuple[Sequence[str], Iterable[pa.RecordBatch]]],
+    schema: pa.Schema,
+) -> None:
+    """Write an election's results, of chunks from `of.ordinal` on, in the caller's transaction."""
+    where = [of.migration, of.table, of.generation]
+    writer = Writer(TargetTable(conn.ledger, "crosswalk", ()), _COPIED, [Wire(f.type) for f in _COPIED])
+    for batch in ballot.losers():
+        batch = batch.filter(pc.greater_equal(batch["chunk"], of.ordinal))
+        same = [pa.repeat(pa.scalar(v, t), batch.num_rows) for v, t in zip(where, _COPIED.types[:3], strict=True)]
+        texts = [pc.replace_substring(batch[name], "\0", "␀") for name in ("loser", "survivor")]
+        rows = pa.RecordBatch.from_arrays([*same, *batch.columns[:-2], *texts], schema=_COPIED)
+        if rows.num_rows:
+            writer.copy_into(conn, f"{conn.ledger}.crosswalk", rows)
+    for columns, batches in keys:
+        for part, batch in enumerate(batches):
+            conn.execute(
+                f"INSERT INTO {conn.ledger}.crosswalk_key VALUES (%s, %s, %s, %s, %s, %s)",
+                [*where, list(columns), part, _packed(batch)],
+            )
+    part = 0
+    for column, rows in ballot.overrides(schema):
+        for chunk in pc.unique(rows["chunk"]).to_pylist():
+            part += 1
+            conn.execute(
+                f"INSERT INTO {conn.ledger}.override VALUES (%s, %s, %s, %s, %s, %s, %s)",
+                [*where, chunk, column, part, _packed(rows.filter(pc.equal(rows["chunk"], chunk)))],
+            )
+
+
+def _packed(rows: pa.RecordBatch | pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, rows.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
+        writer.write(rows)
+    packed: bytes = sink.getvalue().to_pybytes()
+    return packed
+
+
+def _unpacked(packed: bytes) -> pa.Table:
+    return pa.ipc.open_stream(packed).read_all()
+
+
+# --------------------------------------------------------------------------------------------------------------- losers
+
+
+@dataclass(frozen=True, slots=True)
+class Losers:
+    """The rows of one chunk that are not loaded because of others, by ordinal; `hashes` are of their target columns."""
+
+    ordinals: Ordinals
+    merged: npt.NDArray[np.bool_]
+    hashes: npt.NDArray[np.uint64]
+    rules: Sequence[str]
+    survivors: Sequence[str]
+
+
+def losers(conn: Connection, chunk: Chunk) -> Losers:
+    """What the election says of a chunk's rows; `survivors` are source keys, or places where there is none."""
+    rows = conn.execute(
+        f"SELECT ordinal, fate = 'merged', hash, rule, coalesce(survivor, format('chunk %%s, row %%s', by_chunk, by_ordinal)) "
+        f"FROM {conn.ledger}.crosswalk WHERE migration = %s AND name = %s AND generation = %s AND chunk = %s ORDER BY 1",
+        [chunk.migration, chunk.table, chunk.generation, chunk.ordinal],
+    ).fetchall()
+    ordinals, merged, hashes, rules, survivors = zip(*rows, strict=True) if rows else ((), (), (), (), ())
+    return Losers(
+        np.array(ordinals, np.int64),
+        np.array(merged, np.bool_),
+        np.array(hashes, np.int64).view(np.uint64),
+        rules,
+        survivors,
+    )
+
+
+def losers_of_rejected(conn: Connection, of: Chunk) -> list[tuple[int, int, str, str]]:
+    """(chunk, ordinal, rule, survivor) of rows that were merged into one that is rejected, and are not rejected yet."""
+    return conn.execute(
+        f"""
+        SELECT s.chunk, s.ordinal, s.rule, coalesce(s.survivor, format('chunk %%s, row %%s', s.by_chunk, s.by_ordinal))
+        FROM {conn.ledger}.crosswalk s
+        JOIN {conn.ledger}.reject r
+            ON (r.migration, r.name, r.generation, r.chunk, r.ordinal)
+             = (s.migration, s.name, s.generation, s.by_chunk, s.by_ordinal)
+        WHERE s.migration = %s AND s.name = %s AND s.generation = %s AND s.fate = 'merged'
+          AND NOT EXISTS (
+              SELECT FROM {conn.ledger}.reject d
+              WHERE (d.migration, d.name, d.generation, d.chunk, d.ordinal)
+                  = (s.migration, s.name, s.generation, s.chunk, s.ordinal))
+        ORDER BY 1, 2
+        """,
+        [of.migration, of.table, of.generation],
+    ).fetchall()
+
+
+def is_there(conn: Connection, of: Chunk) -> tuple[bool, bool]:
+    """Whether a generation has losers, and whether it has overrides."""
+    where = "WHERE migration = %(m)s AND name = %(n)s AND generation = %(g)s"
+    row = conn.execute(
+        f"SELECT EXISTS (SELECT FROM {conn.ledger}.crosswalk {where}), EXISTS (SELECT FROM {conn.ledger}.override {where})",
+        {"m": of.migration, "n": of.table, "g": of.generation},
+    ).fetchone()
+    return (bool(row[0]), bool(row[1])) if row else (False, False)
+
+
+# ------------------------------------------------------------------------------------------------------------ overrides
+
+
+def overrides(conn: Connection, chunk: Chunk) -> dict[str, tuple[Ordinals, pa.Array]]:
+    """By column, the ordinals, sorted, of a chunk's rows that take another row's value, and the values."""
+    found: dict[str, list[pa.Table]] = {}
+    for column, packed in conn.execute(
+        f'SELECT "column", rows FROM {conn.ledger}.override '
+        f'WHERE migration = %s AND name = %s AND generation = %s AND chunk = %s ORDER BY "column", part',
+        [chunk.migration, chunk.table, chunk.generation, chunk.ordinal],
+    ).fetchall():
+        found.setdefault(column, []).append(_unpacked(packed))
+    whole = {column: pa.concat_tables(parts).combine_chunks() for column, parts in found.items()}
+    return {
+        column: (rows["ordinal"].to_numpy(), rows["value"].combine_chunks())
+        for column, rows in whole.items()
+        if rows.num_rows
+    }
+
+
+def overridden(
+    rows: pa.RecordBatch, ordinals: Ordinals, values: dict[str, tuple[Ordinals, pa.Array]]
+) -> pa.RecordBatch:
+    """Rows with the values that their clusters chose."""
+    for column, (of, chosen) in values.items():
+        places = np.searchsorted(of, ordinals)
+        mask = (places < len(of)) & (of[np.minimum(places, len(of) - 1)] == ordinals)
+        if mask.any():
+            index = rows.schema.get_field_index(column)
+            taken = chosen.take(pa.array(places[mask]))
+            rows = rows.set_column(index, rows.schema.field(index), replaced(rows.column(index), mask, taken))
+    return rows
+
+
+def replaced(values: pa.Array, mask: npt.NDArray[np.bool_], by: pa.Array) -> pa.Array:
+    """The values with those under the mask replaced, in order; Arrow's own replace_with_mask knows no lists."""
+    places = np.arange(len(values))
+    places[mask] = len(values) + np.arange(len(by))
+    return pa.concat_arrays([values, by.cast(values.type)]).take(pa.array(places))
+
+
+# ----------------------------------------------------------------------------------------------------------- references
+
+
+class Keys:
+    """The target keys of a table's losers and survivors, to be looked up by the loser's; safe to share between threads."""
+
+    def __init__(self, columns: Sequence[str], batches: Iterable[pa.RecordBatch | pa.Table]) -> None:
+        """`batches` have the loser's key columns, then the survivor's."""
+        tables = [b if isinstance(b, pa.Table) else pa.Table.from_batches([b]) for b in batches]
+        self.columns = tuple(columns)
+        self._rows = pa.concat_tables(tables).combine_chunks() if tables else None
+        self._hashes: npt.NDArray[np.uint64] = np.zeros(0, np.uint64)
+        if self._rows is not None:
+            hasher = self.hasher()
+            order = [np.zeros(0, np.uint64)]
+            order += [hasher(self._losers(batch))[1] for batch in self._rows.to_batches(max_chunksize=100_000)]
+            hasher.close()
+            hashes = np.concatenate(order)
+            sorted_by = np.argsort(hashes, kind="stable")
+            self._hashes, self._rows = hashes[sorted_by], self._rows.take(pa.array(sorted_by))
+
+    def __len__(self) -> int:
+        return len(self._hashes)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Of a key, as the loser's columns are named in the parent."""
+        assert self._rows is not None
+        fields = [self._rows.schema.field(i).with_name(c) for i, c in enumerate(self.columns)]
+        return pa.schema(fields)
+
+    def hasher(self) -> checksum.Hasher:
+        """Hashes keys; for one thread."""
+        return checksum.Hasher(self.schema, [Wire(t) for t in self.schema.types], ())
+
+    def _losers(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        return pa.RecordBatch.from_arrays(batch.columns[: len(self.columns)], schema=self.schema)
+
+    def follow(self, rows: pa.RecordBatch, columns: Sequence[str], hasher: checksum.Hasher) -> pa.RecordBatch:
+        """Rows in which `columns`, which hold a parent's key, hold the survivor's where they held a loser's."""
+        held = [rows.column(c).cast(t) for c, t in zip(columns, self.schema.types, strict=True)]
+        hashes = hasher(pa.RecordBatch.from_arrays(held, schema=self.schema))[1]
+        places = np.searchsorted(self._hashes, hashes)
+        mask = np.zeros(rows.num_rows, np.bool_)
+        found = np.zeros(rows.num_rows, np.int64)
+        assert self._rows is not None
+        # Equal hashes stand side by side: nearly always there is one, and the keys themselves decide.
+        while True:
+            inside = places < len(self._hashes)
+            same = inside & (self._hashes[np.minimum(places, len(self._hashes) - 1)] == hashes) & ~mask
+            here = np.flatnonzero(same)
+            if not len(here):
+                break
+            equal = np.ones(len(here), np.bool_)
+            for column, i in zip(held, range(len(self.columns)), strict=True):
+                mine, theirs = column.take(pa.array(here)), self._rows.column(i).take(pa.array(places[here]))
+                equal &= pc.fill_null(pc.equal(mine, theirs.combine_chunks()), False).to_numpy(zero_copy_only=False)
+            mask[here[equal]] = True
+            found[here[equal]] = places[here[equal]]
+            places[here[~equal]] += 1
+        if not mask.any():
+            return rows
+        for i, column in enumerate(columns):
+            index = rows.schema.get_field_index(column)
+            survivors = self._rows.column(len(self.columns) + i).take(pa.array(found[mask])).combine_chunks()
+            rows = rows.set_column(index, rows.schema.field(index), replaced(rows.column(index), mask, survivors))
+        return rows
+
+
+def stored_keys(conn: Connection, migration: str, name: str, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """The published keys of a table's current generation."""
+    rows = conn.execute(
+        f"SELECT k.keys FROM {conn.ledger}.crosswalk_key k "
+        f"JOIN {conn.ledger}.mapped_table t USING (migration, name, generation) "
+        f"WHERE k.migration = %s AND k.name = %s AND k.columns = %s ORDER BY k.part",
+        [migration, name, list(columns)],
+    ).fetchall()
+    for (packed,) in rows:
+        yield _unpacked(packed)

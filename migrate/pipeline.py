@@ -1,0 +1,150 @@
+"""What becomes of a chunk's rows before they are committed: read, mapped, references rewritten, losers taken out.
+
+Everything that reads a source's rows as they were, or are to be, loaded goes through here: the load itself, settling, and
+verification.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+
+from mappings.compile import Context
+from mappings.compile import Mapping as CompiledMapping
+from mappings.mapper import Mapper
+from mappings.references import Reference
+from migrate import checksum, crosswalk
+from migrate.core import Batch, Chunk, Ordinals, Partition, Reject, Source, Step
+from migrate.crosswalk import Keys
+from migrate.errors import GateError
+from migrate.target import Connection
+
+KeysOf = Callable[[str, tuple[str, ...]], Keys]
+"""(table, target columns) → the keys of its losers and survivors."""
+
+
+class Follower:
+    """Rewrites references to rows that were merged, so that children follow their parents. For one thread."""
+
+    def __init__(self, references: Sequence[Reference], keys_of: KeysOf) -> None:
+        self._followed: list[tuple[Reference, Keys, checksum.Hasher]] = []
+        for reference in references:
+            keys = keys_of(reference.table, reference.parent_columns)
+            if len(keys):
+                self._followed.append((reference, keys, keys.hasher()))
+
+    def __call__(self, rows: pa.RecordBatch) -> pa.RecordBatch:
+        """The rows with every reference that they have whole."""
+        for reference, keys, hasher in self._followed:
+            if rows.num_rows and set(reference.columns) <= set(rows.schema.names):
+                rows = keys.follow(rows, reference.columns, hasher)
+        return rows
+
+    def close(self) -> None:
+        for _, _, hasher in self._followed:
+            hasher.close()
+
+
+class Pipeline:
+    """The rows of one table's generation, chunk by chunk, as the mapping and the crosswalks make them. For one thread."""
+
+    def __init__(
+        self,
+        mapping: CompiledMapping,
+        context: Context,
+        source: Source,
+        of: Chunk,
+        keys_of: KeysOf,
+        connect: Callable[[], Connection],
+    ) -> None:
+        """`of` names the generation, whatever its ordinal."""
+        self._mapping = mapping
+        self._source = source
+        self._of = of
+        self._connect = connect
+        self._connection: Connection | None = None
+        self._mapper = Mapper(mapping, context)
+        self._follower = Follower(mapping.references, keys_of)
+        self._losers, self._overrides = crosswalk.is_there(self._conn, of)
+        self._hasher = checksum.Hasher(mapping.schema, mapping.wires, ()) if self._losers else None
+
+    @property
+    def _conn(self) -> Connection:
+        if self._connection is None or self._connection.closed:
+            self._connection = self._connect()
+        return self._connection
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        if self._hasher is not None:
+            self._hasher.close()
+        self._follower.close()
+        self._mapper.close()
+
+    def steps(self, partition: Partition) -> Iterator[Step]:
+        """The chunk of a partition, afresh. Raises SourceError, and GateError where the source is not what was elected."""
+        chunk = Chunk(self._of.migration, self._of.table, self._of.generation, partition.ordinal)
+        losers = crosswalk.losers(self._conn, chunk) if self._losers else None
+        values = crosswalk.overrides(self._conn, chunk) if self._overrides else {}
+        met = 0
+        for batch in self._source.read(partition, self._mapping.reads):
+            step = self._mapper(batch)
+            if losers is not None and len(losers.ordinals):
+                met += int(np.isin(step.ordinals, losers.ordinals).sum())
+                step = self._without(step, losers, batch)
+            rows = crosswalk.overridden(step.rows, step.ordinals, values)
+            yield replace(step, rows=self._follower(rows))
+        if losers is not None and met != len(losers.ordinals):
+            raise self._changed(
+                chunk, f"{len(losers.ordinals)} of its rows are duplicates, and {met} of those are there"
+            )
+
+    def _without(self, step: Step, losers: crosswalk.Losers, batch: Batch) -> Step:
+        """The step without the rows that live on in others, or that another one's key keeps out."""
+        lost = np.flatnonzero(np.isin(step.ordinals, losers.ordinals))
+        if not len(lost):
+            return step
+        assert self._hasher is not None
+        places = np.searchsorted(losers.ordinals, step.ordinals[lost])
+        _, hashes = self._hasher(step.rows.take(pa.array(lost)))
+        if not np.array_equal(hashes, losers.hashes[places]):
+            raise self._changed(self._of, "a duplicate is another row than the one that was elected")
+        merged = losers.merged[places]
+        refused, at = step.ordinals[lost[~merged]], places[~merged]
+        origins = step.locate([int(o) for o in refused]) if len(refused) else []
+        rejects = tuple(
+            Reject(
+                int(ordinal),
+                "unique",
+                f"another row has the same {losers.rules[p]}, and comes before it: {losers.survivors[p]}",
+                origin,
+            )
+            for ordinal, p, origin in zip(refused, at, origins, strict=True)
+        )
+        keep = np.ones(len(step.ordinals), np.bool_)
+        keep[lost] = False
+        return Step(
+            step.read,
+            step.rows.filter(pa.array(keep)),
+            step.ordinals[keep],
+            np.concatenate((step.merged, step.ordinals[lost[merged]])),
+            step.filtered,
+            (*step.rejects, *rejects),
+            step.locate,
+        )
+
+    def _changed(self, chunk: Chunk, what: str) -> GateError:
+        return GateError(
+            f"{chunk.table}: the source has changed since its duplicates were found: {what}",
+            hint=f"Nothing of this chunk was loaded. `migrate run --restart -s {chunk.table}` starts the table over.",
+        )
+
+
+def only(batch: Batch, ordinals: Ordinals) -> Batch:
+    """Some rows of a batch, those that could not be read included."""
+    keep = np.isin(batch.ordinals, ordinals)
+    wanted = set(map(int, ordinals))
+    rejects = tuple(r for r in batch.rejects if r.ordinal in wanted)
+    return Batch(batch.rows.filter(pa.array(keep)), batch.ordinals[keep], batch.locate, rejects)

@@ -1,0 +1,295 @@
+"""Settling: when a level is loaded, what its rows can only be judged by together is decided, in one transaction.
+
+Rows that were merged into one that was rejected are rejected with it. Where tables reference each other in a cycle, or
+themselves, a parent may have come after its child: orphans are found now, over all rows, and taken out again.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+
+from mappings.ddl import quote
+from migrate import checksum, crosswalk, ledger, quarantine
+from migrate.commit import enter, nulled
+from migrate.core import Chunk, Entry, ForeignKey, Ordinals, Reject, Step
+from migrate.errors import GateError
+from migrate.pipeline import Pipeline
+from migrate.plan import TablePlan
+from migrate.target import Connection, explained
+
+PipelineOf = Callable[[TablePlan], Pipeline]
+"""Opens a table's pipeline; whoever opens it closes it."""
+
+
+@dataclass(slots=True)
+class Settled:
+    """What settling turned: rows rejected with their survivor, orphans rejected, orphans whose reference became NULL."""
+
+    with_survivor: int = 0
+    orphans: int = 0
+    nulled: int = 0
+
+    @property
+    def message(self) -> str:
+        parts = [
+            f"{n:,} {what}"
+            for n, what in (
+                (self.with_survivor, "merged rows rejected with their survivor"),
+                (self.orphans, "orphans rejected"),
+                (self.nulled, "references to missing parents made NULL"),
+            )
+            if n
+        ]
+        return ", ".join(parts)
+
+
+def settle(
+    conn: Connection,
+    migration: str,
+    plans: Sequence[TablePlan],
+    epoch: int,
+    pipeline_of: PipelineOf,
+    check_budget: Callable[[TablePlan], None],
+) -> dict[str, Settled]:
+    """Settle the tables of a level; then they are `loaded`. Doing it again changes nothing.
+
+    `check_budget` raises where a table has too many rejects; then nothing is settled. Raises GateError where a chunk is not
+    committed, or rows that this migration did not load have no parent.
+    """
+    settled = {plan.name: Settled() for plan in plans}
+    names = ", ".join(p.name for p in plans)
+    with explained(f"settle {names}"), conn.transaction():
+        for plan in sorted(plans, key=lambda p: p.name):  # always in the same order
+            enter(conn, migration, plan.name, epoch, plan.generation, exclusive=True)
+            missing = ledger.unbalanced_chunks(conn, migration, plan.name, plan.generation)
+            if missing:
+                raise GateError(
+                    f"{plan.name}: {len(missing)} chunks are not committed, chunk {missing[0]} among them",
+                    hint="Run the same command again.",
+                )
+        began = datetime.now(UTC)
+        lost = _orphans(conn, plans)
+        for plan in plans:
+            if lost[plan.name]:
+                _account(conn, migration, plan, epoch, began, lost[plan.name], pipeline_of, settled[plan.name])
+        for plan in plans:
+            settled[plan.name].with_survivor = _reject_with_survivors(conn, migration, plan, epoch, began, pipeline_of)
+            check_budget(plan)
+            ledger.set_phase(conn, migration, plan.name, "loaded")
+    return settled
+
+
+# -------------------------------------------------------------------------------------------------------------- orphans
+
+
+@dataclass(frozen=True, slots=True)
+class _Lost:
+    """A reference of a table, the keys that it names and that do not exist, and how many rows of the target named them."""
+
+    key: ForeignKey
+    policy: Literal["reject", "null"]
+    keys: pa.Table
+    rows: int
+
+
+def _orphans(conn: Connection, plans: Sequence[TablePlan]) -> dict[str, list[_Lost]]:
+    """Take orphans out of the target, and those that become orphans thereby, until there are none."""
+    lost: dict[str, list[_Lost]] = {plan.name: [] for plan in plans}
+    changed = True
+    while changed:
+        changed = False
+        for plan in plans:
+            for key in plan.inner:
+                found = _without_parent(conn, plan, key)
+                if found is not None:
+                    lost[plan.name].append(found)
+                    changed = True
+    return lost
+
+
+def _without_parent(conn: Connection, plan: TablePlan, key: ForeignKey) -> _Lost | None:
+    table, mapping = plan.mapping.target, plan.mapping
+    relation, parent = quote(table.schema, table.name), quote(key.parent_schema, key.parent_name)
+    same = " AND ".join(f"p.{quote(p)} = c.{quote(c)}" for p, c in zip(key.parent_columns, key.columns, strict=True))
+    named = " AND ".join(f"c.{quote(c)} IS NOT NULL" for c in key.columns)
+    orphaned = f"{named} AND NOT EXISTS (SELECT FROM {parent} p WHERE {same})"
+    fields = [mapping.schema.field(c) for c in key.columns]
+    values = conn.execute(
+        f"SELECT DISTINCT {', '.join(f'c.{quote(c)}' for c in key.columns)} FROM {relation} c WHERE {orphaned}"
+    ).fetchall()
+    if not values:
+        return None
+    policy: Literal["reject", "null"] = (
+        "null"
+        if any(r.orphans == "null" and set(r.columns) == set(key.columns) for r in mapping.references)
+        else "reject"
+    )
+    if policy == "null":
+        nulls = ", ".join(f"{quote(c)} = NULL" for c in key.columns)
+        rows = conn.execute(f"UPDATE {relation} c SET {nulls} WHERE {orphaned}").rowcount
+    else:
+        rows = conn.execute(f"DELETE FROM {relation} c WHERE {orphaned}").rowcount
+    keys = pa.table([_arrow([v[i] for v in values], f.type) for i, f in enumerate(fields)], schema=pa.schema(fields))
+    return _Lost(key, policy, keys, rows)
+
+
+def _arrow(values: list[object], kind: pa.DataType) -> pa.Array:
+    """The driver's values as the wire's type."""
+    if pa.types.is_fixed_size_binary(kind):
+        return pa.array([v.bytes for v in values], kind)  # type: ignore[attr-defined]
+    return pa.array(values, kind)
+
+
+@dataclass(slots=True)
+class _Found:
+    """The source rows of one chunk that orphans were found to be."""
+
+    rejects: list[Reject] = field(default_factory=list)
+    orphans: list[tuple[int, str, str]] = field(default_factory=list)
+    sums: checksum.Sums = field(default_factory=checksum.zero)
+    rows: int = 0
+
+
+def _account(
+    conn: Connection,
+    migration: str,
+    plan: TablePlan,
+    epoch: int,
+    began: datetime,
+    lost: Sequence[_Lost],
+    pipeline_of: PipelineOf,
+    settled: Settled,
+) -> None:
+    """Find the source rows of the orphans that were taken out, and turn their fates. Raises GateError for strangers."""
+    hasher = checksum.Hasher(plan.mapping.schema, plan.mapping.wires, plan.bucket_key)
+    pipeline = pipeline_of(plan)
+    met = [0] * len(lost)
+    try:
+        for partition in plan.chunks:
+            chunk = Chunk(migration, plan.name, plan.generation, partition.ordinal)
+            gone = np.array(ledger.rejected(conn, chunk), np.int64)
+            before = ledger.nulled(conn, chunk)
+            found = _Found()
+            for step in pipeline.steps(partition):
+                rows, ordinals = loaded(step, gone, before)
+                _match(plan, step, rows, ordinals, lost, met, hasher, found)
+            if found.rejects or found.orphans:
+                quarantine.write(conn, chunk, found.rejects)
+                ledger.write_orphans(conn, chunk, found.orphans)
+                n = len(found.rejects)
+                entry = Entry("settle", chunk, loaded=-n, rejected=n, sums=checksum.pack(found.sums))
+                ledger.write_entry(conn, entry, epoch, began, -n)
+                settled.orphans += n
+                settled.nulled += found.rows
+    finally:
+        pipeline.close()
+        hasher.close()
+    strangers = [(each, n) for each, n in zip(lost, met, strict=True) if n != each.rows]
+    if strangers:
+        each, n = strangers[0]
+        raise GateError(
+            f"{plan.name}: {each.rows} rows of {plan.mapping.target.qualified} have no parent by {each.key.name}, and this "
+            f"migration loaded {n} of them",
+            hint="Rows of others have no parent. Mend them in the target, then run the same command again.",
+        )
+
+
+def _match(
+    plan: TablePlan,
+    step: Step,
+    rows: pa.RecordBatch,
+    ordinals: Ordinals,
+    lost: Sequence[_Lost],
+    met: list[int],
+    hasher: checksum.Hasher,
+    found: _Found,
+) -> None:
+    """Which rows of a step are orphans: taken in the order in which the target lost them."""
+    for number, each in enumerate(lost):
+        names = list(each.key.columns)
+        hits = _among(rows.select(names), each.keys)
+        if not len(hits):
+            continue
+        met[number] += len(hits)
+        picked = rows.take(pa.array(hits))
+        found.sums -= checksum.add(*hasher(picked))
+        chosen = [int(ordinals[i]) for i in hits]
+        if each.policy == "null":
+            rows = nulled(rows, names, [int(i) for i in hits])
+            found.sums += checksum.add(*hasher(rows.take(pa.array(hits))))
+            found.orphans += [(o, name, "null") for o in chosen for name in names]
+            found.rows += len(chosen)
+            continue
+        key = each.key
+        why = (
+            f"no row of {key.parent} has {', '.join(key.parent_columns)} of this row's {', '.join(names)} ({key.name})"
+        )
+        found.rejects += [
+            Reject(ordinal, "foreign_key", why, origin, names[0])
+            for ordinal, origin in zip(chosen, step.locate(chosen), strict=True)
+        ]
+        keep = np.ones(rows.num_rows, np.bool_)
+        keep[hits] = False
+        rows, ordinals = rows.filter(pa.array(keep)), ordinals[keep]
+
+
+def _among(rows: pa.RecordBatch, keys: pa.Table) -> Ordinals:
+    """The indices of rows whose key is one of these."""
+    marked = pa.Table.from_batches([rows]).append_column("·at", pa.array(np.arange(rows.num_rows)))
+    joined = marked.join(keys, keys=rows.schema.names, join_type="left semi", use_threads=False)
+    return np.sort(joined["·at"].to_numpy())
+
+
+def loaded(step: Step, gone: Ordinals, nulls: Sequence[tuple[int, str]]) -> tuple[pa.RecordBatch, Ordinals]:
+    """Of a step's rows those that are in the target, as they are there: not the rejected ones, lost references NULL."""
+    rows, ordinals = step.rows, step.ordinals
+    lost = np.isin(ordinals, gone)
+    if lost.any():
+        rows, ordinals = rows.filter(pa.array(~lost)), ordinals[~lost]
+    for column in {column for _, column in nulls}:
+        places = np.flatnonzero(np.isin(ordinals, [o for o, c in nulls if c == column]))
+        if len(places):
+            rows = nulled(rows, [column], [int(i) for i in places])
+    return rows, ordinals
+
+
+# ------------------------------------------------------------------------------------------------------------ survivors
+
+
+def _reject_with_survivors(
+    conn: Connection, migration: str, plan: TablePlan, epoch: int, began: datetime, pipeline_of: PipelineOf
+) -> int:
+    """Reject what was merged into a row that was rejected itself; the number of rows that this turned."""
+    of = Chunk(migration, plan.name, plan.generation, 0)
+    lost = crosswalk.losers_of_rejected(conn, of)
+    if not lost:
+        return 0
+    pipeline = pipeline_of(plan)
+    try:
+        for number in sorted({row[0] for row in lost}):
+            chunk = Chunk(migration, plan.name, plan.generation, number)
+            wanted = {ordinal: (rule, survivor) for at, ordinal, rule, survivor in lost if at == number}
+            rejects = list(_with_survivor(pipeline, plan, number, wanted))
+            quarantine.write(conn, chunk, rejects)
+            entry = Entry(
+                "settle", chunk, merged=-len(rejects), rejected=len(rejects), sums=checksum.pack(checksum.zero())
+            )
+            ledger.write_entry(conn, entry, epoch, began, 0)
+    finally:
+        pipeline.close()
+    return len(lost)
+
+
+def _with_survivor(
+    pipeline: Pipeline, plan: TablePlan, number: int, wanted: dict[int, tuple[str, str]]
+) -> Iterator[Reject]:
+    for step in pipeline.steps(plan.chunks[number]):
+        here = [int(o) for o in step.merged if int(o) in wanted]
+        for ordinal, origin in zip(here, step.locate(here), strict=True):
+            rule, survivor = wanted[ordinal]
+            why = f"it is the same as {survivor} (by {rule}), and that row, which was to live on, was rejected"
+            yield Reject(ordinal, "survivor", why, origin)
