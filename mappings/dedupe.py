@@ -64,6 +64,17 @@ class Standing:
     keys: Sequence[str | None]
 
 
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The merged rows of one table: how many, in how many clusters, by which rules; of the largest clusters
+    (survivor, some losers, rule)."""
+
+    rows: int
+    clusters: int
+    by_rule: tuple[tuple[str, int], ...]
+    samples: tuple[tuple[str, tuple[str, ...], str], ...]
+
+
 LOSERS = pa.schema(
     [
         ("chunk", pa.int32()),
@@ -250,13 +261,35 @@ class Ballot:
 
     def losers(self) -> Iterator[pa.RecordBatch]:
         """All rows that are not loaded, in the source's order, as batches of LOSERS."""
+        if self._stood:
+            yield from self._batches(f"{self._losers()} ORDER BY chunk, ordinal", LOSERS)
+
+    def summary(self, *, samples: int = 10, losers_each: int = 5) -> Summary:
+        """The merged rows in short."""
         if not self._stood:
-            return
+            return Summary(0, 0, (), ())
+        merged = f"(SELECT * FROM ({self._losers()}) WHERE fate = 'merged')"
+        rules = self._db.execute(f"SELECT rule, count(*) FROM {merged} GROUP BY 1 ORDER BY 2 DESC, 1").fetchall()
+        clusters = self._db.execute(f"SELECT count(DISTINCT (by_chunk, by_ordinal)) FROM {merged}").fetchone()
+        name = "coalesce({0}, concat('chunk ', {1}chunk, ', row ', {1}ordinal))"
+        shown = self._db.execute(
+            f"SELECT any_value({name.format('survivor', 'by_')}), "
+            f"list({name.format('loser', '')} ORDER BY chunk, ordinal)[1:{losers_each}], min(rule) "
+            f"FROM {merged} GROUP BY by_chunk, by_ordinal ORDER BY count(*) DESC, by_chunk, by_ordinal LIMIT {samples}"
+        ).fetchall()
+        return Summary(
+            sum(n for _, n in rules),
+            clusters[0] if clusters else 0,
+            tuple(rules),
+            tuple((survivor, tuple(losers), rule) for survivor, losers, rule in shown),
+        )
+
+    def _losers(self) -> str:
         merging = [i for i, rule in enumerate(self._dedupe.rules) if rule.merges]
         named = "".join(f"WHEN l.h{i} = s.h{i} THEN {literal(self._dedupe.rules[i].name)} " for i in merging)
         named = f"CASE {named}ELSE 'other duplicates' END" if named else "''"
         unique = "".join(f"WHEN {i} THEN {literal(rule.name)} " for i, rule in enumerate(self._dedupe.rules))
-        sql = f"""
+        return f"""
             SELECT (pos >> {_BITS})::INTEGER AS chunk, pos & {_LOW} AS ordinal, (by_pos >> {_BITS})::INTEGER AS by_chunk,
                    by_pos & {_LOW} AS by_ordinal, fate, rule, hash, loser, survivor
             FROM (SELECT l.pos, l.by_pos, 'merged' AS fate, {named} AS rule, l."·hash" AS hash, l."·key" AS loser,
@@ -265,9 +298,7 @@ class Ballot:
                   UNION ALL
                   SELECT r.pos, r.by_pos, 'rejected', CASE r.rule {unique}END, l."·hash", l."·key", s."·key"
                   FROM refused r JOIN elected l ON l.pos = r.pos JOIN elected s ON s.pos = r.by_pos)
-            ORDER BY pos
         """
-        yield from self._batches(sql, LOSERS)
 
     def keys(self, columns: Sequence[str], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         """For rows that live on under another key: the target columns of both, as `schema` has them, loser's then survivor's."""

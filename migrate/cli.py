@@ -22,6 +22,7 @@ from migrate.command import (
     stopping,
     takes,
 )
+from migrate.duplicates import dedupe
 from migrate.errors import FindingsError, MigrateError
 from migrate.rejects import rejects
 
@@ -38,6 +39,7 @@ def main() -> None:
     migrate demo                          see it all on made-up data, nothing to set up
     migrate init landing/*.csv            write a first migrate.yaml from files
     migrate check                         are project, sources and target ready?
+    migrate dedupe preview                which rows are the same, and which of them live on?
     migrate run                           load; run it again to go on where it stopped
     migrate verify                        prove that source and target hold the same rows
     migrate rejects list                  rows that were not loaded, each with its reason
@@ -247,6 +249,7 @@ def _print_findings(findings: "Sequence[Finding]") -> None:
         click.echo(f"… and {len(findings) - 50:,} more: migrate report --format json")
 
 
+main.add_command(dedupe)
 main.add_command(rejects)
 
 

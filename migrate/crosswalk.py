@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mappings.dedupe import Ballot
+from mappings.dedupe import Ballot, Summary
 from migrate import checksum
 from migrate.core import Chunk, Ordinals, TargetTable, Wire
 from migrate.target import Connection, Writer
@@ -125,6 +126,69 @@ def losers_of_rejected(conn: Connection, of: Chunk) -> list[tuple[int, int, str,
         """,
         [of.migration, of.table, of.generation],
     ).fetchall()
+
+
+def rejected_survivors(conn: Connection, chunk: Chunk) -> dict[int, str]:
+    """By ordinal, the survivors of a chunk's merged rows that are in quarantine and were not replayed."""
+    rows = conn.execute(
+        f"""
+        SELECT s.ordinal, coalesce(s.survivor, format('chunk %%s, row %%s', s.by_chunk, s.by_ordinal))
+        FROM {conn.ledger}.crosswalk s
+        JOIN {conn.ledger}.reject r
+            ON (r.migration, r.name, r.generation, r.chunk, r.ordinal)
+             = (s.migration, s.name, s.generation, s.by_chunk, s.by_ordinal)
+        WHERE s.migration = %s AND s.name = %s AND s.generation = %s AND s.chunk = %s AND s.fate = 'merged'
+          AND r.state <> 'replayed'
+        """,
+        [chunk.migration, chunk.table, chunk.generation, chunk.ordinal],
+    ).fetchall()
+    return dict(rows)
+
+
+def summaries(conn: Connection, migration: str, *, samples: int = 10, losers_each: int = 5) -> dict[str, Summary]:
+    """The merged rows of the current generations, by table; of each sample (survivor, losers, rule)."""
+    current = f"{conn.ledger}.crosswalk s JOIN {conn.ledger}.mapped_table t USING (migration, name, generation)"
+    merged = "WHERE s.migration = %(m)s AND s.fate = 'merged'"
+    given = {"m": migration, "n": samples, "e": losers_each}
+    by_rule: dict[str, list[tuple[str, int]]] = {}
+    for name, rule, rows in conn.execute(
+        f"SELECT s.name, s.rule, count(*) FROM {current} {merged} GROUP BY 1, 2 ORDER BY 1, 3 DESC, 2", given
+    ).fetchall():
+        by_rule.setdefault(name, []).append((rule, rows))
+    clusters = dict(
+        conn.execute(
+            f"SELECT s.name, count(DISTINCT (by_chunk, by_ordinal)) FROM {current} {merged} GROUP BY 1", given
+        ).fetchall()
+    )
+    shown: dict[str, list[tuple[str, tuple[str, ...], str]]] = {}
+    place = "format('chunk %%s, row %%s', {}chunk, {}ordinal)"
+    for name, survivor, losers_, rule in conn.execute(
+        f"""
+        SELECT name, survivor, losers, rule FROM (
+            SELECT s.name, coalesce(s.survivor, {place.format("by_", "by_")}) AS survivor, min(s.rule) AS rule,
+                   (array_agg(coalesce(s.loser, {place.format("", "")}) ORDER BY s.chunk, s.ordinal))[1:%(e)s] AS losers,
+                   row_number() OVER (PARTITION BY s.name ORDER BY count(*) DESC, s.by_chunk, s.by_ordinal) AS n
+            FROM {current} {merged} GROUP BY s.name, s.survivor, s.by_chunk, s.by_ordinal) c
+        WHERE n <= %(n)s ORDER BY name, n
+        """,
+        given,
+    ).fetchall():
+        shown.setdefault(name, []).append((survivor, tuple(losers_), rule))
+    return {
+        name: Summary(sum(n for _, n in rules), clusters[name], tuple(rules), tuple(shown[name]))
+        for name, rules in by_rule.items()
+    }
+
+
+def pairs(conn: Connection, migration: str, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+    """(table, fate, rule, loser, survivor, chunk, row, by chunk, by row) of the current generations."""
+    with conn.cursor() as cursor:
+        yield from cursor.stream(
+            f"SELECT s.name, s.fate, s.rule, s.loser, s.survivor, s.chunk, s.ordinal, s.by_chunk, s.by_ordinal "
+            f"FROM {conn.ledger}.crosswalk s JOIN {conn.ledger}.mapped_table t USING (migration, name, generation) "
+            f"WHERE s.migration = %s AND s.name = ANY(%s) ORDER BY s.name, s.chunk, s.ordinal",
+            [migration, list(names)],
+        )
 
 
 def is_there(conn: Connection, of: Chunk) -> tuple[bool, bool]:

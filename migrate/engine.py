@@ -199,6 +199,15 @@ def planned(work: Session, mappings: Sequence[Mapping], options: Options) -> Pla
     return plan_
 
 
+def rehearsed(work: Session, mappings: Sequence[Mapping], options: Options) -> Plan:
+    """The plan of a first load, whatever has been loaded: all partitions, as they would be cut now."""
+    plans = []
+    for mapping in mappings:
+        chunks = tuple(_cut(work, mapping)(options.size))
+        plans.append(TablePlan(mapping, "load", "as a first load", 1, chunks, options.size, None, chunks))
+    return in_levels(work.migration, plans)
+
+
 def _cut(work: Session, mapping: Mapping) -> Cut:
     def cut(size: BatchSize) -> Sequence[Partition]:
         source = work.source(mapping.spec.source)
@@ -294,7 +303,14 @@ def _elect(
     on_event: OnEvent,
     elected: dict[str, lifecycle.Elected],
 ) -> None:
-    """Find a table's duplicates, and make them known to the tables that reference it."""
+    referenced = tuple(dict.fromkeys(_referenced(work, plan.name)))
+    ballot = elect(work, plan, options, stop, on_event)
+    if ballot is not None:
+        elected[plan.name] = lifecycle.Elected(ballot, referenced)
+
+
+def elect(work: Session, plan: TablePlan, options: Options, stop: Stop, on_event: OnEvent) -> Ballot | None:
+    """Find a table's duplicates, and make them known to the tables that reference it. The caller closes the ballot."""
     mapping = plan.mapping
     ballot = election.elect(
         mapping,
@@ -307,9 +323,7 @@ def _elect(
         asked=stop.check,
         on_event=on_event,
     )
-    referenced = tuple(dict.fromkeys(_referenced(work, plan.name)))
     if ballot is not None:
-        elected[plan.name] = lifecycle.Elected(ballot, referenced)
         merged, refused = ballot.tally()
         if merged or refused:
             words = [
@@ -317,8 +331,9 @@ def _elect(
                 f"{refused:,} rows whose key another has" if refused else "",
             ]
             on_event(Event("elected", plan.name, " and ".join(w for w in words if w)))
-    for columns in referenced:
+    for columns in dict.fromkeys(_referenced(work, plan.name)):
         work.elected(plan.name, columns, ballot, mapping.schema)
+    return ballot
 
 
 def _referenced(work: Session, name: str) -> Iterator[tuple[str, ...]]:

@@ -16,13 +16,14 @@ import pyarrow as pa
 
 from mappings.compile import Mapping as CompiledMapping
 from mappings.mapper import Mapper, key_text
-from migrate import checksum, ledger, quarantine
+from migrate import checksum, crosswalk, ledger, quarantine
 from migrate.commit import enter
 from migrate.core import Batch, Chunk, Entry, Ordinals, Source, Table
 from migrate.engine import Session, digest
 from migrate.errors import GateError, UsageError
 from migrate.ledger import TableState
 from migrate.lifecycle import advance_sequences
+from migrate.pipeline import Follower, only
 from migrate.plan import finding_key
 from migrate.project import open_file
 from migrate.quarantine import QuarantinedRow
@@ -62,6 +63,8 @@ def replay(
             hint="A changed mapping is a new load: `migrate run`.",
         )
     left = {r.id: r for r in rejects if r.state == "open"}
+    # Merged into a row that was rejected: they live on in it again as soon as it is loaded, and are never loaded themselves.
+    followers = [left.pop(i) for i in [r.id for r in left.values() if r.rule == "survivor"]]
     unclear: dict[int, str] = {}
     if fixed is None:
         found = _from_source(work, mapping, state, left)
@@ -78,7 +81,32 @@ def replay(
     lost = left.keys() - replayer.found
     outcome.still_bad += [(i, unclear[i]) for i in sorted(lost & unclear.keys())]
     outcome.not_found = sorted(lost - unclear.keys())
+    _follow_survivors(work, state, epoch, followers, outcome)
     return outcome
+
+
+def _follow_survivors(
+    work: Session, state: TableState, epoch: int, followers: Sequence[QuarantinedRow], outcome: Outcome
+) -> None:
+    """Merge rejected rows into the survivors that were loaded after all."""
+    of = Chunk(work.migration, state.name, state.generation, 0)
+    for number, group in groupby(sorted(followers, key=lambda r: (r.chunk, r.ordinal)), key=lambda r: r.chunk):
+        rows = list(group)
+        chunk = Chunk(of.migration, of.table, of.generation, number)
+        with explained(f"replay rejects of {state.name}, chunk {number}"), work.conn.transaction():
+            enter(work.conn, chunk.migration, chunk.table, epoch, chunk.generation)
+            waiting = crosswalk.rejected_survivors(work.conn, chunk)
+            ids = [r.id for r in rows if r.ordinal not in waiting]
+            outcome.still_bad += [
+                (r.id, f"it lives on in {waiting[r.ordinal]}, which is still rejected: replay that row")
+                for r in rows
+                if r.ordinal in waiting
+            ]
+            if ids:
+                merged = quarantine.settle(work.conn, ids, "replayed", "merged into its survivor")
+                entry = Entry("replay", chunk, merged=merged, rejected=-merged, sums=checksum.pack(checksum.zero()))
+                ledger.write_entry(work.conn, entry, epoch, datetime.now(UTC), 0)
+                outcome.replayed += merged
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +132,7 @@ class _Replayer:
         self._state = state
         self._epoch = epoch
         self._mapper = Mapper(mapping, work.context)
+        self._follower = Follower(mapping.references, work.keys)
         # Without the upsert's key: a key that is there by now was written by a row that is newer than the rejected one.
         self._writer = Writer(mapping.target, mapping.schema, mapping.wires)
         self._hasher = checksum.Hasher(mapping.schema, mapping.wires, state.bucket_key)
@@ -112,6 +141,7 @@ class _Replayer:
 
     def close(self) -> None:
         self._mapper.close()
+        self._follower.close()
         self._writer.close()
         self._hasher.close()
 
@@ -127,8 +157,8 @@ class _Replayer:
         for batch, wanted in found:
             owner = {o: reject_id for reject_id, ordinals in wanted.items() for o in ordinals}
             self.found.update(wanted)
-            step = self._mapper(_only(batch, owner.keys()))
-            batches.append(step.rows)
+            step = self._mapper(only(batch, np.fromiter(owner, np.int64)))
+            batches.append(self._follower(step.rows))
             owners += [owner[int(o)] for o in step.ordinals]
             filtered.update(owner[int(o)] for o in step.filtered)
             for r in step.rejects:
@@ -230,13 +260,6 @@ def _blamed(refused: Sequence[Refusal], ranks: Ordinals) -> dict[int, str]:
         if np.count_nonzero(ranks == rank) > 1:
             break
     return blamed
-
-
-def _only(batch: Batch, ordinals: Collection[int]) -> Batch:
-    """Some rows of a batch, those that could not be read included."""
-    keep = np.isin(batch.ordinals, list(ordinals))
-    rejects = tuple(r for r in batch.rejects if r.ordinal in ordinals)
-    return Batch(batch.rows.filter(pa.array(keep)), batch.ordinals[keep], batch.locate, rejects)
 
 
 def _from_source(

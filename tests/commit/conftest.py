@@ -70,12 +70,12 @@ class Rig:
         abort: bool = False,
         pause: Callable[[float], object] = lambda _: None,
     ) -> Committer:
-        screens = [ForeignKeyScreen(f, SCHEMA, WIRES) for f in self.table.foreign_keys]
+        screens = [(ForeignKeyScreen(f, SCHEMA, WIRES), "reject") for f in self.table.foreign_keys]
         committer = Committer(
             lambda: connect(url or self.url),
             Writer(self.table, SCHEMA, WIRES, upsert_on),
             checksum.Hasher(SCHEMA, WIRES, ["id"]),
-            screens,
+            screens,  # type: ignore[arg-type]
             epoch=epoch,
             abort=abort,
             pause=pause,

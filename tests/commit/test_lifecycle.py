@@ -4,9 +4,10 @@ from collections.abc import Callable
 
 import pytest
 
-from migrate import ledger, lifecycle, quarantine
+from migrate import ledger, quarantine
 from migrate.commit import enter
 from migrate.errors import GateError
+from migrate.settle import settle
 from migrate.target import connect
 
 from .conftest import Rig, batch, flow, step
@@ -58,11 +59,15 @@ def test_settle_needs_every_chunk(rig: MakeRig) -> None:
     r = rig()
     r.conn.execute("INSERT INTO migrate_ledger.partition VALUES ('acme', 'people', 1, 0, 't', 1, 1)")
     plan = _Plan()
+
+    def settled() -> None:
+        settle(r.conn, "acme", [plan], 1, lambda _: None, lambda _: None)  # type: ignore[arg-type,list-item,return-value]
+
     with pytest.raises(GateError, match="1 chunks are not committed, chunk 0 among them"):
-        lifecycle.settle(r.conn, "acme", plan, 1, lambda *_: iter(()))  # type: ignore[arg-type]
+        settled()
     assert ledger.table_states(r.conn, "acme")["people"].phase == "loading"
     r.committer().commit(r.chunk(), flow(step(batch([1]))))
-    assert lifecycle.settle(r.conn, "acme", plan, 1, lambda *_: iter(())) == 0  # type: ignore[arg-type]
+    settled()
     assert ledger.table_states(r.conn, "acme")["people"].phase == "loaded"
 
 
@@ -71,6 +76,7 @@ class _Plan:
 
     name = "people"
     generation = 1
+    inner = ()
 
 
 def test_a_row_that_raises_in_a_trigger_is_one_rows_fault(rig: MakeRig) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import psycopg
 from psycopg._connection_base import BaseConnection
 
-from migrate import commit, ledger, lifecycle, quarantine
+from migrate import commit, crosswalk, engine, ledger, lifecycle, quarantine
 from migrate.cli import main
 
 
@@ -102,9 +102,10 @@ POINTS: dict[str, Callable[[Passage], None]] = {
     "committed": lambda passed: after(commit.Committer, "_once", passed),
     "prepare": lambda passed: before(lifecycle, "prepare", passed),
     "truncate": after_truncate,
+    "crosswalk": lambda passed: after(crosswalk, "publish", passed),
     "prepared": lambda passed: after(lifecycle, "prepare", passed),
-    "settle": lambda passed: before(lifecycle, "settle", passed),
-    "settled": lambda passed: after(lifecycle, "settle", passed),
+    "settle": lambda passed: before(engine, "settle", passed),
+    "settled": lambda passed: after(engine, "settle", passed),
     "settle-rejects": lambda passed: after(quarantine, "settle", passed),
     "entry": lambda passed: after(ledger, "write_entry", passed),
     "finalize": lambda passed: before(lifecycle, "finalize", passed),

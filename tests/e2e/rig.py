@@ -196,8 +196,8 @@ def state_of(url: str) -> dict[str, Any]:
             f"FROM migrate_ledger.reject {current} ORDER BY name, chunk, ordinal"
         ).fetchall()
         state["crosswalk"] = conn.execute(
-            f"SELECT name, chunk, ordinal, by_chunk, by_ordinal, fate, rule, hash, loser, survivor "
-            f"FROM migrate_ledger.crosswalk {current} ORDER BY 1, 2, 3"
+            f"SELECT name, chunk, ordinal, by_chunk, by_ordinal, fate, rule, c.hash, loser, survivor "
+            f"FROM migrate_ledger.crosswalk c {current} ORDER BY 1, 2, 3"
         ).fetchall()
         state["orphans"] = conn.execute(
             f'SELECT name, chunk, ordinal, "column", policy FROM migrate_ledger.orphan {current} ORDER BY 1, 2, 3, 4'

@@ -15,6 +15,7 @@ KILLED = -9
 POINTS = {
     "prepare": (1, 1),
     "truncate": (1, 1),
+    "crosswalk": (1, 2),
     "prepared": (1, None),
     "claim": (1, 4),
     "copy": (2, 5),
