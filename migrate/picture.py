@@ -1,6 +1,7 @@
 """What PostgreSQL's catalogue says of tables that are to be cloned for a dry run: all of it that accepts or refuses a row.
 
-Nothing is asked of the real tables but their definition, and no question takes more than ACCESS SHARE on them.
+Nothing is asked of the real tables but their definition, and no question takes more than ACCESS SHARE on them. A real
+sequence that may be drawn from but not read is locked as nextval() locks it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -33,7 +34,6 @@ class Relation:
     key: str | None
     bound: str | None
     fence: str | None
-    readable: bool
 
     @property
     def pair(self) -> tuple[str, str]:
@@ -59,7 +59,10 @@ class Default:
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A sequence that an identity column or a default draws from. `token` is how a default's text names it."""
+    """A sequence that an identity column or a default draws from. `token` is how a default's text names it.
+
+    `last` is asked for only where the sequence is not `readable`: the question locks it as nextval() would.
+    """
 
     oid: int
     schema: str
@@ -161,8 +164,7 @@ WITH RECURSIVE tree AS (
 SELECT c.oid::bigint, once.root::bigint, once.parent::bigint, once.depth, n.nspname AS schema, c.relname AS name,
        format('%%I.%%I', n.nspname, c.relname) AS spelled, c.relkind::text AS kind, pg_get_partkeydef(c.oid) AS key,
        pg_get_expr(c.relpartbound, c.oid) AS bound,
-       CASE WHEN c.relispartition THEN pg_get_partition_constraintdef(c.oid) END AS fence,
-       has_table_privilege(c.oid, 'SELECT') AS readable
+       CASE WHEN c.relispartition THEN pg_get_partition_constraintdef(c.oid) END AS fence
 FROM once JOIN pg_class c USING (oid) JOIN pg_namespace n ON n.oid = c.relnamespace
 ORDER BY once.depth DESC, n.nspname, c.relname
 """
@@ -206,7 +208,8 @@ SELECT s.seqrelid::bigint AS oid, n.nspname AS schema, c.relname AS name,
        format_type(s.seqtypid, NULL) AS type, a.attrelid::bigint AS relation, a.attname AS column,
        coalesce(CASE WHEN d.deptype = 'i' THEN a.attidentity::text END, '') AS identity,
        has_sequence_privilege(s.seqrelid, 'SELECT') AS readable,
-       CASE WHEN has_sequence_privilege(s.seqrelid, 'USAGE, SELECT') THEN pg_sequence_last_value(s.seqrelid) END AS last
+       CASE WHEN has_sequence_privilege(s.seqrelid, 'USAGE') AND NOT has_sequence_privilege(s.seqrelid, 'SELECT')
+            THEN pg_sequence_last_value(s.seqrelid) END AS last
 FROM pg_sequence s
 JOIN pg_class c ON c.oid = s.seqrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = s.seqrelid AND d.deptype IN ('a', 'i')

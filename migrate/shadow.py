@@ -72,12 +72,14 @@ def sweep(conn: Connection, shadow: Shadow) -> bool:
 def held(conn: Connection, shadow: Shadow) -> Iterator[None]:
     """While this lasts, no other command sweeps the shadow; where the process or its connection dies, it is over.
 
-    The connection is in a transaction meanwhile, without a snapshot, so that nothing is kept from VACUUM; use it for
-    nothing else. Raises RetryableError where another command is about to sweep.
+    For after `clone`, on a connection that does nothing else meanwhile: it is in a transaction, but without a snapshot,
+    so that nothing is kept from VACUUM. Raises RetryableError where another command is about to sweep.
     """
     with explained("hold the shadow of a dry run"), conn.transaction():
-        conn.execute(_PATIENCE + "; SET LOCAL idle_in_transaction_session_timeout = 0")
+        conn.execute(_PATIENCE)
         _locked(conn, shadow, "pg_advisory_xact_lock_shared")
+        # A statement without parameters, for it closes the portal of the one before, and with it the snapshot.
+        conn.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
         yield
 
 
