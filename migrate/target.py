@@ -523,13 +523,10 @@ class _Keys:
 
         `k` has the types and collations that the columns have in `table`.
         """
-        keys = pa.table(
-            {**{c: batch.column(c) for c in self._columns}, "migrate_row": pa.array(range(batch.num_rows), pa.int32())}
-        )
-        distinct = keys.drop_null().group_by(self._columns, use_threads=False).aggregate([("migrate_row", "list")])
+        keys = pa.table({c: batch.column(c) for c in self._columns})
+        distinct = keys.group_by(self._columns, use_threads=False).aggregate([]).combine_chunks().drop_null()
         if not distinct.num_rows:
             return []
-        distinct = distinct.combine_chunks()
         numbers = pa.array(range(distinct.num_rows), pa.int32())
         sent = pa.record_batch([numbers, *(distinct[c].combine_chunks() for c in self._columns)], schema=self._schema)
         stage = quote("migrate_keys")
@@ -544,8 +541,12 @@ class _Keys:
         with conn.cursor(row_factory=scalar_row) as cursor:
             met = cursor.execute(f"SELECT migrate_n FROM {stage} k WHERE {condition}").fetchall()
         conn.execute(f"DROP TABLE {stage}")
-        rows = distinct["migrate_row_list"].combine_chunks().take(pa.array(met, pa.int32()))
-        return sorted(rows.flatten().to_pylist())
+        if not met:
+            return []
+        hits = distinct.take(pa.array(met))
+        marked = keys.append_column("migrate_row", pa.array(range(keys.num_rows)))
+        joined = marked.join(hits, keys=self._columns, join_type="left semi", use_threads=False)
+        return sorted(joined["migrate_row"].to_pylist())
 
 
 def _stands_in(schema: str, name: str, theirs: Sequence[str], ours: Sequence[str]) -> str:
