@@ -30,7 +30,6 @@ class Relation:
     schema: str
     name: str
     spelled: str
-    kind: str
     key: str | None
     bound: str | None
     fence: str | None
@@ -84,11 +83,14 @@ class Number:
 
 @dataclass(frozen=True, slots=True)
 class Constraint:
-    """A CHECK, key, UNIQUE or EXCLUDE constraint of one relation; `definition` as pg_get_constraintdef writes it."""
+    """A CHECK, key, UNIQUE or EXCLUDE constraint of one relation; `definition` as pg_get_constraintdef writes it.
+
+    `rank` orders it among the relation's indexes: the server asks them in that order, and the first one refuses.
+    """
 
     relation: int
+    rank: int
     name: str
-    kind: str
     definition: str
     index_schema: str | None
     index_name: str | None
@@ -105,6 +107,7 @@ class Index:
     """An index without a constraint. `definition` is its CREATE INDEX, which begins with `head`."""
 
     relation: int
+    rank: int
     schema: str
     name: str
     unique: bool
@@ -162,7 +165,7 @@ WITH RECURSIVE tree AS (
     SELECT DISTINCT ON (oid) * FROM tree ORDER BY oid, depth DESC
 )
 SELECT c.oid::bigint, once.root::bigint, once.parent::bigint, once.depth, n.nspname AS schema, c.relname AS name,
-       format('%%I.%%I', n.nspname, c.relname) AS spelled, c.relkind::text AS kind, pg_get_partkeydef(c.oid) AS key,
+       format('%%I.%%I', n.nspname, c.relname) AS spelled, pg_get_partkeydef(c.oid) AS key,
        pg_get_expr(c.relpartbound, c.oid) AS bound,
        CASE WHEN c.relispartition THEN pg_get_partition_constraintdef(c.oid) END AS fence
 FROM once JOIN pg_class c USING (oid) JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -221,7 +224,7 @@ ORDER BY n.nspname, c.relname
 
 # A partitioned index that is not valid was made ON ONLY its table: the partitions' own indexes are what holds.
 _KEYS = """
-SELECT c.conrelid::bigint AS relation, c.conname AS name, c.contype::text AS kind,
+SELECT c.conrelid::bigint AS relation, coalesce(i.oid::bigint, 0) AS rank, c.conname AS name,
        pg_get_constraintdef(c.oid) AS definition,
        n.nspname AS index_schema, i.relname AS index_name
 FROM pg_constraint c
@@ -229,11 +232,12 @@ LEFT JOIN pg_class i ON i.oid = c.conindid AND c.contype <> 'c' LEFT JOIN pg_nam
 LEFT JOIN pg_index x ON x.indexrelid = i.oid
 WHERE c.conrelid = ANY(%(oids)s) AND c.contype IN ('c', 'p', 'u', 'x')
   AND (i.oid IS NULL OR x.indisvalid OR i.relkind <> 'I')
-ORDER BY c.conrelid, c.contype <> 'c', c.contype <> 'p', c.conname
+ORDER BY c.conrelid, c.conname
 """
 
 _INDEXES = """
-SELECT x.indrelid::bigint AS relation, n.nspname AS schema, c.relname AS name, x.indisunique AS unique,
+SELECT x.indrelid::bigint AS relation, x.indexrelid::bigint AS rank, n.nspname AS schema, c.relname AS name,
+       x.indisunique AS unique,
        format('CREATE %%sINDEX %%I ON %%s%%I.%%I ', CASE WHEN x.indisunique THEN 'UNIQUE ' ELSE '' END, c.relname,
               CASE WHEN c.relkind = 'I' THEN 'ONLY ' ELSE '' END, n.nspname, t.relname) AS head,
        pg_get_indexdef(x.indexrelid) AS definition
@@ -242,7 +246,7 @@ JOIN pg_class c ON c.oid = x.indexrelid JOIN pg_namespace n ON n.oid = c.relname
 JOIN pg_class t ON t.oid = x.indrelid
 WHERE x.indrelid = ANY(%(oids)s) AND x.indislive AND x.indisready AND (x.indisvalid OR c.relkind <> 'I')
   AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = x.indexrelid AND k.contype IN ('p', 'u', 'x'))
-ORDER BY x.indrelid, c.relname
+ORDER BY x.indexrelid
 """
 
 _REFERENCES = """
@@ -256,7 +260,7 @@ SELECT c.conrelid::bigint AS relation, c.conname AS name, pg_get_constraintdef(c
        c.confmatchtype = 'f' AS full, coalesce((to_jsonb(c) ->> 'conperiod')::boolean, false) AS period
 FROM pg_constraint c JOIN pg_class p ON p.oid = c.confrelid JOIN pg_namespace n ON n.oid = p.relnamespace
 WHERE c.conrelid = ANY(%(oids)s) AND c.contype = 'f' AND c.conparentid = 0
-ORDER BY c.conrelid, c.conname
+ORDER BY c.oid
 """
 
 

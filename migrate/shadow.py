@@ -279,6 +279,14 @@ SELECT qualified || ': a foreign table: an ordinary one stands in for it' FROM r
 UNION ALL
 SELECT 'event trigger ' || evtname || ': fires for the tables of the dry run too' FROM pg_event_trigger
 WHERE evtenabled IN ('O', 'A')
+UNION ALL
+-- What UniqueScreen cannot ask: an expression, some rows, an operator, NULLs that are equal, a key of one partition.
+SELECT qualified || ': ' || i.relname || ' is not compared with the rows that are there already'
+FROM relation JOIN pg_index x ON x.indrelid = relation.oid JOIN pg_class i ON i.oid = x.indexrelid
+WHERE relation.oid = ANY(%(kept)s) AND (x.indisunique OR x.indisexclusion) AND x.indislive
+  AND (x.indisexclusion OR NOT x.indimmediate OR x.indpred IS NOT NULL OR x.indexprs IS NOT NULL
+       OR coalesce((to_jsonb(x) ->> 'indnullsnotdistinct')::boolean, false) OR relation.oid = ANY(%(partitions)s))
+  AND NOT EXISTS (SELECT FROM pg_inherits WHERE inhrelid = x.indexrelid)
 ORDER BY 1
 """
 
@@ -286,7 +294,12 @@ ORDER BY 1
 def _notes(conn: Connection, site: Site) -> list[str]:
     picture_ = site.picture
     with conn.cursor(row_factory=scalar_row) as cursor:
-        notes = cursor.execute(_NOT_EXERCISED, {"oids": [r.oid for r in picture_.relations]}).fetchall()
+        parameters = {
+            "oids": [r.oid for r in picture_.relations],
+            "kept": [r.oid for r in picture_.relations if site.keeps(r)],
+            "partitions": [r.oid for r in picture_.relations if r.parent is not None],
+        }
+        notes = cursor.execute(_NOT_EXERCISED, parameters).fetchall()
     for relation in picture_.relations:
         notes += [
             f"{relation.qualified}.{d.column}: its default writes, so that the dry run puts "

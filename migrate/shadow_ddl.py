@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mappings.ddl import quote
 from migrate.errors import InternalError
-from migrate.picture import Default, Index, Picture, Reference, Relation
+from migrate.picture import Constraint, Default, Index, Picture, Reference, Relation
 
 NAME_BYTES = 63
 """PostgreSQL's NAMEDATALEN - 1: a longer name would be cut in silence."""
@@ -141,23 +141,28 @@ def _relation(site: Site, relation: Relation, server_version: int, *, unlogged: 
             f"ALTER TABLE {table} ADD CONSTRAINT {quote('bounds of the partition')} CHECK ({relation.fence})",
             f"{relation.qualified}: its bounds as a partition",
         )
-    for constraint in picture.constraints:
-        if constraint.relation == relation.oid:
-            name = constraint.name if constraint.index is None else site.names[constraint.index]
-            yield Statement(
-                f"ALTER TABLE {table} ADD CONSTRAINT {quote(name)} {constraint.definition}",
-                f"{relation.qualified}: constraint {constraint.name}",
-            )
-    for index in picture.indexes:
-        if index.relation == relation.oid:
-            yield Statement(_index(site, table, index), f"{relation.qualified}: index {index.name}")
+    ranked = [(c.rank, _constraint(site, relation, c)) for c in picture.constraints if c.relation == relation.oid]
+    ranked += [(i.rank, _index(site, relation, i)) for i in picture.indexes if i.relation == relation.oid]
+    yield from (statement for _, statement in sorted(ranked, key=lambda pair: pair[0]))
 
 
-def _index(site: Site, table: str, index: Index) -> str:
+def _constraint(site: Site, relation: Relation, constraint: Constraint) -> Statement:
+    name = constraint.name if constraint.index is None else site.names[constraint.index]
+    return Statement(
+        f"ALTER TABLE {site.at(relation.pair)} ADD CONSTRAINT {quote(name)} {constraint.definition}",
+        f"{relation.qualified}: constraint {constraint.name}",
+    )
+
+
+def _index(site: Site, relation: Relation, index: Index) -> Statement:
     if not index.definition.startswith(index.head):
         raise InternalError(f"index {index.schema}.{index.name} is spelled in a way that is not known")
     rest = index.definition.removeprefix(index.head)
-    return f"CREATE {'UNIQUE ' if index.unique else ''}INDEX {quote(site.names[index.pair])} ON {table} {rest}"
+    unique = "UNIQUE " if index.unique else ""
+    return Statement(
+        f"CREATE {unique}INDEX {quote(site.names[index.pair])} ON {site.at(relation.pair)} {rest}",
+        f"{relation.qualified}: index {index.name}",
+    )
 
 
 def _default(site: Site, relation: Relation, default: Default) -> Iterator[Statement]:

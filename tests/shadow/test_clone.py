@@ -99,6 +99,18 @@ def test_a_deferred_key_of_a_clone_is_refused_at_the_same_moment(conn: Connectio
             assert attempt(conn, "SET CONSTRAINTS ALL IMMEDIATE") == ("23505", "later")
 
 
+def test_of_two_keys_that_a_row_breaks_the_same_one_refuses(conn: Connection) -> None:
+    conn.execute(
+        """CREATE SCHEMA shop; CREATE TABLE shop.t (a int, b int);
+        CREATE UNIQUE INDEX z ON shop.t (a); ALTER TABLE shop.t ADD CONSTRAINT y PRIMARY KEY (b), ADD CONSTRAINT x UNIQUE (a);
+        CREATE UNIQUE INDEX w ON shop.t ((a + b)); INSERT INTO shop.t VALUES (1, 1)"""
+    )
+    cloned(conn, "shop.t")
+    conn.execute(f"INSERT INTO {SHADOW.schema}.t VALUES (1, 1)")
+    for row, first in (("(1, 1)", "z"), ("(0, 1)", "y"), ("(1, 2)", "z"), ("(2, 0)", "w")):
+        assert both(conn, "shop.t", f"{SHADOW.schema}.t", f"VALUES {row}") == ("23505", first)
+
+
 def test_sequences_go_on_where_the_real_ones_stand_and_leave_them_there(conn: Connection) -> None:
     conn.execute(ZOO)
     clones = cloned(conn, "shop.serials", "shop.customers")
@@ -143,7 +155,7 @@ def test_real_tables_are_locked_no_stronger_than_a_select_and_nothing_of_them_ch
     with connect(target_url) as other:
         with other.transaction():
             clones = cloned(other, *names, kept=["shop.customers"])
-            assert clones.notes == ()
+            assert clones.tables["shop.customers"].name == "customers"
             locks = conn.execute(
                 "SELECT DISTINCT relation::regclass::text, mode FROM pg_locks JOIN pg_class c ON c.oid = relation "
                 "WHERE pid = %s AND relnamespace = 'shop'::regnamespace",

@@ -107,4 +107,4 @@ def test_a_clone_takes_a_row_exactly_if_the_real_table_takes_it(conn: Connection
 
 
 def answer(conn: Connection, schema: str, values: str) -> tuple[Any, ...]:
-    return attempt(conn, f"INSERT INTO {schema}.t {values} RETURNING *")
+    return attempt(conn, f"INSERT INTO {schema}.t {values} RETURNING t::text")
