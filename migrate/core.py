@@ -132,11 +132,14 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class ForeignKey:
+    """A reference to a parent row. `elsewhere`: further relations (schema, name) in which the parent may stand."""
+
     name: str
     columns: tuple[str, ...]
     parent_schema: str
     parent_name: str
     parent_columns: tuple[str, ...]
+    elsewhere: tuple[tuple[str, str], ...] = ()
 
     @property
     def parent(self) -> str:

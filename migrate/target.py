@@ -505,52 +505,87 @@ def deadlocked(error: psycopg.Error) -> bool:
     return isinstance(error, (pgerrors.DeadlockDetected, pgerrors.SerializationFailure))
 
 
-# -------------------------------------------------------------------------------------------------------- foreign keys
+# ------------------------------------------------------------------------------------------- keys asked for in the target
 
 
-class ForeignKeyScreen:
-    """Finds rows whose parent is missing with one anti-join a batch, so that they need not be isolated one by one."""
+class _Keys:
+    """Asks the server about the distinct keys of a batch in one query, so that rows need not be isolated one by one."""
 
-    def __init__(self, foreign_key: ForeignKey, schema: pa.Schema, wires: Sequence[Wire]) -> None:
-        self.foreign_key = foreign_key
-        self._columns = list(foreign_key.columns)
-        indices = [schema.get_field_index(c) for c in self._columns]
+    def __init__(self, names: Sequence[str], schema: pa.Schema, wires: Sequence[Wire]) -> None:
+        self._columns = list(names)
+        indices = [schema.get_field_index(c) for c in names]
         numbered = pa.field("migrate_n", pa.int32())
         self._schema = pa.schema([numbered, *(schema.field(i) for i in indices)])
         self._wires = [Wire(pa.int32()), *(wires[i] for i in indices)]
 
-    def orphans(self, conn: Connection, batch: pa.RecordBatch, child: TargetTable) -> list[int]:
-        """Indices of the rows whose parent does not exist. A NULL in the key means that no parent is asked for."""
+    def rows_where(self, conn: Connection, batch: pa.RecordBatch, table: TargetTable, condition: str) -> list[int]:
+        """Indices of the rows whose key meets an SQL condition on its columns of `k`; a key with a NULL never does.
+
+        `k` has the types and collations that the columns have in `table`.
+        """
         keys = pa.table({c: batch.column(c) for c in self._columns})
-        distinct = keys.group_by(self._columns, use_threads=False).aggregate([]).combine_chunks()
-        distinct = distinct.drop_null()
+        distinct = keys.group_by(self._columns, use_threads=False).aggregate([]).combine_chunks().drop_null()
         if not distinct.num_rows:
             return []
         numbers = pa.array(range(distinct.num_rows), pa.int32())
         sent = pa.record_batch([numbers, *(distinct[c].combine_chunks() for c in self._columns)], schema=self._schema)
         stage = quote("migrate_keys")
-        picked = columns(self._columns)
-        relation = quote(child.schema, child.name)
+        relation = quote(table.schema, table.name)
         conn.execute(
-            f"CREATE TEMP TABLE {stage} ON COMMIT DROP AS SELECT 0 AS migrate_n, {picked} FROM {relation} WITH NO DATA"
+            f"CREATE TEMP TABLE {stage} ON COMMIT DROP AS "
+            f"SELECT 0 AS migrate_n, {columns(self._columns)} FROM {relation} WITH NO DATA"
         )
-        staged = TargetTable("pg_temp", "migrate_keys", ())
-        writer = Writer(staged, self._schema, self._wires)
+        writer = Writer(TargetTable("pg_temp", "migrate_keys", ()), self._schema, self._wires)
         writer.copy_into(conn, stage, sent)
         writer.close()
-        parent = quote(self.foreign_key.parent_schema, self.foreign_key.parent_name)
-        same = " AND ".join(
-            f"p.{quote(p)} = k.{quote(c)}" for p, c in zip(self.foreign_key.parent_columns, self._columns, strict=True)
-        )
         with conn.cursor(row_factory=scalar_row) as cursor:
-            missing = cursor.execute(
-                f"SELECT migrate_n FROM {stage} k WHERE NOT EXISTS (SELECT FROM {parent} p WHERE {same})"
-            ).fetchall()
+            met = cursor.execute(f"SELECT migrate_n FROM {stage} k WHERE {condition}").fetchall()
         conn.execute(f"DROP TABLE {stage}")
-        if not missing:
+        if not met:
             return []
-        lost = distinct.take(pa.array(missing))
-        lost = lost.append_column("migrate_lost", pa.array([True] * lost.num_rows))
+        hits = distinct.take(pa.array(met))
         marked = keys.append_column("migrate_row", pa.array(range(keys.num_rows)))
-        joined = marked.join(lost, keys=self._columns, join_type="inner", use_threads=False)
+        joined = marked.join(hits, keys=self._columns, join_type="left semi", use_threads=False)
         return sorted(joined["migrate_row"].to_pylist())
+
+
+def _stands_in(schema: str, name: str, theirs: Sequence[str], ours: Sequence[str]) -> str:
+    """SQL: whether a relation has a row whose columns `theirs` are the columns `ours` of `k`."""
+    same = " AND ".join(f"p.{quote(p)} = k.{quote(c)}" for p, c in zip(theirs, ours, strict=True))
+    return f"EXISTS (SELECT FROM {quote(schema, name)} p WHERE {same})"
+
+
+class ForeignKeyScreen:
+    """Finds rows whose parent is missing with one anti-join a batch."""
+
+    def __init__(self, foreign_key: ForeignKey, schema: pa.Schema, wires: Sequence[Wire]) -> None:
+        self.foreign_key = foreign_key
+        self._keys = _Keys(foreign_key.columns, schema, wires)
+        parents = [(foreign_key.parent_schema, foreign_key.parent_name), *foreign_key.elsewhere]
+        self._missing = " AND ".join(
+            f"NOT {_stands_in(*parent, foreign_key.parent_columns, foreign_key.columns)}" for parent in parents
+        )
+
+    def orphans(self, conn: Connection, batch: pa.RecordBatch, child: TargetTable) -> list[int]:
+        """Indices of the rows whose parent does not exist. A NULL in the key means that no parent is asked for."""
+        return self._keys.rows_where(conn, batch, child, self._missing)
+
+
+class UniqueScreen:
+    """Finds rows whose unique key a row of `relation` (schema, name) has already, with one semi-join a batch."""
+
+    def __init__(
+        self, names: Sequence[str], schema: pa.Schema, wires: Sequence[Wire], relation: tuple[str, str]
+    ) -> None:
+        self.columns = tuple(names)
+        self.relation = relation
+        self._keys = _Keys(names, schema, wires)
+        self._standing = _stands_in(*relation, names, names)
+
+    def standing(self, conn: Connection, batch: pa.RecordBatch, table: TargetTable) -> list[int]:
+        """Indices of the rows whose key stands in the relation. A NULL in the key is equal to nothing.
+
+        `table` is where the batch is to be loaded: the relation itself, or its clone. Two rows of the batch that share
+        a key are the server's to refuse.
+        """
+        return self._keys.rows_where(conn, batch, table, self._standing)
