@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from mappings.spec import TableSpec
 from migrate.engine import Session, compiled
 from migrate.errors import MigrateError
 from migrate.plan import cautions
@@ -26,7 +27,7 @@ def check(work: Session, names: Sequence[str]) -> list[Result]:
     results = [_tried("target", lambda: _server(work)), _tried("privileges", lambda: _privileges(work))]
     for name in names:
         spec = work.project.spec.tables[name]
-        source = _tried(f"{name}, source", lambda spec=spec: _source(work, spec.source, spec.source_table))  # type: ignore[misc]
+        source = _tried(f"{name}, source", lambda spec=spec: _source(work, spec))  # type: ignore[misc]
         results.append(source)
         if source.ok:
             results.append(_tried(f"{name}, mapping", lambda name=name: _mapping(work, name)))  # type: ignore[misc]
@@ -75,8 +76,8 @@ def _privileges(work: Session) -> str:
     return "ledger " + ("exists" if there else "can be created")
 
 
-def _source(work: Session, source: str, table: str) -> str:
-    found = work.source(source).schema(table)
+def _source(work: Session, spec: TableSpec) -> str:
+    found = work.source_of(spec).schema(spec.source_table)
     return "; ".join((f"{len(found.schema.names)} columns", *found.notes))
 
 

@@ -5,6 +5,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Mapping as Dictionary
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -16,9 +17,10 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
+from connectors.union import Union
 from mappings.compile import Context, Mapping, compile_table
 from mappings.mapper import Mapper
-from mappings.spec import Budget, SourceSpec
+from mappings.spec import Budget, SourceSpec, TableSpec
 from migrate import checksum, ledger, lifecycle
 from migrate.commit import ATTEMPTS, Committer, Receipt, backoff
 from migrate.core import Chunk, Event, Flow, OnEvent, Ordinals, Origin, Partition, Source, Step
@@ -80,6 +82,15 @@ class Session:
             self.sources[name] = open_source(self.project, name)
         return self.sources[name]
 
+    def source_of(self, spec: TableSpec) -> Source:
+        """What a table is read from, where it is called `spec.source_table`."""
+        if len(spec.origins) == 1:
+            return self.source(spec.origins[0][0])
+        if spec.came_from not in self.sources:
+            parts = [(f"{name}.{table}", self.source(name), table) for name, table in spec.origins]
+            self.sources[spec.came_from] = Union([(label, s, s.schema(table)) for label, s, table in parts])
+        return self.sources[spec.came_from]
+
     @property
     def migration(self) -> str:
         return self.project.spec.migration
@@ -116,11 +127,11 @@ def compiled(work: Session, names: Sequence[str]) -> list[Mapping]:
     for name in names:
         spec = work.project.spec.tables[name]
         try:
-            table = work.source(spec.source).schema(spec.source_table)
+            table = work.source_of(spec).schema(spec.source_table)
             with explained(f"read the catalogue for {name}"):
                 target = catalogue(work.conn, spec.target_schema, spec.target_name)
             mapping = compile_table(spec, table, target, work.context)
-            mappings.append(replace(mapping, digest=_with_options(mapping.digest, work.project.sources[spec.source])))
+            mappings.append(replace(mapping, digest=_with_options(mapping.digest, spec, work.project.sources)))
         except UsageError as error:
             faults.append(error)
     if faults:
@@ -128,9 +139,12 @@ def compiled(work: Session, names: Sequence[str]) -> list[Mapping]:
     return mappings
 
 
-def _with_options(digest: str, source: SourceSpec) -> str:
-    """How a source is read is part of what its rows become."""
-    options = json.dumps(dict(source.options), sort_keys=True, default=str)
+def _with_options(digest: str, spec: TableSpec, sources: Dictionary[str, SourceSpec]) -> str:
+    """How sources are read is part of what their rows become; of several, their order and names are too."""
+    if len(spec.origins) == 1:
+        options = json.dumps(dict(sources[spec.origins[0][0]].options), sort_keys=True, default=str)
+    else:
+        options = json.dumps([(o, dict(sources[o[0]].options)) for o in spec.origins], sort_keys=True, default=str)
     return hashlib.sha256(f"{digest}\n{options}".encode()).hexdigest()
 
 
@@ -163,7 +177,7 @@ def planned(work: Session, mappings: Sequence[Mapping], options: Options) -> Pla
 
 def _cut(work: Session, mapping: Mapping) -> Cut:
     def cut(size: BatchSize) -> Sequence[Partition]:
-        source = work.source(mapping.spec.source)
+        source = work.source_of(mapping.spec)
         return list(source.partitions(mapping.source, rows=size.rows, bytes=size.bytes))
 
     return cut
@@ -246,7 +260,7 @@ def _settle(work: Session, table: TablePlan, epoch: int, stop: Stop, on_event: O
 def origins(work: Session, table: TablePlan, chunk: int, ordinals: Sequence[int]) -> Iterator[Origin]:
     """Where some rows of a chunk stand; reads the partition again."""
     wanted = np.array(ordinals)
-    source = work.source(table.mapping.spec.source)
+    source = work.source_of(table.mapping.spec)
     for batch in source.read(table.chunks[chunk], table.mapping.reads):
         yield from batch.locate([int(o) for o in wanted[np.isin(wanted, batch.ordinals)]])
 
@@ -391,7 +405,7 @@ class Tools:
 
     def _flow(self, chunk: Chunk, partition: Partition) -> Flow:
         mapping = self.plan.mapping
-        source = self._work.source(mapping.spec.source)
+        source = self._work.source_of(mapping.spec)
 
         def flow() -> Iterator[Step]:
             gone = self._superseded(chunk)
@@ -440,7 +454,7 @@ def elect(work: Session, plan: TablePlan) -> Iterator[tuple[int, int, int, int]]
     key = upsert_key(mapping)
     names = ", ".join(f"k{i}" for i in range(len(key)))
     mapper = Mapper(mapping, work.context)
-    source = work.source(mapping.spec.source)
+    source = work.source_of(mapping.spec)
     with duckdb.connect(config={"memory_limit": ELECTION_MEMORY}) as db:
         made = False
         for partition in plan.fresh:

@@ -243,7 +243,7 @@ def _from_source(
     work: Session, mapping: CompiledMapping, state: TableState, left: Mapping[int, QuarantinedRow]
 ) -> Iterator[tuple[Batch, Wanted]]:
     """The rejected rows where they stood: for parents that have come since, or constraints that went."""
-    source = work.source(mapping.spec.source)
+    source = work.source_of(mapping.spec)
     partitions = ledger.pinned(work.conn, work.migration, state.name, state.generation)
     for number in sorted({r.chunk for r in left.values()}):
         by_ordinal = {r.ordinal: r.id for r in left.values() if r.chunk == number}
@@ -255,8 +255,16 @@ def _from_source(
 
 def _opened(work: Session, mapping: CompiledMapping, fixed: Path) -> tuple[Source, Table]:
     """The fixed file as a source. Raises UsageError where it lacks a column."""
-    source: Source = open_file(work.project, mapping.spec.source, mapping.spec.source_table, fixed)
-    table = source.schema(mapping.spec.source_table)
+    if len(mapping.spec.origins) > 1:
+        raise UsageError(
+            f"{mapping.spec.name} is read from {len(mapping.spec.origins)} source tables, "
+            f"and {fixed} does not say which of them it mends",
+            hint="Give the mended rows a source of their own, add it to `from:` at the end, and load the table again: "
+            f"`migrate run --restart -s {mapping.spec.name}`; or waive these rejects: `migrate rejects waive`.",
+        )
+    [(name, source_table)] = mapping.spec.origins
+    source: Source = open_file(work.project, name, source_table, fixed)
+    table = source.schema(source_table)
     missing = [c for c in mapping.reads if c not in table.schema.names]
     if missing:
         raise UsageError(
@@ -301,7 +309,7 @@ def _unclear(
             times.update(key for _, key in _keys(batch, mapping) if key in sought)
     if sought and not finding_key(mapping):
         asked = {(r.chunk, r.ordinal) for r in left.values()}
-        source = work.source(mapping.spec.source)
+        source = work.source_of(mapping.spec)
         for partition in ledger.pinned(work.conn, work.migration, state.name, state.generation):
             for batch in source.read(partition, mapping.reads):
                 keys = _keys(batch, mapping)
@@ -396,7 +404,7 @@ def _standing(
     standing: dict[int, tuple[object, ...]] = {}
     for chunk in chunks:
         mended = {int(r.locator["line"]) for r in rejects if r.chunk == chunk}
-        for batch in work.source(mapping.spec.source).read(partitions[chunk], mapping.reads):
+        for batch in work.source_of(mapping.spec).read(partitions[chunk], mapping.reads):
             standing.update((line, row) for name, line, row in _lines(batch) if name == file and line not in mended)
     return standing
 

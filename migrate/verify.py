@@ -59,7 +59,7 @@ def verify(work: Session, mapping: Mapping, level: Level) -> list[Finding]:
 def counts(work: Session, mapping: Mapping, state: TableState, partitions: Sequence[Partition]) -> list[Finding]:
     """Count on each side."""
     conn, name = work.conn, state.name
-    source = work.source(mapping.spec.source)
+    source = work.source_of(mapping.spec)
     if hasattr(source, "count"):
         there = {p.ordinal: cast(Counted, source).count(p) for p in partitions}
     else:
@@ -150,7 +150,7 @@ class _Sides:
         """The source once more through the mapping, without what the ledger says was rejected or merged."""
         work, state = self.work, self.state
         mapper = Mapper(self.mapping, work.context)
-        source = work.source(self.mapping.spec.source)
+        source = work.source_of(self.mapping.spec)
         try:
             for partition in self._partitions:
                 gone = np.array(

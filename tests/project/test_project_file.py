@@ -91,7 +91,7 @@ functions:
     assert pos.files == {"sales": ("a.csv", "b.csv"), "shops": ("shops.csv",)}
     assert erp.url == "mysql://${env:ERP_USER}:${env:ERP_PASSWORD}@erp/legacy"
     customers, sales = spec.tables.values()
-    assert (customers.source, customers.source_table) == ("crm", "customers")
+    assert customers.origins == (("crm", "customers"),)
     assert (customers.target_schema, customers.target_name) == ("sales", "clients")
     assert (customers.key, customers.mode, customers.on) == (("a", "b"), "upsert", ("id",))
     assert (customers.where, customers.primary_key, customers.personal) == ("Status <> 'TEST'", ("id",), ("id",))
