@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -11,6 +12,11 @@ from migrate.errors import SourceError, UsageError
 
 ORIGIN = "_source"
 """The column that says which part a row is from."""
+
+
+def part_of(partition: Partition) -> str:
+    """The label of the part that a union's partition is of."""
+    return str(json.loads(partition.token)["part"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +60,24 @@ class Union:
                 names[known.name] = field.name
             self._parts[label] = _Part(label, source, table, names)
         self._schema = pa.schema([*(field.with_nullable(True) for field in fields.values()), (ORIGIN, pa.string())])
+
+    def instead(self, label: str, source: Source, table: Table, columns: Sequence[str]) -> "Union":
+        """The same columns of one part alone, read from another source.
+
+        Raises UsageError where that lacks any of `columns` which the part has.
+        """
+        own = self._parts[label].names
+        there = {name.casefold(): name for name in table.schema.names}
+        missing = [own[column] for column in columns if column in own and column.casefold() not in there]
+        if missing:
+            raise UsageError(
+                f"column {', '.join(missing)} is missing",
+                hint=f"It has the header of {label}: {', '.join(own.values())}.",
+            )
+        other = copy(self)
+        names = {column: there[column.casefold()] for column in own if column.casefold() in there}
+        other._parts = {label: _Part(label, source, table, names)}
+        return other
 
     def tables(self) -> Sequence[str]:
         return (self.name,)

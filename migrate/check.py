@@ -29,11 +29,14 @@ def check(work: Session, names: Sequence[str], jobs: int = 1) -> list[Result]:
     A source of which something is expected, or that has trailers, is read once.
     """
     results = [_tried("target", lambda: _server(work)), _tried("privileges", lambda: _privileges(work))]
+    looked_at: set[layout.Origin] = set()
     for name in names:
         spec = work.project.spec.tables[name]
         source = _tried(f"{name}, source", lambda spec=spec: _source(work, spec))  # type: ignore[misc]
         results.append(source)
-        results += [_layout(work, name, origin, jobs) for origin in spec.origins if _promised(work, origin)]
+        promised = [o for o in spec.origins if o not in looked_at and _promised(work, o)]
+        results += [_layout(work, name, origin, jobs) for origin in promised]
+        looked_at.update(promised)
         if source.ok:
             results.append(_tried(f"{name}, mapping", lambda name=name: _mapping(work, name)))  # type: ignore[misc]
     return results

@@ -212,7 +212,7 @@ def test_a_killed_run_over_several_sources_goes_on_where_it_stopped(rig: Rig) ->
     rig.write("migrate.yaml", UNION)
     rig.write("c_1.csv", "nr;name\n" + "".join(f"{n};a\n" for n in range(100)))
     rig.write("k.csv", "name,town,nr\n" + "".join(f"a,b,{n}\n" for n in range(100, 200)))
-    killed = rig.killed_at("committed", 7, "run", "--batch-bytes", "200B", "-j", "1")
+    killed = rig.killed_at("committed", 4, "run", "--batch-bytes", "200B", "-j", "1")
     assert killed.code == -9, killed.said
     assert 0 < rig.fates("customers")[1] < 200
     rig.migrate("run")
@@ -220,7 +220,7 @@ def test_a_killed_run_over_several_sources_goes_on_where_it_stopped(rig: Rig) ->
     rig.migrate("verify")
 
 
-def test_rejects_of_several_sources_are_replayed_where_they_stood_and_from_no_fixed_file(rig: Rig) -> None:
+def test_rejects_of_several_sources_are_replayed_where_they_stood(rig: Rig) -> None:
     rig.write("migrate.yaml", UNION)
     rig.write("c_1.csv", "nr;name\n1;a\n")
     rig.write("k.csv", "name,town,nr\nb,,2\n")
@@ -229,11 +229,40 @@ def test_rejects_of_several_sources_are_replayed_where_they_stood_and_from_no_fi
     rig.sql("INSERT INTO cities VALUES ('crm.customers')")
     rig.migrate("run")
     assert rig.fates("customers") == (2, 1, 0, 0, 1)
-    told = rig.migrate("rejects", "replay", "-s", "customers", "--from", "k.csv", code=2).err
-    assert "customers is read from 2 source tables, and k.csv does not say which of them it mends" in told
     rig.sql("INSERT INTO cities VALUES ('erp.kunden')")
     rig.migrate("rejects", "replay", "-s", "customers")
     assert rig.fates("customers") == (2, 2, 0, 0, 0)
+    rig.migrate("verify")
+
+
+def test_a_fixed_file_mends_the_rows_of_one_of_the_sources(rig: Rig) -> None:
+    """Also where a loaded row of the other one has the same key, or stands on the same line."""
+    rig.write(
+        "migrate.yaml",
+        UNION.replace("      id: {value: nr, type: int, null: false}", "      id: nr\n      n: town::int"),
+    )
+    rig.write("c_1.csv", "nr;name;town\n1;a;x\n2;b;7\n")
+    rig.write("k.csv", "name,town,nr\nc,8,1\nd,y,2\ne,z,3\n")
+    rig.migrate("run")
+    assert rig.fates("customers") == (5, 2, 0, 0, 3)
+    rig.write("mended.csv", "NAME,town,nr\nd,12,2\ne,13,3\n")
+    replay = ("rejects", "replay", "-s", "customers", "--from", "mended.csv")
+    told = rig.migrate(*replay, code=2).err
+    assert "customers is read from 2 source tables, and mended.csv does not say which of them it mends" in told
+    assert "--source crm.customers or --source erp.kunden" in told
+    assert "It is read from crm.customers and erp.kunden." in rig.migrate(*replay, "--source", "erp.k", code=2).err
+    assert "Name the file" in rig.migrate(*replay[:-2], "--source", "erp.kunden", code=2).err
+    rig.write("lacking.csv", "name,nr\nd,2\n")
+    lacking = (*replay[:-1], "lacking.csv", "--source", "erp.kunden")
+    assert "lacking.csv: column town is missing" in rig.migrate(*lacking, code=2).err
+    assert "2 of 3 open rejects replayed" in rig.migrate(*replay, "--source", "erp.kunden").out
+    assert rig.sql("SELECT id, n, origin FROM customers ORDER BY n") == [
+        ("2", 7, "crm.customers"),
+        ("1", 8, "erp.kunden"),
+        ("2", 12, "erp.kunden"),
+        ("3", 13, "erp.kunden"),
+    ]
+    assert rig.fates("customers") == (5, 4, 0, 0, 1)
     rig.migrate("verify")
 
 
