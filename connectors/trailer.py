@@ -1,4 +1,4 @@
-"""The lines at a file's end that are no records but say how many there are: found, and refused anywhere else."""
+"""The lines at a file's end that are no records but say how many there are: found, and refused elsewhere."""
 
 import re
 from dataclasses import dataclass
@@ -40,7 +40,8 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
 def find_trailer(file: TextFile, begin: int, encoding: str, line_end: str, pattern: re.Pattern[str]) -> Trailer | None:
     """The trailer at the file's end, behind byte `begin`; blank lines there are passed over.
 
-    Raises SourceError where its lines contradict each other, or give a number that is none.
+    It is all lines that match where the pattern has a group `rows`, for then their number is proved, and otherwise the last
+    one only. Raises SourceError where its lines contradict each other, or give no number.
     """
     width, block = unit_width(encoding), _BLOCK
     while True:
@@ -63,6 +64,8 @@ def find_trailer(file: TextFile, begin: int, encoding: str, line_end: str, patte
             if match is None:
                 return _trailer(file, start, found)
             found.append((first, match))
+            if "rows" not in pattern.groupindex:  # nothing will tell how many of such lines were rows after all
+                return _trailer(file, start, found)
         if start == begin or block >= _LONGEST:
             return _trailer(file, start, found)
         block *= 2
@@ -71,7 +74,10 @@ def find_trailer(file: TextFile, begin: int, encoding: str, line_end: str, patte
 def _trailer(file: TextFile, start: int, found: list[tuple[int, re.Match[str]]]) -> Trailer | None:
     if not found:
         return None
-    said = [match["rows"] for _, match in found if "rows" in match.re.groupindex and match["rows"] is not None]
+    counts = "rows" in found[0][1].re.groupindex
+    said = [match["rows"] for _, match in found if counts and match["rows"] is not None]
+    if counts and not said:
+        raise SourceError(f"{file.name}: the trailer does not say how many records there are", hint=_CUT_OFF)
     strange = [text for text in said if not re.fullmatch("[0-9]{1,18}", text.strip())]
     if strange:
         raise SourceError(
@@ -113,8 +119,9 @@ def refuse_within(
             first = first or set(np.searchsorted(records.line_ends, records.starts).tolist())
             if number in first:
                 raise SourceError(
-                    f"{file.name}:{line + number}: a trailer stands here, and records follow it",
-                    hint="several files may have been joined into one: read them as files of one table, or mend the pattern",
+                    f"{file.name}:{line + number}: a trailer stands here, before the file's end",
+                    hint="files may have been joined into one: read them as several files of one table; "
+                    "or the pattern matches rows: make it narrower",
                 )
         if end == len(text):
             return

@@ -102,7 +102,7 @@ def look(work: Session, origin: Origin, expected: Expected, jobs: int, *, traile
     findings: list[Finding] = []
     if typed:
         mapping = _mapping(work, origin, table, typed)
-        seen = _seen(work, source, mapping, partitions, jobs, _personal(work.project.spec.tables.values(), origin))
+        seen = _seen(work, source, mapping, partitions, jobs, personal(work.project.spec.tables.values(), origin))
         rows = seen.rows
         found = [
             Misfits(c, written, seen.misfits[c], seen.samples[c]) for c, written in typed.items() if seen.misfits[c]
@@ -207,7 +207,7 @@ def _shown(value: object) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
-def _personal(tables: Iterable[TableSpec], origin: Origin) -> Callable[[str], bool]:
+def personal(tables: Iterable[TableSpec], origin: Origin) -> Callable[[str], bool]:
     """Whether a column of a source table may be what some table makes a personal column of: its name stands there."""
     made = [
         column.expression

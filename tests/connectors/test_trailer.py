@@ -113,6 +113,18 @@ def test_a_trailer_without_a_number_is_only_left_out(tmp_path: Path) -> None:
     assert len(read(source, slices(source))) == 1
 
 
+def test_a_pattern_that_matches_rows_takes_none_of_them_in_silence(tmp_path: Path) -> None:
+    """Without a number that proves them to be trailers, more than the last line may be none."""
+    data = b"a;b\n1;2\nT1;2\nT2;2\n"
+    assert refused(tmp_path, data, trailer="^T") == "t.csv:3: a trailer stands here, before the file's end"
+    assert refused(tmp_path, data, trailer=r"^T|END (?P<rows>\d+)") == (
+        "t.csv: the trailer does not say how many records there are"
+    )
+    assert refused(tmp_path, data + b"END 3\n", trailer=r"^T|END (?P<rows>\d+)") == (
+        "t.csv:3: the trailer says 3 records, and the file holds 1"
+    )
+
+
 def test_a_file_of_a_header_and_a_trailer_is_an_empty_one(tmp_path: Path) -> None:
     source = source_of(tmp_path, b"a;b\nTRL;0\n", trailer=TRAILER)
     assert slices(source) == []
@@ -142,7 +154,7 @@ def test_a_missing_trailer_is_refused(tmp_path: Path, line_end: str) -> None:
 def test_a_trailer_in_the_middle_is_refused(tmp_path: Path, line_end: str, size: int) -> None:
     data = line_end.join(["a;b", "1;2", '3;"x', 'y"', "TRL;2", "a;b", "5;6", "TRL;1"]).encode()
     source = source_of(tmp_path, data, trailer=TRAILER + "$")
-    with pytest.raises(SourceError, match=re.escape("t.csv:5: a trailer stands here, and records follow it")):
+    with pytest.raises(SourceError, match=re.escape("t.csv:5: a trailer stands here, before the file's end")):
         slices(source, size)
 
 
