@@ -1,6 +1,7 @@
 """Delimited text files as a source: byte slices cut at record boundaries, read again and again with the same result."""
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from connectors.dialect import OPTION_NAMES, Dialect, Options, parse_options, re
 from connectors.parse import parse_slice
 from connectors.scan import scan, settle
 from connectors.textfile import TextFile, fingerprint, open_text, to_units, whole_units
+from connectors.trailer import refuse_within
 from migrate.core import Batch, Partition, Source, Table
 from migrate.errors import SourceError, UsageError
 
@@ -140,7 +142,8 @@ class _Token:
 
     def dump(self) -> str:
         parts = asdict(self)
-        del parts["dialect"]["notes"]
+        for planned in ("notes", "data_end", "promised"):  # what reading the slice again does not need
+            del parts["dialect"][planned]
         return json.dumps(parts, separators=(",", ":"), ensure_ascii=False)
 
     @staticmethod
@@ -169,22 +172,23 @@ class DelimitedFiles:
 
     def schema(self, table: str, /) -> Table:
         """The columns, all of them text; `notes` tell for each file what was detected and what was renamed."""
-        if table not in self._files:
-            raise UsageError(f"no table {table!r} among the files", hint=f"there are: {', '.join(self._files)}")
         columns: tuple[str, ...] = ()
-        notes = [*self._notes[table]]
-        for name in self._files[table]:
-            with open_text(self._base / name, name) as file:
-                dialect = self._dialect(file)
-            if dialect is None:
-                raise _empty(name)
+        notes = [*self._notes.get(table, ())]
+        for name, dialect in self._heads(table):
             columns = columns or dialect.columns
             _same_columns(columns, dialect.columns, name, self._files[table][0])
             notes.extend(dialect.notes)
         return Table(table, pa.schema([(column, pa.string()) for column in columns]), (), tuple(notes))
 
+    def headers(self, table: str, /) -> Mapping[str, Sequence[str]]:
+        """The columns of each file, in its own order."""
+        return {name: dialect.columns for name, dialect in self._heads(table)}
+
     def partitions(self, table: Table, /, *, rows: int, bytes: int) -> Iterator[Partition]:
-        """Slices that end at record boundaries, as large as both bounds allow unless one record is larger."""
+        """Slices that end at record boundaries, as large as both bounds allow unless one record is larger.
+
+        Raises SourceError where a file's trailer is not at its end, or counts other records than the file holds.
+        """
         ordinal = 0
         for name in self._files[table.name]:
             with open_text(self._base / name, name) as file:
@@ -192,7 +196,7 @@ class DelimitedFiles:
                 if dialect is None:
                     raise _empty(name)
                 _same_columns(tuple(table.schema.names), dialect.columns, name, self._files[table.name][0])
-                for token, count in _slices(file, dialect, rows, bytes):
+                for token, count in _slices(file, dialect, rows, bytes, self._options.trailer):
                     yield Partition(table.name, ordinal, token.dump(), count, token.end - token.start)
                     ordinal += 1
 
@@ -230,6 +234,17 @@ class DelimitedFiles:
         units = to_units(whole_units(data, token.dialect.encoding), token.dialect.encoding)
         return int(scan(units, token.dialect.grammar, final=True).starts.size)
 
+    def _heads(self, table: str) -> Iterator[tuple[str, Dialect]]:
+        """The dialect of each of a table's files."""
+        if table not in self._files:
+            raise UsageError(f"no table {table!r} among the files", hint=f"there are: {', '.join(self._files)}")
+        for name in self._files[table]:
+            with open_text(self._base / name, name) as file:
+                dialect = self._dialect(file)
+            if dialect is None:
+                raise _empty(name)
+            yield name, dialect
+
     def _dialect(self, file: TextFile) -> Dialect | None:
         """The file's dialect, resolved once for each of its states."""
         identity = (file.name, file.size, file.modified)
@@ -261,17 +276,26 @@ def _verified(file: TextFile, token: _Token) -> bytes:
     return data
 
 
-def _slices(file: TextFile, dialect: Dialect, rows: int, size: int) -> Iterator[tuple[_Token, int]]:
+def _slices(
+    file: TextFile, dialect: Dialect, rows: int, size: int, trailer: re.Pattern[str] | None
+) -> Iterator[tuple[_Token, int]]:
     """One scan from start to end. Each slice is what the scanner settles of a window of the wanted size."""
     total, start, line, width = file.size, dialect.data_start, dialect.data_line, dialect.width
-    head = file.fingerprint(0, start)
-    wanted = min(size, rows * _average(file, dialect))
+    body = file if dialect.data_end is None else file.upto(dialect.data_end)
+    head, data_end, counted = file.fingerprint(0, start), body.size, 0
+    wanted = min(size, rows * _average(body, dialect))
     window = wanted = max(wanted - wanted % width, width)
-    while start < total:
-        data = file.read(start, start + window)
-        final = start + len(data) >= total
+    while start < data_end:
+        data = body.read(start, start + window)
+        final = start + len(data) >= data_end
         units = to_units(whole_units(data, dialect.encoding), dialect.encoding)
-        consumed, lines, count, plain = settle(units, dialect.grammar, final=final)
+        if trailer is None:
+            consumed, lines, count, plain = settle(units, dialect.grammar, final=final)
+        else:  # it says how many records there are, and a trailer would begin with one: they must be known exactly
+            records = scan(units, dialect.grammar, final=final)
+            consumed, count, plain = records.consumed, int(records.starts.size), False
+            lines = records.line_count(consumed)
+            refuse_within(file, data, records, line, dialect.encoding, dialect.line_end, trailer)
         if not consumed:
             window *= 2
             if window > max(_LONGEST, 16 * dialect.max_record_bytes):
@@ -280,7 +304,8 @@ def _slices(file: TextFile, dialect: Dialect, rows: int, size: int) -> Iterator[
                     hint="look at the file from this line on, and mend or remove what is not text",
                 )
             continue
-        end = min(start + consumed * width, total)
+        end = min(start + consumed * width, data_end)
+        counted += count
         if count:
             digest = fingerprint(memoryview(data)[: end - start])
             yield _Token(file.name, total, head, start, end, line, digest, dialect, plain), count
@@ -288,6 +313,11 @@ def _slices(file: TextFile, dialect: Dialect, rows: int, size: int) -> Iterator[
         start, window = end, wanted
     if file.size != total:
         raise SourceError(f"{file.name} is still being written to", hint="run again when it is complete")
+    if dialect.promised is not None and counted != dialect.promised:
+        raise SourceError(
+            f"{file.name}:{line}: the trailer says {dialect.promised} records, and the file holds {counted}",
+            hint="rows are missing from it or stand there twice, or it was cut off: fetch it again from where it was made",
+        )
 
 
 def _average(file: TextFile, dialect: Dialect) -> int:

@@ -14,6 +14,7 @@ import pyarrow.csv as pa_csv
 from connectors.encodings import guess_encoding
 from connectors.scan import STRAY, Grammar, scan, split
 from connectors.textfile import TextFile, resolve_encoding, to_units, to_utf8, unit_width
+from connectors.trailer import compile_pattern, find_trailer, missing
 from migrate.errors import SourceError, UsageError
 
 _DELIMITERS = b",;\t|\x01^"
@@ -51,6 +52,8 @@ class Options:
     | skip_lines       | whole number  | 0        | physical lines before the header                                   |
     | ragged           | text          | reject   | rows with missing fields: `reject`, or `pad` with NULL             |
     | max_record_bytes | whole number  | 16777216 | a longer record is broken                                          |
+    | trailer          | text          | –        | a regular expression: the last lines that match are no records     |
+    | partial          | true or false | false    | a part of a file: it may lack its trailer, whose count means naught |
 
     Escapes are literal (a backslash before a line end or a delimiter): letters such as `\\n` do not become control
     characters. Nor does `\\N` become NULL unless `nulls` says so.
@@ -66,6 +69,8 @@ class Options:
     skip_lines: int = 0
     ragged: Literal["reject", "pad"] = "reject"
     max_record_bytes: int = 16 << 20
+    trailer: re.Pattern[str] | None = None
+    partial: bool = False
 
 
 OPTION_NAMES = tuple(option.name for option in fields(Options))
@@ -111,7 +116,11 @@ def _checked(name: str, value: Any) -> Any:
             if name == "delimiter" and not sign:
                 raise wrong("one ASCII character")
             return sign
-        case "header":
+        case "trailer":
+            if not isinstance(value, str):
+                raise wrong("a regular expression")
+            return compile_pattern(value)
+        case "header" | "partial":
             if not isinstance(value, bool):
                 raise wrong("true or false")
             return value
@@ -136,7 +145,7 @@ class Dialect:
 
     The first record begins at byte `data_start` on physical line `data_line` (from 1). `quote` and `escape` are "" if
     there is none. `line_end` is LF, which stands for CR LF too, or CR. `notes` say what was detected or renamed, for
-    people.
+    people. Where the file has a trailer, the records end before byte `data_end`, and it says that they are `promised`.
     """
 
     encoding: str
@@ -151,6 +160,8 @@ class Dialect:
     data_line: int
     line_end: str = "\n"
     notes: tuple[str, ...] = ()
+    data_end: int | None = None
+    promised: int | None = None
 
     @property
     def width(self) -> int:
@@ -171,12 +182,17 @@ class Dialect:
 def resolve_dialect(file: TextFile, options: Options) -> Dialect | None:
     """What the file's dialect is; None if it has no header and no row, so that nobody knows its columns.
 
-    Raises SourceError if its header cannot be read.
+    Raises SourceError if its header cannot be read, or if a trailer that it should have is missing.
     """
     encoding, bom, encoding_note = _encoding(file, options)
     width = unit_width(encoding)
     line_end = _line_end(file, bom, encoding, options)
     start, lines = _skip(file, bom, encoding, options.skip_lines, line_end)
+    trailer = find_trailer(file, start, encoding, line_end, options.trailer) if options.trailer else None
+    if trailer is not None:
+        file = file.upto(trailer.start)
+    elif options.trailer and not options.partial:
+        raise missing(file, encoding, line_end)
     sample = to_units(file.read(start, start + _SAMPLE * width), encoding)
     whole = start + _SAMPLE * width >= file.size
     signs, sign_notes = _signs(sample, whole, options, line_end)
@@ -209,7 +225,12 @@ def resolve_dialect(file: TextFile, options: Options) -> Dialect | None:
     told += [f"{len(names)} column{'s' * (len(names) != 1)}"]
     told += ["blank lines are not rows"] if len(names) == 1 else []
     told += [f"header renamed: {', '.join(notes)}"] if notes else []
-    return replace(dialect, columns=tuple(names), notes=(f"{file.name}: {', '.join(told)}",))
+    dialect = replace(dialect, columns=tuple(names))
+    if trailer is not None:
+        told.append(f"a trailer of {trailer.lines} line{'s' * (trailer.lines != 1)}")
+        told[-1] += f" that counts {trailer.rows} records" if trailer.rows is not None else ""
+        dialect = replace(dialect, data_end=trailer.start, promised=None if options.partial else trailer.rows)
+    return replace(dialect, notes=(f"{file.name}: {', '.join(told)}",))
 
 
 def clean_names(header: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:

@@ -29,15 +29,17 @@ class TextFile:
     `name` is what locators and messages call it. Safe to read from several threads.
     """
 
-    def __init__(self, name: str, descriptor: int, *, compressed: bool) -> None:
+    def __init__(self, name: str, descriptor: int, *, compressed: bool, limit: int | None = None) -> None:
         self.name = name
         self.compressed = compressed
+        self._limit = limit
         self._descriptor = descriptor
         self._close = weakref.finalize(self, os.close, descriptor)
 
     @property
     def size(self) -> int:
-        return os.fstat(self._descriptor).st_size
+        size = os.fstat(self._descriptor).st_size
+        return size if self._limit is None else min(size, self._limit)
 
     @property
     def modified(self) -> int:
@@ -47,6 +49,7 @@ class TextFile:
     def read(self, start: int, end: int) -> bytes:
         """The bytes from `start` to `end`, or to the file's end if that comes first."""
         parts = []
+        end = end if self._limit is None else min(end, self._limit)
         while start < end:
             try:
                 part = os.pread(self._descriptor, end - start, start)
@@ -64,6 +67,10 @@ class TextFile:
         for at in range(start, end, 8 << 20):
             digest.update(self.read(at, min(at + (8 << 20), end)))
         return digest.hexdigest()
+
+    def upto(self, end: int) -> "TextFile":
+        """The same file as if it ended before byte `end`."""
+        return TextFile(self.name, os.dup(self._descriptor), compressed=self.compressed, limit=end)
 
     def close(self) -> None:
         self._close()

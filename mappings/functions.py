@@ -183,7 +183,7 @@ def _either(formats: list[Format]) -> str:
 # --------------------------------------------------------------------------------------------------------------- money
 
 _SPACES = " \u00a0\u202f\u2009"
-_LOCALES = {
+LOCALES = {
     # locale → decimal sign, thousands separators
     "de": (",", "." + _SPACES),
     "at": (",", "." + _SPACES),
@@ -219,10 +219,10 @@ _CURRENCY = r"(?:[$€£¥₽₺₹₩฿]|zł|Kč|kr\.?|Fr\.|CHF|EUR|USD|GBP|JP
 )
 def _parse_money(call: Call) -> Rendered:
     locale = call.constant(1, "the locale").lower()
-    if locale not in _LOCALES:
-        raise CallError(f"locale {locale!r} is not known; known are {', '.join(_LOCALES)}")
+    if locale not in LOCALES:
+        raise CallError(f"locale {locale!r} is not known; known are {', '.join(LOCALES)}")
     x = _text(call.arguments[0])
-    value = call.once(x, lambda t: _amount(t, *_LOCALES[locale]))
+    value = call.once(x, lambda t: _amount(t, *LOCALES[locale]))
     return Rendered(value, f"{x} IS NOT NULL", _because("type", f"not an amount as {locale} writes it"))
 
 

@@ -40,6 +40,68 @@ _FILES = either(
     _TABLES,
 )
 
+LIMITS = Section(
+    "Expected rows",
+    "How many rows a table must have.",
+    (
+        Key("least", whole(), "At least so many.", "0"),
+        Key("most", whole(), "At most so many.", "no limit"),
+    ),
+)
+_COUNT_WORDS = "a number of rows, or {least: 1, most: 5000}"
+_COUNT = whole(_COUNT_WORDS)
+_TYPED = named(
+    text("a type, as in integer, text, date DD.MM.YYYY or decimal de", texts.column_type),
+    "a mapping of column to type",
+    texts.not_empty,
+    least=1,
+)
+_LAYOUT_WORDS = "a list of names, or a mapping of column to type"
+
+EXPECT = Section(
+    "What a table is expected to be",
+    "What the files promise, checked by `migrate check` and before `migrate run` writes anything; see layout.md.",
+    (
+        Key(
+            "columns",
+            either(
+                _LAYOUT_WORDS,
+                lambda node: _TYPED if isinstance(node, yaml.MappingNode) else _SOURCE_NAMES,
+                _SOURCE_NAMES,
+                _TYPED,
+            ),
+            "The columns of each file: exactly these. With types, every value must fit its column's: `text`, a type of "
+            "PostgreSQL, `boolean`, `date DD.MM.YYYY`, `timestamp DD.MM.YYYY HH24:MI` (several formats: `… or …`), "
+            "`decimal de` or `decimal(10,2) de` (amounts as the locale writes them).",
+            "any",
+        ),
+        Key("any_order", boolean(), "Whether the columns may stand in another order.", "false"),
+        Key(
+            "rows",
+            either(
+                _COUNT_WORDS,
+                lambda node: LIMITS.shape if isinstance(node, yaml.MappingNode) else _COUNT,
+                _COUNT,
+                LIMITS.shape,
+            ),
+            "How many rows all files of the table hold together.",
+            "any number",
+        ),
+        Key(
+            "severity",
+            choice("error", "warning"),
+            "`error` refuses the run where an expectation is not met; `warning` only says so.",
+            "error",
+        ),
+    ),
+)
+_EXPECT = Key(
+    "expect",
+    named(EXPECT.shape, "a mapping of table to what it is expected to be", texts.not_empty, least=1),
+    "What tables of this source are expected to be, by their names.",
+    "nothing",
+)
+
 FILES = Section(
     "A source of files",
     "Delimited text files. What is not said here is detected from the files; `migrate check` shows what was detected.",
@@ -97,6 +159,14 @@ FILES = Section(
             "`KB`, `MB` and `GB` are powers of 1024.",
             "16MB",
         ),
+        Key(
+            "trailer",
+            text("a regular expression", texts.trailer),
+            "The last lines of each file that match this regular expression from their beginning are no rows. What its "
+            "group `rows` matches is how many rows the file must hold: `^TRL;(?P<rows>\\d+)`.",
+            "none",
+        ),
+        _EXPECT,
     ),
     words="a mapping with `files`",
 )
@@ -148,6 +218,7 @@ EXCEL = Section(
             "Whether the value of merged cells stands in their first cell only, or in all of them.",
             "first",
         ),
+        _EXPECT,
     ),
     words="a mapping with `excel`",
 )
@@ -185,6 +256,7 @@ XML = Section(
             "The tables in the files, by a name that you choose.",
             required=True,
         ),
+        _EXPECT,
     ),
     words="a mapping with `xml`",
 )
@@ -390,8 +462,9 @@ TABLE = Section(
     (
         Key(
             "from",
-            text("source.table", texts.source_table),
-            "The source and its table: `crm.customers`.",
+            many(text("source.table", texts.source_table), "source.table or a list of them"),
+            "The source and its table: `crm.customers`. A list of them is read as one table, in this order: with all "
+            "their columns, NULL where a source table lacks one, and `_source`, which says where a row is from.",
             required=True,
         ),
         Key(
@@ -542,6 +615,8 @@ SECTIONS = (
     SHEET,
     XML,
     RECORDS,
+    EXPECT,
+    LIMITS,
     TABLE,
     COLUMN,
     REFERENCE,

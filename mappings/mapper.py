@@ -97,6 +97,23 @@ class Mapper:
             locate,
         )
 
+    def misfits(self, rows: pa.RecordBatch) -> dict[str, Mask]:
+        """For each target column that refuses any of these rows' values, which ones; `where` and constraints aside."""
+        rows = self._prepared(rows)
+        cells = enumerate(self._mapping.cells)
+        asked = [i for i, c in cells if c.direct is None or c.direct.all(rows.column(c.expression.column)) is None]
+        if not asked:
+            return {}
+        bad = ", ".join(f"coalesce({self._parts[i].bad}, false) AS f{i}" for i in asked)
+        found = self._run(
+            ("misfits", *asked),
+            rows,
+            lambda relation: f"SELECT {bad} FROM {self._staged(asked, relation)} ORDER BY {identifier(ROW)}",
+        )
+        names = [self._mapping.cells[i].column.name for i in asked]
+        masks = zip(names, (column.to_numpy() for column in found.columns), strict=True)
+        return {name: mask for name, mask in masks if mask.any()}
+
     def _located(self, batch: Batch, ordinals: Sequence[int]) -> Sequence[Origin]:
         """Where rows stand, with their source keys."""
         origins = batch.locate(ordinals)
@@ -208,10 +225,9 @@ class Mapper:
             self._statements[key] = Prepared(self._connection, f"q{len(self._statements)}", batch, statement)
         return self._statements[key](batch)
 
-    def _statement(self, wanted: Sequence[int], relation: str, *, fates: bool) -> str:
-        """The query, in stages that each see the one before: arguments, expressions, values, what is wrong with them."""
-        parts = [self._parts[i] for i in wanted]
-        every = [*parts, *([self._where] if self._where is not None else [])]
+    def _staged(self, wanted: Sequence[int], relation: str) -> str:
+        """The relation with what is computed of it, in stages that each see the one before: arguments, expressions, values."""
+        every = [*(self._parts[i] for i in wanted), *([self._where] if self._where is not None else [])]
         for stage in (
             [let for part in every for let in part.lets],
             [part.first for part in every if part.first],
@@ -220,6 +236,12 @@ class Mapper:
         ):
             if stage:
                 relation = f"(SELECT *, {', '.join(stage)} FROM {relation})"
+        return relation
+
+    def _statement(self, wanted: Sequence[int], relation: str, *, fates: bool) -> str:
+        """The query: the columns' values and what is wrong with them."""
+        parts = [self._parts[i] for i in wanted]
+        relation = self._staged(wanted, relation)
         bad = [part.bad for part in parts if part.bad != "false"] + [s.broken for s in self._mapping.screens]
         any_bad = " OR ".join(f"coalesce({b}, false)" for b in bad) or "false"
         fate = f"CASE WHEN {any_bad} THEN {_BAD} ELSE {_GOOD} END"

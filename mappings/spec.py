@@ -13,6 +13,7 @@ from mappings.shapes import Record
 __all__ = [
     "Budget",
     "ColumnSpec",
+    "Expected",
     "Fault",
     "FunctionSpec",
     "LookupSpec",
@@ -93,11 +94,13 @@ class ColumnSpec:
 
 @dataclass(frozen=True, slots=True)
 class TableSpec:
-    """One mapped table. `on` is upsert's target key ((): the primary key); `nul` says what a NUL in text becomes."""
+    """One mapped table. `on` is upsert's target key ((): the primary key); `nul` says what a NUL in text becomes.
+
+    `origins` are the (source, table) pairs that it is read from, one after the other.
+    """
 
     name: str
-    source: str
-    source_table: str
+    origins: tuple[tuple[str, str], ...]
     target_schema: str
     target_name: str
     columns: tuple[ColumnSpec, ...]
@@ -119,9 +122,38 @@ class TableSpec:
     from_mark: Mark = _START
     to_mark: Mark = _START
 
+    @property
+    def source_table(self) -> str:
+        """What the table is called where it is read: in its source, or in the union of several."""
+        return self.origins[0][1] if len(self.origins) == 1 else self.came_from
+
+    @property
+    def came_from(self) -> str:
+        """The source tables, for people: `crm.customers + erp.kunden`."""
+        return " + ".join(f"{source}.{table}" for source, table in self.origins)
+
     def where_at(self, offset: int) -> Mark:
         """Where the condition's character number `offset` (from 0) stands."""
         return along(self.where_runs or ((0, self.where_mark),), offset)
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What a source table is expected to be. `columns` are (name, type), "" for a type that was not given; (): any.
+
+    `most` is None where any number of rows is right.
+    """
+
+    table: str
+    columns: tuple[tuple[str, str], ...] = ()
+    any_order: bool = False
+    least: int = 0
+    most: int | None = None
+    severity: Literal["error", "warning"] = "error"
+
+    @property
+    def counted(self) -> bool:
+        return self.least > 0 or self.most is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +169,7 @@ class SourceSpec:
     url: str | None = field(default=None, repr=False)
     files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # table → globs; "" → a table per file
     options: Mapping[str, Any] = field(default_factory=dict)
+    expect: Mapping[str, Expected] = field(default_factory=dict)
 
     @property
     def tables(self) -> tuple[str, ...]:
@@ -200,6 +233,10 @@ def parse(text: str, path: Path) -> ProjectSpec:
     for name, table in read:
         _check_table(reader, table, tables[name.value], sources if "sources" in record.values else None)
     _check_targets(reader, tables.values())
+    read_from = {origin for table in tables.values() for origin in table.origins}
+    for name, value in record.get("sources", ()):
+        if isinstance(value, Record):
+            _check_expected(reader, name.value, value, {table for source, table in read_from if source == name.value})
     if reader.faults:
         raise faults_error(path, reader.faults)
     zone: Scalar | None = record.get("timezone")
@@ -231,7 +268,24 @@ def _source(name: Scalar, value: Scalar | Record | None) -> SourceSpec:
         name.mark,
         kind,
         files={table.value: _plain(globs) for table, globs in files} if tabled else {"": _plain(files)},
-        options={option: _plain(given) for option, given in value.values.items() if option != kind},
+        options={option: _plain(given) for option, given in value.values.items() if option not in (kind, "expect")},
+        expect={
+            table.value: _expected(table.value, each) for table, each in value.get("expect", ()) if each is not None
+        },
+    )
+
+
+def _expected(table: str, record: Record) -> Expected:
+    columns = record.get("columns", ())
+    rows: int | Record = record.get("rows", Record(record.mark, {}, {}))
+    least, most = (rows, rows) if isinstance(rows, int) else (rows.get("least", 0), rows.get("most"))
+    return Expected(
+        table,
+        tuple((each.value, "") if isinstance(each, Scalar) else (each[0].value, _text(each[1])) for each in columns),
+        record.get("any_order", False),
+        least,
+        most,
+        record.get("severity", "error"),
     )
 
 
@@ -239,14 +293,13 @@ def _table(name: Scalar, record: Record, defaults: Record) -> TableSpec:
     def given(key: str, default: Any) -> Any:
         return record.get(key, defaults.get(key, default))
 
-    source, _, source_table = _text(record.get("from")).partition(".")
+    origins = (origin.value.partition(".") for origin in record.get("from", ()))
     schema, dot, target = _text(record.get("to")).rpartition(".")
     where: Scalar | None = record.get("where")
     nul: str | Record = given("nul", "reject")
     return TableSpec(
         name=name.value,
-        source=source,
-        source_table=source_table,
+        origins=tuple((source, table) for source, _, table in origins),
         target_schema=schema if dot else "public",
         target_name=target or name.value,
         columns=tuple(_column(column, value) for column, value in record.get("columns", ())),
@@ -265,7 +318,7 @@ def _table(name: Scalar, record: Record, defaults: Record) -> TableSpec:
         dedupe=_dedupe(record.get("dedupe")),
         where_runs=where.runs if where else (),
         key_marks=tuple(each.mark for each in record.get("key", ())),
-        from_mark=_mark(record.get("from"), name.mark),
+        from_mark=_mark(next(iter(record.get("from", ())), None), name.mark),
         to_mark=_mark(record.get("to"), name.mark),
     )
 
@@ -361,15 +414,16 @@ def _mark(value: Scalar | None, default: Mark) -> Mark:
 
 
 def _check_table(reader: Reader, record: Record, table: TableSpec, sources: Mapping[str, SourceSpec] | None) -> None:
-    origin: Scalar | None = record.get("from")
-    if origin and "." in origin.value and sources is not None:
-        source = sources.get(table.source)
+    for origin, (name, source_table) in zip(record.get("from", ()), table.origins, strict=True):
+        if not source_table or sources is None:
+            continue
+        source = sources.get(name)
         if source is None:
-            message = f'tables.{table.name} reads from the source "{table.source}", which is not declared'
-            reader.fault(origin.mark, message, suggest(table.source, sources))
-        elif (named := source.tables) and table.source_table not in named:
-            message = f'the source "{table.source}" has no table "{table.source_table}"'
-            reader.fault(origin.mark, message, suggest(table.source_table, named))
+            message = f'tables.{table.name} reads from the source "{name}", which is not declared'
+            reader.fault(origin.mark, message, suggest(name, sources))
+        elif (named := source.tables) and source_table not in named:
+            message = f'the source "{name}" has no table "{source_table}"'
+            reader.fault(origin.mark, message, suggest(source_table, named))
     targets = [column.name for column in table.columns]
     for key in ("on", "primary_key", "personal") if "columns" in record.values else ():
         for name in record.get(key, ()):
@@ -393,6 +447,30 @@ def _check_references(reader: Reader, tables: Mapping[str, TableSpec]) -> None:
             if name not in targets:
                 message = f'tables.{table.name}.dedupe.columns: the column "{name}" is not among its columns'
                 reader.fault(mark, message, suggest(name, targets))
+
+
+def _check_expected(reader: Reader, source: str, record: Record, read: set[str]) -> None:
+    """An expectation that nobody looks at would be worse than none."""
+    for table, expected in record.get("expect", ()):
+        place = f"sources.{source}.expect.{table.value}"
+        if table.value not in read:
+            hint = suggest(table.value, read) or "It is checked where a table is read: take it out, or map the table."
+            reader.fault(table.mark, f"{place}: no table of the project reads {source}.{table.value}", hint)
+        if expected is None:
+            continue
+        folded: dict[str, str] = {}
+        for each in expected.get("columns", ()):
+            name = each if isinstance(each, Scalar) else each[0]
+            other = folded.setdefault(name.value.casefold(), name.value)
+            if other != name.value:
+                reader.fault(name.mark, f'{place}.columns: "{name.value}" and "{other}" differ in case only')
+        rows = expected.get("rows")
+        if isinstance(rows, Record) and rows.get("most") is not None and rows.get("most") < rows.get("least", 0):
+            reader.fault(rows.mark, f"{place}.rows: `most` is less than `least`")
+        if not {"columns", "rows"} & expected.keys.keys():
+            reader.fault(expected.mark, f"{place} expects nothing", "Say which `columns` or how many `rows`.")
+        if "any_order" in expected.keys and "columns" not in expected.keys:
+            reader.fault(expected.keys["any_order"], f'{place}: "any_order" says nothing without `columns`')
 
 
 def _check_targets(reader: Reader, tables: Iterable[TableSpec]) -> None:

@@ -90,6 +90,24 @@ def timezone(name: str) -> str:
     return ""
 
 
+def trailer(pattern: str) -> str:
+    try:
+        re.compile(f"(?:{pattern})")
+    except re.error as error:
+        return f"is no regular expression: {error.msg}. Write it as in '^TRL;(?P<rows>\\d+)', and flags as in (?i:…)."
+    return "" if pattern.strip() else "is empty"
+
+
+def column_type(written: str) -> str:
+    from mappings.promise import promised  # needs DuckDB, for which only those wait who promise types
+
+    try:
+        promised(written)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
 def duckdb_type(name: str) -> str:
     base = re.fullmatch(r"([A-Za-z]+)(\([0-9 ,]+\))?(\[\])*", name.strip())
     if base and base[1].upper() in _DUCKDB_TYPES:

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from mappings.spec import Expected, TableSpec
+from migrate import layout
 from migrate.engine import Session, compiled
 from migrate.errors import MigrateError
 from migrate.plan import cautions
@@ -21,13 +23,20 @@ class Result:
     said: str
 
 
-def check(work: Session, names: Sequence[str]) -> list[Result]:
-    """Look at the target, then at each table's source, mapping and target table; one failure does not hide the next."""
+def check(work: Session, names: Sequence[str], jobs: int = 1) -> list[Result]:
+    """Look at the target, then at each table's source, mapping and target table; one failure does not hide the next.
+
+    A source of which something is expected, or that has trailers, is read once.
+    """
     results = [_tried("target", lambda: _server(work)), _tried("privileges", lambda: _privileges(work))]
+    looked_at: set[layout.Origin] = set()
     for name in names:
         spec = work.project.spec.tables[name]
-        source = _tried(f"{name}, source", lambda spec=spec: _source(work, spec.source, spec.source_table))  # type: ignore[misc]
+        source = _tried(f"{name}, source", lambda spec=spec: _source(work, spec))  # type: ignore[misc]
         results.append(source)
+        promised = [o for o in spec.origins if o not in looked_at and _promised(work, o)]
+        results += [_layout(work, name, origin, jobs) for origin in promised]
+        looked_at.update(promised)
         if source.ok:
             results.append(_tried(f"{name}, mapping", lambda name=name: _mapping(work, name)))  # type: ignore[misc]
     return results
@@ -75,9 +84,36 @@ def _privileges(work: Session) -> str:
     return "ledger " + ("exists" if there else "can be created")
 
 
-def _source(work: Session, source: str, table: str) -> str:
-    found = work.source(source).schema(table)
+def _source(work: Session, spec: TableSpec) -> str:
+    found = work.source_of(spec).schema(spec.source_table)
     return "; ".join((f"{len(found.schema.names)} columns", *found.notes))
+
+
+def _promised(work: Session, origin: layout.Origin) -> bool:
+    source = work.project.sources[origin[0]]
+    return origin[1] in source.expect or "trailer" in source.options
+
+
+def _layout(work: Session, name: str, origin: layout.Origin, jobs: int) -> Result:
+    source = work.project.sources[origin[0]]
+    expected = source.expect.get(origin[1], Expected(origin[1]))
+    trailers = "trailer" in source.options
+    what = f"{name}, layout of {'.'.join(origin)}"
+    try:
+        findings = layout.columns(work, origin, expected)
+        looked = layout.look(work, origin, expected, jobs, trailers=trailers)
+    except MigrateError as error:
+        return Result(False, what, error.message + (f"\n     {error.hint}" if error.hint else ""))
+    findings += looked.findings
+    if findings:
+        ok = all(finding.severity == "warning" for finding in findings)
+        said = [("warning: " if ok else "") + finding.message for finding in findings]
+        return Result(ok, what, "\n     ".join(said))
+    parts = [f"{len(expected.columns)} columns as expected"] if expected.columns else []
+    parts += [f"{looked.rows:,} rows"] if looked.rows is not None else []
+    parts += [f"{looked.values:,} values fit their types"] if looked.values else []
+    parts += ["trailers as declared"] if trailers else []
+    return Result(True, what, "; ".join(parts))
 
 
 def _mapping(work: Session, name: str) -> str:

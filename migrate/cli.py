@@ -19,6 +19,7 @@ from migrate.command import (
     recorded,
     redacted,
     run_options,
+    say,
     stopping,
     takes,
 )
@@ -92,11 +93,14 @@ def init(flags: Common, files: tuple[Path, ...], migration: str | None, out: Pat
 @main.command()
 @common
 def check(flags: Common) -> None:
-    """Is everything ready? Reads the project file, the sources' heads and the target's catalogue; writes nothing."""
+    """Is everything ready? Reads the project file, the sources' heads and the target's catalogue; writes nothing.
+
+    Sources with trailers, and those of which the project file expects rows or types, are read to their ends.
+    """
     from migrate.check import check as examine
 
     with opened(flags) as work:
-        results = examine(work, chosen(flags, work.project))
+        results = examine(work, chosen(flags, work.project), flags.jobs)
     if flags.output == "json":
         print_json([{"ok": r.ok, "what": r.what, "said": r.said} for r in results])
     else:
@@ -152,14 +156,20 @@ def run(flags: Common, restart: bool) -> None:
     migrate run --max-rejects 2%
     migrate run --restart -s customers
     """
-    from migrate import engine
+    from migrate import engine, layout
     from reports.progress import watcher
 
     with opened(flags) as work:
         names = chosen(flags, work.project)
         options = run_options(flags, restart=restart)
+        warnings = layout.accepted(layout.headers(work, names))
         mappings = engine.compiled(work, names)
         planned = engine.planned(work, mappings, options)
+        # What was pinned before was looked at before, and has not changed since: its hashes say so.
+        fresh = [table.name for table in planned.tables if table.fresh]
+        warnings += layout.accepted(layout.contents(work, fresh, options.jobs))
+        for line in warnings:
+            say(flags, "warning", redacted(flags, line))
         with recorded(flags, work, "run --restart" if restart else "run") as epoch:
             stop = engine.Stop()
             with stopping(flags, stop), watcher(flags.log_format, quiet=flags.quiet) as watch:

@@ -104,6 +104,12 @@ class Counted(Protocol):
     def count(self, partition: Partition, /) -> int: ...
 
 
+class Headed(Protocol):
+    """A source that can say which columns each file of a table has, in its order, also where they differ."""
+
+    def headers(self, table: str, /) -> Mapping[str, Sequence[str]]: ...
+
+
 View = Literal["pinned", "asof", "live"]
 """Whether a source is immutable, read as of one moment, or moving under the reader."""
 

@@ -5,6 +5,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Mapping as Dictionary
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -14,6 +15,7 @@ from typing import TypeVar
 
 import pyarrow as pa
 
+from connectors.union import Union
 from mappings.compile import Context, Mapping, compile_table
 from mappings.dedupe import Ballot
 from mappings.references import Parent, ReferenceFault, parent_column
@@ -103,6 +105,15 @@ class Session:
             self.sources[name] = open_source(self.project, name)
         return self.sources[name]
 
+    def source_of(self, spec: TableSpec) -> Source:
+        """What a table is read from, where it is called `spec.source_table`."""
+        if len(spec.origins) == 1:
+            return self.source(spec.origins[0][0])
+        if spec.came_from not in self.sources:
+            parts = [(f"{name}.{table}", self.source(name), table) for name, table in spec.origins]
+            self.sources[spec.came_from] = Union([(label, s, s.schema(table)) for label, s, table in parts])
+        return self.sources[spec.came_from]
+
     @property
     def migration(self) -> str:
         return self.project.spec.migration
@@ -143,9 +154,9 @@ def compiled(work: Session, names: Sequence[str]) -> list[Mapping]:
     for name in names:
         spec = tables[name]
         try:
-            table = work.source(spec.source).schema(spec.source_table)
+            table = work.source_of(spec).schema(spec.source_table)
             mapping = compile_table(spec, table, targets[name], work.context)
-            mappings.append(replace(mapping, digest=_with_options(mapping.digest, work.project.sources[spec.source])))
+            mappings.append(replace(mapping, digest=_with_options(mapping.digest, spec, work.project.sources)))
         except UsageError as error:
             faults.append(error)
     if faults:
@@ -163,9 +174,12 @@ def _target(work: Session, spec: TableSpec) -> TargetTable | None:
     return replace(target, foreign_keys=(*target.foreign_keys, *(k for k in off if k not in target.foreign_keys)))
 
 
-def _with_options(digest: str, source: SourceSpec) -> str:
-    """How a source is read is part of what its rows become."""
-    options = json.dumps(dict(source.options), sort_keys=True, default=str)
+def _with_options(digest: str, spec: TableSpec, sources: Dictionary[str, SourceSpec]) -> str:
+    """How sources are read is part of what their rows become; of several, their order and names are too."""
+    if len(spec.origins) == 1:
+        options = json.dumps(dict(sources[spec.origins[0][0]].options), sort_keys=True, default=str)
+    else:
+        options = json.dumps([(o, dict(sources[o[0]].options)) for o in spec.origins], sort_keys=True, default=str)
     return hashlib.sha256(f"{digest}\n{options}".encode()).hexdigest()
 
 
@@ -210,7 +224,7 @@ def rehearsed(work: Session, mappings: Sequence[Mapping], options: Options) -> P
 
 def _cut(work: Session, mapping: Mapping) -> Cut:
     def cut(size: BatchSize) -> Sequence[Partition]:
-        source = work.source(mapping.spec.source)
+        source = work.source_of(mapping.spec)
         return list(source.partitions(mapping.source, rows=size.rows, bytes=size.bytes))
 
     return cut
@@ -315,7 +329,7 @@ def elect(work: Session, plan: TablePlan, options: Options, stop: Stop, on_event
     ballot = election.elect(
         mapping,
         work.context,
-        work.source(mapping.spec.source),
+        work.source_of(mapping.spec),
         plan.chunks,
         plan.knot,
         work.keys,
@@ -353,7 +367,7 @@ def pipeline(work: Session, plan: TablePlan) -> Pipeline:
     """What becomes of the rows of a plan's generation; for one thread."""
     mapping = plan.mapping
     of = Chunk(work.migration, plan.name, plan.generation, 0)
-    source = work.source(mapping.spec.source)
+    source = work.source_of(mapping.spec)
     return Pipeline(mapping, work.context, source, of, work.keys, work.connect)
 
 

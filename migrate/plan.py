@@ -306,7 +306,7 @@ def _table(plan: TablePlan) -> dict[str, Any]:
     spec, target = plan.mapping.spec, plan.mapping.target
     return {
         "table": plan.name,
-        "source": f"{spec.source}.{spec.source_table}",
+        "source": spec.came_from,
         "view": "pinned",
         "target": target.qualified,
         "creates": not target.exists,

@@ -93,7 +93,8 @@ def open_file(project: Project, source: str, table: str, file: Path) -> Source:
 
     spec = project.sources[source]
     files = {table if spec.kind == "files" else "": (str(file.resolve()),)}
-    return registry.open_source(spec.kind, files, spec.options, project.base)
+    partial = {"partial": True} if "trailer" in spec.options else {}
+    return registry.open_source(spec.kind, files, {**spec.options, **partial}, project.base)
 
 
 def redact(text: str, secrets: Iterable[str]) -> str:

@@ -150,8 +150,11 @@ def _rejects_by_id(work: "Session", ids: Sequence[int]) -> list[Any]:
 @click.option(
     "--from", "fixed", type=click.Path(path_type=Path), help="A file with the rows mended, under the same header."
 )
+@click.option(
+    "--source", metavar="SOURCE.TABLE", help="What --from mends, where a table is read from several source tables."
+)
 @common
-def rejects_replay(flags: Common, ids: tuple[int, ...], fixed: Path | None) -> None:
+def rejects_replay(flags: Common, ids: tuple[int, ...], fixed: Path | None, source: str | None) -> None:
     """Load rejected rows after all: from a fixed file, or from where they stood.
 
     In a fixed file a row is found by its source key or, where the reject has none, by its line. Rows that are still bad stay
@@ -167,6 +170,8 @@ def rejects_replay(flags: Common, ids: tuple[int, ...], fixed: Path | None) -> N
 
     with opened(flags) as work:
         names = sorted({r.name for r in _rejects_by_id(work, ids)}) if ids else chosen(flags, work.project)
+        if source is not None and fixed is None:
+            raise UsageError("--source says what a fixed file mends.", hint="Name the file: --from FILE.")
         if fixed is not None and len(names) != 1:
             raise UsageError("A fixed file belongs to one table.", hint="Say which with -s TABLE.")
         outcomes = []
@@ -174,7 +179,7 @@ def rejects_replay(flags: Common, ids: tuple[int, ...], fixed: Path | None) -> N
             for mapping in engine.compiled(work, names):
                 name = mapping.spec.name
                 open_ones = quarantine.rows(work.conn, work.migration, names=[name], ids=ids or None, state="open")
-                outcomes.append((name, len(open_ones), replay(work, mapping, epoch, open_ones, fixed)))
+                outcomes.append((name, len(open_ones), replay(work, mapping, epoch, open_ones, fixed, source)))
     still = [pair for _, _, outcome in outcomes for pair in outcome.still_bad]
     lost = [reject_id for _, _, outcome in outcomes for reject_id in outcome.not_found]
     if flags.output == "json":

@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from connectors.union import Union, part_of
 from mappings.compile import Mapping as CompiledMapping
 from mappings.mapper import Mapper, key_text
 from migrate import checksum, crosswalk, ledger, quarantine
 from migrate.commit import enter
-from migrate.core import Batch, Chunk, Entry, Ordinals, Source, Table
+from migrate.core import Batch, Chunk, Entry, Ordinals, Partition, Source, Table
 from migrate.engine import Session, digest
 from migrate.errors import GateError, UsageError
 from migrate.ledger import TableState
@@ -46,12 +47,18 @@ class Outcome:
 
 
 def replay(
-    work: Session, mapping: CompiledMapping, epoch: int, rejects: Sequence[QuarantinedRow], fixed: Path | None
+    work: Session,
+    mapping: CompiledMapping,
+    epoch: int,
+    rejects: Sequence[QuarantinedRow],
+    fixed: Path | None,
+    source: str | None = None,
 ) -> Outcome:
     """Replay open rejects of one table, from a fixed file or from where they stood.
 
-    In a fixed file a reject is found by its source key or, where it has none, by its physical lines. Raises GateError
-    for a table that is not finished or whose mapping has changed since.
+    In a fixed file a reject is found by its source key or, where it has none, by its physical lines. Of a table that is read
+    from several source tables it mends the rejects of one, `source` as in "crm.customers". Raises GateError for a table
+    that is not finished or whose mapping has changed since, UsageError where it is not clear what is mended.
     """
     states = ledger.table_states(work.conn, work.migration)
     state = states.get(mapping.spec.name)
@@ -69,8 +76,14 @@ def replay(
     if fixed is None:
         found = _from_source(work, mapping, state, left)
     else:
-        file = _opened(work, mapping, fixed)
-        unclear = _unclear(work, mapping, state, file, fixed, left)
+        part = _part(mapping, fixed, source)
+        partitions = ledger.pinned(work.conn, work.migration, state.name, state.generation)
+        if len(mapping.spec.origins) > 1:
+            partitions = [p for p in partitions if part_of(p) == part]
+            mended = {p.ordinal for p in partitions}
+            left = {r.id: r for r in left.values() if r.chunk in mended}
+        file = _opened(work, mapping, fixed, part)
+        unclear = _unclear(work, mapping, partitions, file, fixed, left)
         found = _from_file(work, mapping, state, file, _sought(fixed, left, unclear))
     replayer = _Replayer(work, mapping, state, epoch)
     try:
@@ -266,7 +279,7 @@ def _from_source(
     work: Session, mapping: CompiledMapping, state: TableState, left: Mapping[int, QuarantinedRow]
 ) -> Iterator[tuple[Batch, Wanted]]:
     """The rejected rows where they stood: for parents that have come since, or constraints that went."""
-    source = work.source(mapping.spec.source)
+    source = work.source_of(mapping.spec)
     partitions = ledger.pinned(work.conn, work.migration, state.name, state.generation)
     for number in sorted({r.chunk for r in left.values()}):
         by_ordinal = {r.ordinal: r.id for r in left.values() if r.chunk == number}
@@ -276,17 +289,40 @@ def _from_source(
             yield batch, {by_ordinal[o]: [o] for o in present}
 
 
-def _opened(work: Session, mapping: CompiledMapping, fixed: Path) -> tuple[Source, Table]:
-    """The fixed file as a source. Raises UsageError where it lacks a column."""
-    source: Source = open_file(work.project, mapping.spec.source, mapping.spec.source_table, fixed)
-    table = source.schema(mapping.spec.source_table)
+def _opened(work: Session, mapping: CompiledMapping, fixed: Path, part: str) -> tuple[Source, Table]:
+    """The fixed file as a source, in the place of `part` where there are several. Raises UsageError where it lacks a column."""
+    name, _, source_table = part.partition(".")
+    source: Source = open_file(work.project, name, source_table, fixed)
+    table = source.schema(source_table)
+    whole = work.source_of(mapping.spec)
+    if isinstance(whole, Union):
+        try:
+            source = whole.instead(part, source, table, mapping.reads)
+        except UsageError as error:
+            raise UsageError(f"{fixed}: {error.message}", hint=error.hint) from None
+        return source, source.schema(mapping.spec.source_table)
     missing = [c for c in mapping.reads if c not in table.schema.names]
     if missing:
         raise UsageError(
             f"{fixed}: column {', '.join(missing)} is missing",
-            hint=f"A fixed file has the header of {mapping.spec.source_table}: {', '.join(mapping.source.schema.names)}.",
+            hint=f"A fixed file has the header of {source_table}: {', '.join(mapping.source.schema.names)}.",
         )
     return source, table
+
+
+def _part(mapping: CompiledMapping, fixed: Path, source: str | None) -> str:
+    """The source table whose rows a fixed file mends. Raises UsageError where that is not clear."""
+    parts = [f"{name}.{table}" for name, table in mapping.spec.origins]
+    if source is None and len(parts) > 1:
+        raise UsageError(
+            f"{mapping.spec.name} is read from {len(parts)} source tables, and {fixed} does not say which of them it mends",
+            hint=f"Say it: --source {' or --source '.join(parts)}.",
+        )
+    if source is not None and source not in parts:
+        raise UsageError(
+            f"{mapping.spec.name} is not read from {source}", hint=f"It is read from {' and '.join(parts)}."
+        )
+    return source or parts[0]
 
 
 def _batches(source: Source, table: Table, mapping: CompiledMapping) -> Iterator[Batch]:
@@ -306,7 +342,7 @@ def _keys(batch: Batch, mapping: CompiledMapping) -> Iterator[tuple[int, str]]:
 def _unclear(
     work: Session,
     mapping: CompiledMapping,
-    state: TableState,
+    partitions: Sequence[Partition],
     file: tuple[Source, Table],
     fixed: Path,
     left: Mapping[int, QuarantinedRow],
@@ -324,8 +360,8 @@ def _unclear(
             times.update(key for _, key in _keys(batch, mapping) if key in sought)
     if sought and not finding_key(mapping):
         asked = {(r.chunk, r.ordinal) for r in left.values()}
-        source = work.source(mapping.spec.source)
-        for partition in ledger.pinned(work.conn, work.migration, state.name, state.generation):
+        source = work.source_of(mapping.spec)
+        for partition in partitions:
             for batch in source.read(partition, mapping.reads):
                 keys = _keys(batch, mapping)
                 loaded.update(k for o, k in keys if k in sought and (partition.ordinal, o) not in asked)
@@ -419,7 +455,7 @@ def _standing(
     standing: dict[int, tuple[object, ...]] = {}
     for chunk in chunks:
         mended = {int(r.locator["line"]) for r in rejects if r.chunk == chunk}
-        for batch in work.source(mapping.spec.source).read(partitions[chunk], mapping.reads):
+        for batch in work.source_of(mapping.spec).read(partitions[chunk], mapping.reads):
             standing.update((line, row) for name, line, row in _lines(batch) if name == file and line not in mended)
     return standing
 

@@ -60,7 +60,7 @@ def verify(work: Session, mapping: Mapping, level: Level) -> list[Finding]:
 def counts(work: Session, mapping: Mapping, state: TableState, partitions: Sequence[Partition]) -> list[Finding]:
     """Count on each side."""
     conn, name = work.conn, state.name
-    source = work.source(mapping.spec.source)
+    source = work.source_of(mapping.spec)
     if hasattr(source, "count"):
         there = {p.ordinal: cast(Counted, source).count(p) for p in partitions}
     else:
@@ -151,7 +151,7 @@ class _Sides:
         """The source once more through the mapping, without what the ledger says was rejected or merged."""
         work, state = self.work, self.state
         of = Chunk(work.migration, state.name, state.generation, 0)
-        source = work.source(self.mapping.spec.source)
+        source = work.source_of(self.mapping.spec)
         whole = Pipeline(self.mapping, work.context, source, of, work.keys, work.connect)
         try:
             for partition in self._partitions:

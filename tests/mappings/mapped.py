@@ -33,7 +33,7 @@ def target(*columns: Column, checks: Sequence[Check] = ()) -> TargetTable:
 def table_spec(columns: Mapping[str, str], **kw) -> TableSpec:
     """Column n stands in line 10 + n of the project file, its expression at column 9."""
     specs = tuple(ColumnSpec(name, text, Mark(10 + i, 9)) for i, (name, text) in enumerate(columns.items()))
-    return TableSpec("t", "crm", "t", "public", "t", specs, Mark(5, 3), **{"where_mark": Mark(7, 12), **kw})
+    return TableSpec("t", (("crm", "t"),), "public", "t", specs, Mark(5, 3), **{"where_mark": Mark(7, 12), **kw})
 
 
 def texts(**columns: Sequence[str | None]) -> pa.RecordBatch:

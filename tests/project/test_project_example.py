@@ -17,8 +17,9 @@ ENVIRON = {"TARGET_URL": "postgresql://db/shop"}
 
 def steps(project: Project, name: str) -> Iterator[Step]:
     spec = project.spec.tables[name]
-    source = open_source(project, spec.source)
-    table = source.schema(spec.source_table)
+    [(name, source_table)] = spec.origins
+    source = open_source(project, name)
+    table = source.schema(source_table)
     context = Context(
         project.spec.migration, project.spec.path, project.spec.timezone, project.lookups, project.functions
     )

@@ -8,7 +8,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mappings.spec import Budget, Fault, Mark, ProjectSpec, faults_error, parse, suggest
+from mappings.spec import Budget, Expected, Fault, Mark, ProjectSpec, faults_error, parse, suggest
 from migrate.errors import UsageError
 
 HERE = Path(__file__).parent
@@ -91,7 +91,7 @@ functions:
     assert pos.files == {"sales": ("a.csv", "b.csv"), "shops": ("shops.csv",)}
     assert erp.url == "mysql://${env:ERP_USER}:${env:ERP_PASSWORD}@erp/legacy"
     customers, sales = spec.tables.values()
-    assert (customers.source, customers.source_table) == ("crm", "customers")
+    assert customers.origins == (("crm", "customers"),)
     assert (customers.target_schema, customers.target_name) == ("sales", "clients")
     assert (customers.key, customers.mode, customers.on) == (("a", "b"), "upsert", ("id",))
     assert (customers.where, customers.primary_key, customers.personal) == ("Status <> 'TEST'", ("id",), ("id",))
@@ -200,6 +200,26 @@ def test_what_is_wrong_in_a_table_is_told_at_its_place(body: str, place: str, sa
         ("{files: a, max_record_bytes: 0}", "a size, as in 16MB"),
         ("{files: a, skip_lines: -1}", "a whole number"),
         ("{files: a, columns: [x, x]}", '"x" twice'),
+        ("{files: a, trailer: '('}", "sources.crm.trailer is no regular expression"),
+        ("{files: a, trailer: '(?i)^trl'}", "and flags as in (?i:…)"),
+        (
+            "{files: a, expect: {customrs: {rows: 1}}}",
+            'no table of the project reads crm.customrs. Did you mean "customers"?',
+        ),
+        ("{files: a, expect: {other: {rows: 1}}}", "take it out, or map the table"),
+        ("{files: a, expect: {customers: {}}}", "sources.crm.expect.customers expects nothing"),
+        ("{files: a, expect: {customers: {any_order: true, rows: 1}}}", '"any_order" says nothing without `columns`'),
+        ("{files: a, expect: {customers: {rows: -1}}}", "a number of rows, or {least: 1, most: 5000}"),
+        ("{files: a, expect: {customers: {rows: {least: 2, most: 1}}}}", "`most` is less than `least`"),
+        ("{files: a, expect: {customers: {columns: [a, A]}}}", '"A" and "a" differ in case only'),
+        ("{files: a, expect: {customers: {columns: [a, a]}}}", '"a" twice'),
+        ("{files: a, expect: {customers: {columns: {a: }}}}", "a type, as in integer, text"),
+        ("{files: a, expect: {customers: {columns: {a: strng}}}}", 'has no type that is known: "strng"'),
+        ("{files: a, expect: {customers: {columns: {a: decimal xy}}}}", 'has no known locale in "decimal xy"'),
+        ("{files: a, expect: {customers: {columns: {a: date DD.MM}}}}", "has a format that cannot be read"),
+        ("{files: a, expect: {customers: {columns: {a: date YYYY-MM-DD HH24:MI}}}}", "write timestamp"),
+        ("{files: a, expect: {customers: {rows: 1, severity: info}}}", "error or warning"),
+        ("{excel: a, expect: {customers: {rows: x}}}", "a number of rows, or"),
         ("{files: '${TARGET_URL}/x'}", "Write ${env:TARGET_URL}."),
         ("{files: '${env:X'}", "not closed"),
         ("'mysql://${secret:x}'", "${secret:…} is not supported"),
@@ -215,6 +235,32 @@ def test_an_unknown_source_or_table_of_it_is_met_with_what_was_meant() -> None:
     assert faults(table("", head=head)) == [
         'migrate.yaml:6:11: the source "crm" has no table "customers". Did you mean "customer"?'
     ]
+
+
+def test_what_is_expected_of_a_source_says_what_it_says() -> None:
+    head = HEAD.replace(
+        '"*.csv"}',
+        '"*.csv", expect: {customers: {columns: {Nr: integer, Geboren: date DD.MM.YYYY}, rows: 5}, '
+        "b: {columns: [x, y], any_order: true, severity: warning}, c: {rows: {most: 7}}}}",
+    )
+    others = "".join(f"  {name}: {{from: crm.{name}, columns: {{id: x}}}}\n" for name in "bc")
+    crm = project(table("", head=head) + others).sources["crm"]
+    assert crm.options == {}
+    assert crm.expect == {
+        "customers": Expected("customers", (("Nr", "integer"), ("Geboren", "date DD.MM.YYYY")), least=5, most=5),
+        "b": Expected("b", (("x", ""), ("y", "")), any_order=True, severity="warning"),
+        "c": Expected("c", least=0, most=7),
+    }
+
+
+def test_several_sources_of_a_table_are_checked_each_at_its_place() -> None:
+    spec = project(table("").replace("crm.customers", "[crm.customers, crm.old]")).tables["customers"]
+    assert spec.origins == (("crm", "customers"), ("crm", "old"))
+    assert spec.came_from == spec.source_table == "crm.customers + crm.old"
+    told = faults(table("").replace("crm.customers", "[crm.customers, crn.old, crm]"))
+    assert told[0].startswith('migrate.yaml:6:27: tables.customers reads from the source "crn", which is not declared.')
+    assert told[1].startswith("migrate.yaml:6:36: tables.customers.from must be source.table")
+    assert '"crm.a" twice' in faults(table("").replace("crm.customers", "[crm.a, crm.a]"))[0]
 
 
 def test_two_tables_cannot_fill_one_target() -> None:
