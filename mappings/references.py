@@ -33,7 +33,8 @@ class Reference:
     """Target columns that together name a row of another mapped table by `parent_columns`.
 
     `table` is the parent's name in the project, `address` its target (schema, name); `foreign_key` names the constraint that
-    says the same, where the target has one.
+    says the same, where the target has one. `elsewhere`: further relations in which the parent may stand; `enforced`: whether a
+    constraint may say so, where the target is made from the mapping.
     """
 
     columns: tuple[str, ...]
@@ -42,6 +43,8 @@ class Reference:
     parent_columns: tuple[str, ...]
     orphans: str
     foreign_key: str | None = None
+    elsewhere: tuple[tuple[str, str], ...] = ()
+    enforced: bool = True
 
 
 class ReferenceFault(ValueError):

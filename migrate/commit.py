@@ -32,6 +32,7 @@ from migrate.target import (
     Connection,
     ForeignKeyScreen,
     Refusal,
+    UniqueScreen,
     Writer,
     deadlocked,
     explain,
@@ -166,6 +167,7 @@ class Committer:
         hasher: checksum.Hasher,
         screens: Sequence[tuple[ForeignKeyScreen, Policy]],
         *,
+        uniques: Sequence[UniqueScreen] = (),
         epoch: int,
         abort: bool = False,
         pause: Callable[[float], object] = time.sleep,
@@ -179,6 +181,7 @@ class Committer:
         self._writer = writer
         self._hasher = hasher
         self._screens = screens
+        self._uniques = uniques
         self._epoch = epoch
         self._abort = abort
         self._pause = pause
@@ -264,6 +267,11 @@ class Committer:
             tally.orphans += [(int(o), column, policy) for o in ordinals[orphans] for column in columns]
             if policy == "null":
                 rows = nulled(rows, columns, orphans)
+        for unique in self._uniques:
+            standing = unique.standing(conn, rows, self._writer.table)
+            if standing:
+                tally.rejects += self._taken(step, unique, ordinals[standing])
+                rows, ordinals = _without(rows, ordinals, standing)
         loaded = self._writer.write(conn, rows, refusals_left=MAX_REFUSALS - tally.refused)
         tally.refused += len(loaded.refused)
         tally.inserted += loaded.inserted
@@ -293,6 +301,14 @@ class Committer:
             )
             for ordinal, value, origin in zip(ordinals, values, origins, strict=True)
         ]
+
+    @staticmethod
+    def _taken(step: Step, unique: UniqueScreen, ordinals: Ordinals) -> list[Reject]:
+        chosen = [int(o) for o in ordinals]
+        names = ", ".join(unique.columns)
+        why = f"a row that was in {'.'.join(unique.relation)} before has the same {names}"
+        origins = step.locate(chosen)
+        return [Reject(o, "unique", why, origin, unique.columns[0]) for o, origin in zip(chosen, origins, strict=True)]
 
     def _refused(self, step: Step, ordinals: Ordinals, refused: Sequence[Refusal]) -> list[Reject]:
         chosen = [int(ordinals[r.index]) for r in refused]

@@ -40,7 +40,7 @@ from migrate.plan import (
 )
 from migrate.project import Project, open_source
 from migrate.settle import Settled, settle
-from migrate.target import Connection, ForeignKeyScreen, Writer, catalogue, connect, explained
+from migrate.target import Connection, ForeignKeyScreen, UniqueScreen, Writer, catalogue, connect, explained
 
 T = TypeVar("T")
 
@@ -59,12 +59,18 @@ class Options:
 
 @dataclass(slots=True)
 class Session:
-    """A loaded project with its open sources and a connection to the target: what most commands need."""
+    """A loaded project with its open sources and a connection to the target: what most commands need.
+
+    In a dry run, `standing` gives for each target the real table with whose rows new ones may not share a key, and
+    `samples` stand in for the tables' sources where it is a canary.
+    """
 
     project: Project
     conn: Connection
     context: Context
     sources: dict[str, Source] = field(default_factory=dict)
+    samples: Dictionary[str, Source] = field(default_factory=dict)
+    standing: Dictionary[str, tuple[str, str] | None] = field(default_factory=dict)
     _keys: dict[tuple[str, tuple[str, ...]], Keys] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -88,6 +94,10 @@ class Session:
         with self._lock:
             self._keys[table, columns] = Keys(columns, ballot.keys(columns, schema) if ballot is not None else ())
 
+    def forget(self) -> None:
+        """Share nothing with the session that this one is a copy of, but for its sources."""
+        self._keys, self._lock = {}, threading.Lock()
+
     def again(self, operation: Callable[[Connection], T], pause: Callable[[float], object]) -> T:
         """Do something that may be done twice, reconnecting where the connection was lost meanwhile."""
         for attempt in range(1, ATTEMPTS):
@@ -107,6 +117,8 @@ class Session:
 
     def source_of(self, spec: TableSpec) -> Source:
         """What a table is read from, where it is called `spec.source_table`."""
+        if spec.name in self.samples:
+            return self.samples[spec.name]
         if len(spec.origins) == 1:
             return self.source(spec.origins[0][0])
         if spec.came_from not in self.sources:
@@ -509,7 +521,14 @@ class Tools:
         self._writer = Writer(mapping.target, mapping.schema, mapping.wires, upsert_key(mapping))
         self._hasher = checksum.Hasher(mapping.schema, mapping.wires, plan.bucket_key)
         self._committer = Committer(
-            work.connect, self._writer, self._hasher, _screens(plan), epoch=epoch, abort=abort, pause=stop.pause
+            work.connect,
+            self._writer,
+            self._hasher,
+            _screens(plan),
+            uniques=_uniques(work, plan),
+            epoch=epoch,
+            abort=abort,
+            pause=stop.pause,
         )
 
     def commit(self, partition: Partition) -> Receipt:
@@ -521,6 +540,21 @@ class Tools:
         self._pipeline.close()
         self._writer.close()
         self._hasher.close()
+
+
+def _uniques(work: Session, plan: TablePlan) -> list[UniqueScreen]:
+    """The keys that rows may not share with those that stood in the table before this migration."""
+    mapping, target = plan.mapping, plan.mapping.target
+    if target.qualified in work.standing:
+        relation = work.standing[target.qualified]
+    else:
+        with work.connect() as conn:
+            shared = ledger.table_states(conn, work.migration)[plan.name].ownership == "shared"
+        relation = (target.schema, target.name) if shared and mapping.spec.mode == "append" else None
+    if relation is None:
+        return []
+    keys = [k for k in dict.fromkeys((target.key, *target.uniques)) if k and set(k) <= set(mapping.columns)]
+    return [UniqueScreen(key, mapping.schema, mapping.wires, relation) for key in keys]
 
 
 def _screens(plan: TablePlan) -> list[tuple[ForeignKeyScreen, Policy]]:

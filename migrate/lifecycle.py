@@ -204,7 +204,7 @@ def _constrain(conn: Connection, migration: str, plan: TablePlan) -> None:
     for reference in plan.mapping.references:
         there = catalogue(conn, *reference.address)
         unique = there is not None and set(reference.parent_columns) in [set(u) for u in (there.key, *there.uniques)]
-        if reference.orphans != "keep" and reference.foreign_key is None and unique:
+        if reference.enforced and reference.orphans != "keep" and reference.foreign_key is None and unique:
             conn.execute(add_foreign_key(table, reference_key(reference)))
 
 

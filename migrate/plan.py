@@ -93,7 +93,7 @@ class Plan:
 def reference_key(reference: Reference) -> ForeignKey:
     """A reference that is only mapped, as the foreign key that it would be."""
     name = f"the reference to {reference.table}"
-    return ForeignKey(name, reference.columns, *reference.address, reference.parent_columns)
+    return ForeignKey(name, reference.columns, *reference.address, reference.parent_columns, reference.elsewhere)
 
 
 def upsert_key(mapping: CompiledMapping) -> tuple[str, ...]:

@@ -113,10 +113,12 @@ def _orphans(conn: Connection, plans: Sequence[TablePlan]) -> dict[str, list[_Lo
 
 def _without_parent(conn: Connection, plan: TablePlan, key: ForeignKey) -> _Lost | None:
     table, mapping = plan.mapping.target, plan.mapping
-    relation, parent = quote(table.schema, table.name), quote(key.parent_schema, key.parent_name)
+    relation = quote(table.schema, table.name)
     same = " AND ".join(f"p.{quote(p)} = c.{quote(c)}" for p, c in zip(key.parent_columns, key.columns, strict=True))
     named = " AND ".join(f"c.{quote(c)} IS NOT NULL" for c in key.columns)
-    orphaned = f"{named} AND NOT EXISTS (SELECT FROM {parent} p WHERE {same})"
+    parents = ((key.parent_schema, key.parent_name), *key.elsewhere)
+    missing = " AND ".join(f"NOT EXISTS (SELECT FROM {quote(*parent)} p WHERE {same})" for parent in parents)
+    orphaned = f"{named} AND {missing}"
     fields = [mapping.schema.field(c) for c in key.columns]
     values = conn.execute(
         f"SELECT DISTINCT {', '.join(f'c.{quote(c)}' for c in key.columns)} FROM {relation} c WHERE {orphaned}"
