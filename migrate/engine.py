@@ -382,7 +382,14 @@ class Tools:
         ]
         target = work.project.target
         self._committer = Committer(
-            lambda: connect(target), self._writer, self._hasher, screens, epoch=epoch, abort=abort, pause=stop.pause
+            lambda: connect(target),
+            self._writer,
+            self._hasher,
+            screens,
+            epoch=epoch,
+            abort=abort,
+            personal=mapping.spec.personal,
+            pause=stop.pause,
         )
 
     def commit(self, partition: Partition) -> Receipt:

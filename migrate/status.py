@@ -1,9 +1,16 @@
 """Gathers a report from the ledger: where each table stands, and what a person would type next."""
 
+import platform
+import re
 from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from importlib.metadata import version as installed_version
 
+from mappings.spec import TableSpec
 from migrate import ledger, quarantine
 from migrate.project import Project
+from migrate.quarantine import QuarantinedRow
 from migrate.target import Connection
 from reports.model import RejectCount, RejectSample, Report, RunReport, TableReport, VerificationResult
 
@@ -11,8 +18,9 @@ from reports.model import RejectCount, RejectSample, Report, RunReport, TableRep
 def gather(conn: Connection, project: Project, names: Sequence[str]) -> Report:
     """The report of some tables of a migration; reads the ledger only."""
     migration = project.spec.migration
+    made, used = datetime.now(UTC).isoformat(timespec="seconds"), versions(conn)
     if not ledger.exists(conn):
-        return Report(migration, (), (), (), tuple(names), "migrate run")
+        return Report(migration, (), (), (), tuple(names), "migrate run", versions=used, made=made)
     states = ledger.table_states(conn, migration)
     fates = {f.name: f for f in ledger.fates(conn, migration)}
     counts = quarantine.counts(conn, migration)
@@ -23,7 +31,7 @@ def gather(conn: Connection, project: Project, names: Sequence[str]) -> Report:
         if name not in states:
             continue
         state, f = states[name], fates[name]
-        personal = set(project.spec.tables[name].personal)
+        spec = project.spec.tables[name]
         rejects = tuple(
             RejectCount(
                 rule,
@@ -31,13 +39,8 @@ def gather(conn: Connection, project: Project, names: Sequence[str]) -> Report:
                 reject_state,
                 rows,
                 tuple(
-                    RejectSample(
-                        where(r.locator),
-                        r.key,
-                        "(personal)" if column in personal else r.value,
-                        "(personal)" if column in personal else r.reason,
-                    )
-                    for r in samples.get((name, rule, column), ())
+                    RejectSample(where(r.locator), r.key, r.value, r.reason)
+                    for r in (masked(row, spec) for row in samples.get((name, rule, column), ()))
                 ),
             )
             for table, rule, column, reject_state, rows in counts
@@ -66,6 +69,7 @@ def gather(conn: Connection, project: Project, names: Sequence[str]) -> Report:
                 f.seconds,
                 rejects,
                 checked,
+                source=f"{spec.source}.{spec.source_table}",
             )
         )
     runs = tuple(
@@ -74,7 +78,49 @@ def gather(conn: Connection, project: Project, names: Sequence[str]) -> Report:
     findings = tuple(f for f in ledger.findings(conn, migration) if f.table in names)
     errors = any(f.severity == "error" for f in findings)
     missing = tuple(n for n in names if n not in states)
-    return Report(migration, tuple(tables), runs, findings, missing, _next(tables, missing, errors))
+    return Report(
+        migration, tuple(tables), runs, findings, missing, _next(tables, missing, errors), versions=used, made=made
+    )
+
+
+def versions(conn: Connection) -> tuple[tuple[str, str], ...]:
+    """What took part, each with its version."""
+    return (
+        ("aurora-migrate", installed_version("aurora-migrate")),
+        ("Python", platform.python_version()),
+        ("PostgreSQL", conn.info.parameter_status("server_version") or "unknown"),
+        ("DuckDB", installed_version("duckdb")),
+        ("PyArrow", installed_version("pyarrow")),
+    )
+
+
+_TELLS_NO_VALUE = ("structure", "fields", "encoding", "survivor", "check", "not_null", "unique", "length")
+"""Rules whose reason names places, bytes and constraints only, whichever column they are about."""
+
+
+def masked(row: QuarantinedRow, spec: TableSpec) -> QuarantinedRow:
+    """A row for a listing or a report: without personal values, and without the raw bytes that hold them."""
+    if not spec.personal:
+        return row
+    plain = {c.name for c in spec.columns} - set(spec.personal)
+    if row.column in spec.personal:
+        row = replace(row, value="(personal)", reason=f"(personal; `migrate rejects show {row.id}` says why)")
+    elif row.column not in plain:
+        # A source's column, which may be what a personal one is made of; or the server did not say which it was.
+        value = None if row.value is None else "(may be personal)"
+        told = row.rule in _TELLS_NO_VALUE
+        reason = row.reason if told else f"(may be personal; `migrate rejects show {row.id}` says why)"
+        row = replace(row, value=value, reason=reason)
+    if _key_is_personal(spec):
+        locator = row.locator if "file" in row.locator else {"key": "(personal)"}
+        row = replace(row, key=None if row.key is None else "(personal)", locator=locator)
+    return replace(row, raw=b"")
+
+
+def _key_is_personal(spec: TableSpec) -> bool:
+    """Whether a personal column is made of a column of the source's key."""
+    made_of = " ".join(c.expression for c in spec.columns if c.name in spec.personal)
+    return any(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", made_of, re.IGNORECASE) for name in spec.key)
 
 
 def where(locator: dict[str, object]) -> str:
