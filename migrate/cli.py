@@ -13,6 +13,7 @@ from migrate.command import (
     chosen,
     common,
     console,
+    loaded,
     opened,
     print_json,
     print_report,
@@ -22,7 +23,7 @@ from migrate.command import (
     stopping,
     takes,
 )
-from migrate.errors import FindingsError, MigrateError
+from migrate.errors import FindingsError, MigrateError, UsageError
 from migrate.rejects import rejects
 
 if TYPE_CHECKING:
@@ -140,8 +141,15 @@ def plan(flags: Common, out: Path | None, restart: bool) -> None:
 
 @main.command()
 @click.option("--restart", is_flag=True, help="Start the selected tables over: truncate, new generation, load again.")
+@click.option(
+    "--report",
+    "page",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write the report as an HTML page at the end, also where the run fails.",
+)
 @common
-def run(flags: Common, restart: bool) -> None:
+def run(flags: Common, restart: bool, page: Path | None) -> None:
     """Load the tables. Run it again after any interruption: it goes on where it stopped, and nothing is doubled.
 
     \b
@@ -149,12 +157,15 @@ def run(flags: Common, restart: bool) -> None:
     migrate run -s customers -s orders -j 4
     migrate run --max-rejects 2%
     migrate run --restart -s customers
+    migrate run --report report.html
     """
     from migrate import engine
+    from migrate.conclude import concluded
     from reports.progress import watcher
 
-    with opened(flags) as work:
-        names = chosen(flags, work.project)
+    project = loaded(flags)
+    names = chosen(flags, project)
+    with concluded(flags, project, names, page) as ending, engine.session(project) as work:
         options = run_options(flags, restart=restart)
         mappings = engine.compiled(work, names)
         planned = engine.planned(work, mappings, options)
@@ -162,7 +173,8 @@ def run(flags: Common, restart: bool) -> None:
             stop = engine.Stop()
             with stopping(flags, stop), watcher(flags.log_format, quiet=flags.quiet) as watch:
                 engine.run(work, planned, epoch, options, stop, watch)
-        if not print_report(flags, work, names):
+        ending.report = print_report(flags, work, names)
+        if not ending.report.accounted:
             raise FindingsError("Not everything is accounted for.", hint="See the report above.")
 
 
@@ -175,13 +187,45 @@ def status(flags: Common) -> None:
 
 
 @main.command()
-@click.option("--format", "form", type=click.Choice(["table", "json"]), default=None, help="As --output.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "json", "html"]),
+    default=None,
+    help="As --output; html writes a page that needs nothing beside it.",
+)
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Where to write the page [default: migrate-report.html].",
+)
 @common
-def report(flags: Common, form: str | None) -> None:
-    """The report of the migration so far. Exit code 3 unless every row is accounted for."""
-    flags.output = form or flags.output
+def report(flags: Common, form: str | None, out: Path | None) -> None:
+    """The report of the migration so far. Exit code 3 unless every row is accounted for.
+
+    \b
+    migrate report
+    migrate report --format json > report.json
+    migrate report --format html -o report.html
+    """
+    if out is not None and form != "html":
+        raise UsageError("-o names the page of --format html.", hint="Other formats go to standard output: > FILE.")
     with opened(flags) as work:
-        if not print_report(flags, work, chosen(flags, work.project)):
+        names = chosen(flags, work.project)
+        if form == "html":
+            from migrate.conclude import refuse_unwritable, write
+            from migrate.status import gather
+
+            page = out or Path("migrate-report.html")
+            refuse_unwritable(page)
+            found = gather(work.conn, work.project, names)
+            write(page, found)
+            click.echo(f"Wrote {page}.")
+        else:
+            flags.output = form or flags.output
+            found = print_report(flags, work, names)
+        if not found.accounted:
             raise FindingsError("Not everything is accounted for.", hint="See the report.")
 
 

@@ -74,12 +74,15 @@
   });
   document.querySelector(".tools").hidden = false;
 
-  // The table heads stick below the navigation, which may wrap; a table that must be scrolled can be by keyboard.
+  // The table heads stick below the navigation, which may wrap. A table that is wider than the window scrolls by itself,
+  // by keyboard too, and its head then cannot stick.
   const nav = document.querySelector("nav");
   function measure() {
     document.documentElement.style.setProperty("--nav", `${nav.offsetHeight}px`);
     for (const wide of document.querySelectorAll(".wide")) {
-      if (wide.scrollWidth > wide.clientWidth) wide.tabIndex = 0;
+      const scrolls = wide.scrollWidth > wide.clientWidth;
+      wide.classList.toggle("scrolls", scrolls);
+      if (scrolls) wide.tabIndex = 0;
       else wide.removeAttribute("tabindex");
     }
   }
