@@ -374,18 +374,19 @@ PATTERNS = Html(
 
 def bar(label: str, counts: Mapping[str, int], share: float = 1.0, *, large: bool = False) -> Html:
     """The fates as lengths of a bar that is filled up to `share`; the numbers stand beside it and in its label."""
-    whole, least = sum(n for n in counts.values() if n > 0), _LEAST if large else 3 * _LEAST
-    widths = {fate: max(least, 100 * share * n / whole) if n > 0 else 0.0 for fate, n in counts.items()}
+    shown = {fate: max(0, counts[fate]) for fate in FATES}
+    whole, least = sum(shown.values()), _LEAST if large else 3 * _LEAST
+    widths = {fate: max(least, 100 * share * n / whole) if n else 0.0 for fate, n in shown.items()}
     if whole:
         # What the smallest were given so that they are seen, the largest gives.
         largest = max(widths, key=lambda fate: widths[fate])
-        widths[largest] = max(0.0, widths[largest] - (sum(widths.values()) - 100 * share))
+        widths[largest] = max(least, widths[largest] - (sum(widths.values()) - 100 * share))
     at, parts = 0.0, []
     for fate, width in widths.items():
         if width:
             parts.append(f'<rect class="{fate}" x="{at:.2f}%" width="{width:.2f}%" height="100%"/>')
         at += width
-    said = ", ".join(f"{n:,} {fate}" for fate, n in counts.items() if n) or "no rows"
+    said = ", ".join(f"{counts[fate]:,} {fate}" for fate in FATES if counts[fate]) or "no rows"
     unread = "" if share == 1 else f"; {100 * share:.0f} % of the chunks are done"
     return Html(
         f'<svg class="bar{" large" if large else ""}" role="img" aria-label="{plain(f"{label}: {said}{unread}")}">'

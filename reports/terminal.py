@@ -35,24 +35,26 @@ def render(report: Report, console: Console) -> None:
     """The sentence, the fates by table, rejects, merged rows and orphans, the verifications, the next command."""
     if report.dry_run:
         console.print(Text(" DRY RUN: nothing of this has happened ", style="bold reverse"))
-    console.print(Text(report.sentence, style="bold green" if report.accounted else "bold yellow"))
+    console.print(Text(brief(report.sentence), style="bold green" if report.accounted else "bold yellow"))
     if report.tables:
         console.print(_fates(report.tables))
     for grid in (_rejects(report.tables), _duplicates(report.tables), _orphans(report.tables)):
         if grid.row_count:
             console.print(grid)
     if report.done_before:
-        console.print(f"nothing to do: {', '.join(report.done_before)}", highlight=False, markup=False)
+        console.print(brief(f"nothing to do: {', '.join(report.done_before)}"), highlight=False, markup=False)
     for table in report.tables:
         for v in table.verifications:
             result = "equal" if not v.findings else f"{v.findings:,} differences"
             age = "" if v.current else " (of an earlier load: run `migrate verify` again)"
-            console.print(f"verified {table.name} by {v.level}: {result}{age}", highlight=False, markup=False)
+            console.print(
+                f"verified {printable(table.name)} by {v.level}: {result}{age}", highlight=False, markup=False
+            )
     for finding in report.findings[:20]:
         console.print(Text(brief(f"{finding.severity}: {finding.message}"), style="red"))
     if len(report.findings) > 20:
         console.print(f"… and {len(report.findings) - 20:,} more: migrate report --format json", markup=False)
-    console.print(Text(f"Next: {report.next_command}", style="cyan"))
+    console.print(Text(printable(f"Next: {report.next_command}"), style="cyan"))
 
 
 def _fates(tables: Sequence[TableReport]) -> Table:
@@ -65,7 +67,7 @@ def _fates(tables: Sequence[TableReport]) -> Table:
         state = t.phase if t.complete else f"{t.phase} {t.chunks_done}/{t.chunks} chunks"
         numbers = [f"{getattr(t, fate):,}" for fate in ("read", *FATES)]
         grid.add_row(
-            escape(t.name), *numbers, state if t.balanced else "DOES NOT BALANCE", style=None if t.balanced else "red"
+            _cell(t.name), *numbers, state if t.balanced else "DOES NOT BALANCE", style=None if t.balanced else "red"
         )
     return grid
 
