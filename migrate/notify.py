@@ -41,7 +41,7 @@ def summary(
     tables = report.tables if report else ()
     return {
         "format": FORMAT,
-        "text": ": ".join(part for part in (migration, sentence, error) if part),
+        "text": f"{migration}: {sentence} {error}".rstrip(),
         "migration": migration,
         "outcome": outcome,
         "exit": exit_code,
