@@ -25,6 +25,7 @@ from psycopg import errors as pgerrors
 from migrate import checksum, ledger, quarantine
 from migrate.core import Chunk, Entry, Flow, Ordinals, Reject, Step
 from migrate.errors import FindingsError, GateError, InternalError, RetryableError, TargetError
+from migrate.personal import TELLS_NO_VALUE
 from migrate.target import (
     MAX_REFUSALS,
     Connection,
@@ -313,7 +314,8 @@ def _aborted(chunk: Chunk, reject: Reject, personal: Collection[str]) -> Finding
     place = ", ".join(f"{k} {v}" for k, v in reject.origin.locator.items() if k in ("file", "line"))
     column = f", column {reject.column}" if reject.column else ""
     # The message goes to logs, reports and notifications.
-    reason = f"(personal; its rule is {reject.rule})" if reject.column in personal else reject.reason
+    unsure = bool(personal) and reject.column is None and reject.rule not in TELLS_NO_VALUE
+    reason = f"(personal; its rule is {reject.rule})" if unsure or reject.column in personal else reject.reason
     return FindingsError(
         f"{chunk.table}: a bad row{f' ({place})' if place else ''}{column}: {reason}",
         hint="Bad rows abort the run (`on_bad_row`, --on-error): nothing of this chunk was loaded. Mend the row or the mapping "

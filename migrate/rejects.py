@@ -38,7 +38,8 @@ def rejects_list(flags: Common, rule: str | None, state: str, limit: int) -> Non
     migrate rejects list --output json --limit 100000 > rejects.json
     """
     from migrate import ledger, quarantine
-    from migrate.status import masked, where
+    from migrate.personal import masked
+    from migrate.status import where
 
     with opened(flags) as work:
         found = (

@@ -1,16 +1,13 @@
 """Gathers a report from the ledger: where each table stands, and what a person would type next."""
 
 import platform
-import re
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version as installed_version
 
-from mappings.spec import TableSpec
 from migrate import ledger, quarantine
+from migrate.personal import masked
 from migrate.project import Project
-from migrate.quarantine import QuarantinedRow
 from migrate.target import Connection
 from reports.model import RejectCount, RejectSample, Report, RunReport, TableReport, VerificationResult
 
@@ -39,8 +36,8 @@ def gather(conn: Connection, project: Project, names: Sequence[str]) -> Report:
                 reject_state,
                 rows,
                 tuple(
-                    RejectSample(where(r.locator), r.key, r.value, r.reason)
-                    for r in (masked(row, spec) for row in samples.get((name, rule, column), ()))
+                    RejectSample(where(r.locator), r.key, r.value, r.reason, r.id)
+                    for r in (masked(row, spec) for row in samples.get((name, rule, column, reject_state), ()))
                 ),
             )
             for table, rule, column, reject_state, rows in counts
@@ -92,35 +89,6 @@ def versions(conn: Connection) -> tuple[tuple[str, str], ...]:
         ("DuckDB", installed_version("duckdb")),
         ("PyArrow", installed_version("pyarrow")),
     )
-
-
-_TELLS_NO_VALUE = ("structure", "fields", "encoding", "survivor", "check", "not_null", "unique", "length")
-"""Rules whose reason names places, bytes and constraints only, whichever column they are about."""
-
-
-def masked(row: QuarantinedRow, spec: TableSpec) -> QuarantinedRow:
-    """A row for a listing or a report: without personal values, and without the raw bytes that hold them."""
-    if not spec.personal:
-        return row
-    plain = {c.name for c in spec.columns} - set(spec.personal)
-    if row.column in spec.personal:
-        row = replace(row, value="(personal)", reason=f"(personal; `migrate rejects show {row.id}` says why)")
-    elif row.column not in plain:
-        # A source's column, which may be what a personal one is made of; or the server did not say which it was.
-        value = None if row.value is None else "(may be personal)"
-        told = row.rule in _TELLS_NO_VALUE
-        reason = row.reason if told else f"(may be personal; `migrate rejects show {row.id}` says why)"
-        row = replace(row, value=value, reason=reason)
-    if _key_is_personal(spec):
-        locator = row.locator if "file" in row.locator else {"key": "(personal)"}
-        row = replace(row, key=None if row.key is None else "(personal)", locator=locator)
-    return replace(row, raw=b"")
-
-
-def _key_is_personal(spec: TableSpec) -> bool:
-    """Whether a personal column is made of a column of the source's key."""
-    made_of = " ".join(c.expression for c in spec.columns if c.name in spec.personal)
-    return any(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", made_of, re.IGNORECASE) for name in spec.key)
 
 
 def where(locator: dict[str, object]) -> str:

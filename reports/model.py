@@ -15,12 +15,13 @@ FATES = ("loaded", "merged", "filtered", "rejected")
 
 @dataclass(frozen=True, slots=True)
 class RejectSample:
-    """One rejected row, as it may be shown: personal values are masked already."""
+    """One rejected row, as it may be shown: personal values are masked already. `id` is its number in the quarantine."""
 
     where: str
     key: str | None
     value: str | None
     reason: str
+    id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,8 +119,8 @@ def _rejects(tables: Sequence[TableReport]) -> Html:
     if not rows:
         return tag("p", Html("No row was rejected."), class_="muted") if tables else NOTHING
     lead = Html(
-        "All of them: <code>migrate rejects list</code>. One whole, with its raw bytes: <code>migrate rejects show ID</code>. "
-        "Once mended: <code>migrate rejects replay</code>."
+        "All of them: <code>migrate rejects list</code>. Reject 12 whole, with its raw bytes: "
+        "<code>migrate rejects show 12</code>. Once mended: <code>migrate rejects replay</code>."
     )
     return join([tag("p", lead, class_="lead"), table("rejects-title", columns, rows)])
 
@@ -148,6 +148,8 @@ def _sample(s: RejectSample) -> Html:
     parts.append(text(s.reason))
     if s.value is not None and s.value not in s.reason:
         parts.append(tag("span", Html("value "), tag("code", text(s.value)), class_="value"))
+    if s.id is not None:
+        parts.append(tag("span", Html(f"reject {s.id}"), class_="reject-id"))
     return join(parts, " ")
 
 

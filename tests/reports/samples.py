@@ -56,7 +56,11 @@ def company() -> Report:
             rows,
             tuple(
                 RejectSample(
-                    f"export/kunden_2019.csv:{1043 + 977 * i + n}", f"KundenNr={31000 + 7 * i + n:06}", value, reason
+                    f"export/kunden_2019.csv:{1043 + 977 * i + n}",
+                    f"KundenNr={31000 + 7 * i + n:06}",
+                    value,
+                    reason,
+                    100 * n + i + 1,
                 )
                 for i in range(min(rows, 3))
             ),
