@@ -5,7 +5,7 @@ RUN := .venv/bin/python
 DEMO ?= demo
 PACKAGES := migrate mappings connectors validators reports
 
-.PHONY: help setup demo test check lint types cover soak mutants bench docs clean
+.PHONY: help setup demo test check lint types cover browser soak mutants bench docs clean
 
 help:            ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -30,11 +30,16 @@ lint: setup
 types: setup
 	.venv/bin/mypy
 
-test: check      ## all tests, with branch coverage
+test: check browser ## all tests, with branch coverage
 	rm -f .coverage .coverage.*
 	.venv/bin/coverage run -m pytest -m 'not soak'
 	.venv/bin/coverage combine --quiet
 	.venv/bin/coverage report
+
+browser:         ## Chromium for the tests of the HTML report, where root and apt can install it
+	@command -v chromium >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq \
+		&& DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; } \
+		|| echo "no Chromium: the tests of the HTML report are skipped; install it, or name one in CHROMIUM"
 
 soak: setup      ## long campaigns: more kills, more damage, more hypothesis examples
 	$(RUN) -m pytest -m soak

@@ -555,12 +555,47 @@ FUNCTION = Section(
     ),
 )
 
+# ------------------------------------------------------------------------------------------------------- notifications
+
+_OUTCOME = text("success or failure", texts.outcome, pattern="^(success|failure)$")
+
+NOTIFY = Section(
+    "Notifications",
+    "Who is told how a `run` ended: a command, a webhook, or both; each gets a JSON summary, docs/reports.md says what is "
+    "in it. `${env:NAME}` is replaced in all texts, and what replaces it is kept out of every message.",
+    (
+        Key(
+            "command",
+            text("a command", texts.shell_words, secret=True, references=True),
+            "A command and its arguments, run without a shell in the project file's folder: `./tell.sh ops`. The summary "
+            "comes on its standard input.",
+        ),
+        Key(
+            "webhook",
+            text("a URL", texts.webhook, secret=True, references=True),
+            "Where the summary is posted: best kept in the environment, `${env:HOOK_URL}`. It is never shown in full.",
+        ),
+        Key(
+            "on",
+            many(_OUTCOME, "success, failure or both"),
+            "Whether success is told, or failure: whatever does not end with exit code 0.",
+            "both",
+        ),
+        Key(
+            "headers",
+            named(text("a text", secret=True, references=True), "a mapping of header to text", texts.header),
+            'What is sent with the webhook besides: `{Authorization: "Bearer ${env:HOOK_TOKEN}"}`.',
+        ),
+    ),
+    words="a mapping with `command` or `webhook`",
+)
+
 # ------------------------------------------------------------------------------------------------------------ the whole
 
 PROJECT = Section(
     "The project file",
-    "One file says what goes where. `${env:NAME}` in `target`, in a source's URL and in its `files` is replaced by the "
-    "environment variable; a user or password in a URL is escaped, so set it as it is.",
+    "One file says what goes where. `${env:NAME}` in `target`, in a source's URL, in its `files` and in `notify` is "
+    "replaced by the environment variable; a user or password in a URL is escaped, so set it as it is.",
     (
         Key(
             "migration",
@@ -604,8 +639,8 @@ PROJECT = Section(
             named(FUNCTION.shape, "a mapping of name to function", texts.function_name),
             "Functions of your own, by the name that expressions use.",
         ),
+        Key("notify", NOTIFY.shape, "Who is told how a run ended.", "nobody"),
     ),
-    later=("notify",),
 )
 
 SECTIONS = (
@@ -626,4 +661,5 @@ SECTIONS = (
     MAX_REJECTS,
     LOOKUP,
     FUNCTION,
+    NOTIFY,
 )

@@ -1,5 +1,6 @@
 """The project file's text as frozen dataclasses; every fault in it is found at once and carries file:line:column."""
 
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ __all__ = [
     "FunctionSpec",
     "LookupSpec",
     "Mark",
+    "NotifySpec",
     "ProjectSpec",
     "SourceSpec",
     "TableSpec",
@@ -203,6 +205,17 @@ class FunctionSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class NotifySpec:
+    """Who is told how a run ended. `command` is split into its words; references are still unresolved in all of it."""
+
+    mark: Mark
+    command: tuple[str, ...] = field(default=(), repr=False)
+    webhook: str | None = field(default=None, repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    on: frozenset[str] = frozenset({"success", "failure"})
+
+
+@dataclass(frozen=True, slots=True)
 class ProjectSpec:
     """The whole project file as written."""
 
@@ -216,6 +229,7 @@ class ProjectSpec:
     functions: Mapping[str, FunctionSpec]
     references: tuple[tuple[str, Mark], ...] = ()  # each `${env:NAME}`, with its place
     target_mark: Mark = _START
+    notify: NotifySpec | None = None
 
 
 def parse(text: str, path: Path) -> ProjectSpec:
@@ -237,6 +251,7 @@ def parse(text: str, path: Path) -> ProjectSpec:
     for name, value in record.get("sources", ()):
         if isinstance(value, Record):
             _check_expected(reader, name.value, value, {table for source, table in read_from if source == name.value})
+    notify = _notify(reader, record)
     if reader.faults:
         raise faults_error(path, reader.faults)
     zone: Scalar | None = record.get("timezone")
@@ -251,6 +266,7 @@ def parse(text: str, path: Path) -> ProjectSpec:
         functions={name.value: _function(name, value) for name, value in record.get("functions", ())},
         references=tuple(reader.references),
         target_mark=record.get("target").mark,
+        notify=notify,
     )
 
 
@@ -389,6 +405,26 @@ def _function(name: Scalar, record: Record) -> FunctionSpec:
     given: dict[str, Any] = {"name": name.value, "function": name.value, "mark": record.get("file").mark}
     given.update((key, _plain(value)) for key, value in record.values.items())
     return FunctionSpec(**given)
+
+
+def _notify(reader: Reader, record: Record) -> NotifySpec | None:
+    given: Record | None = record.get("notify")
+    if given is None:
+        return None
+    mark = record.keys["notify"]
+    if not {"command", "webhook"} & given.keys.keys():
+        reader.fault(mark, "notify names neither a command nor a webhook", "Name one, or both.")
+    if "headers" in given.keys and "webhook" not in given.keys:
+        reader.fault(given.keys["headers"], "notify.headers says nothing without a webhook")
+    webhook: Scalar | None = given.get("webhook")
+    try:
+        command = shlex.split(_text(given.get("command")))
+    except ValueError:
+        command = []  # a fault has said so already
+    on = _plain(given.get("on", ())) or ("success", "failure")
+    return NotifySpec(
+        mark, tuple(command), webhook.value if webhook else None, _plain(given.get("headers", ())) or {}, frozenset(on)
+    )
 
 
 def _plain(value: Any) -> Any:

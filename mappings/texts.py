@@ -6,6 +6,7 @@ text that has none.
 
 import codecs
 import re
+import shlex
 import zoneinfo
 
 from mappings.faults import suggest
@@ -71,6 +72,25 @@ def target_url(url: str) -> str:
 
 def source_url(url: str) -> str:
     return "" if re.match(r"[a-z][a-z0-9+]*://.|\$\{", url) else 'is no URL; for files write {files: "folder/*.csv"}'
+
+
+def webhook(url: str) -> str:
+    return "" if re.match(r"https?://.|\$\{", url) else "must be a URL that begins with https:// or http://"
+
+
+def header(name: str) -> str:
+    return "" if re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name) else "is no name of an HTTP header"
+
+
+def shell_words(line: str) -> str:
+    try:
+        return "" if shlex.split(line) else "is empty"
+    except ValueError:
+        return "has a quote that is not closed, or ends in a backslash"
+
+
+def outcome(word: str) -> str:
+    return "" if word in ("success", "failure") else f'must be success or failure, not "{word}"'
 
 
 def encoding(name: str) -> str:

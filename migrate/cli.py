@@ -13,6 +13,7 @@ from migrate.command import (
     chosen,
     common,
     console,
+    loaded,
     opened,
     print_json,
     print_report,
@@ -20,15 +21,19 @@ from migrate.command import (
     redacted,
     run_options,
     say,
+    show_report,
     stopping,
     takes,
 )
 from migrate.duplicates import dedupe
-from migrate.errors import FindingsError, MigrateError
+from migrate.errors import FindingsError, MigrateError, RetryableError, UsageError
 from migrate.rejects import rejects
 
 if TYPE_CHECKING:
+    from mappings.compile import Mapping
+    from migrate.conclude import Ending
     from migrate.core import Finding
+    from migrate.engine import Options, Session
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -146,21 +151,42 @@ def plan(flags: Common, out: Path | None, restart: bool) -> None:
 
 @main.command()
 @click.option("--restart", is_flag=True, help="Start the selected tables over: truncate, new generation, load again.")
+@click.option(
+    "--report",
+    "page",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write the report as an HTML page at the end, also where the run fails.",
+)
+@click.option("--dry-run", is_flag=True, help="Do it all in a shadow of the target, report, and leave nothing behind.")
+@click.option(
+    "--canary",
+    type=click.IntRange(1),
+    metavar="N",
+    help="A dry run of N rows of each table, and of all rows that they refer to.",
+)
 @common
-def run(flags: Common, restart: bool) -> None:
+def run(flags: Common, restart: bool, page: Path | None, dry_run: bool, canary: int | None) -> None:
     """Load the tables. Run it again after any interruption: it goes on where it stopped, and nothing is doubled.
 
+    A dry run is the real one, into a shadow schema that is dropped at the end: same code, same constraints, same report.
+
     \b
+    migrate run --canary 1000
+    migrate run --dry-run --report rehearsal.html
     migrate run
     migrate run -s customers -s orders -j 4
     migrate run --max-rejects 2%
     migrate run --restart -s customers
+    migrate run --report report.html
     """
-    from migrate import engine, layout
+    from migrate import engine, layout, rehearsal
+    from migrate.conclude import concluded
     from reports.progress import watcher
 
-    with opened(flags) as work:
-        names = chosen(flags, work.project)
+    project = loaded(flags)
+    names = chosen(flags, project)
+    with concluded(flags, project, names, page) as ending, engine.session(project) as work:
         options = run_options(flags, restart=restart)
         warnings = layout.accepted(layout.headers(work, names))
         mappings = engine.compiled(work, names)
@@ -170,12 +196,66 @@ def run(flags: Common, restart: bool) -> None:
         warnings += layout.accepted(layout.contents(work, fresh, options.jobs))
         for line in warnings:
             say(flags, "warning", redacted(flags, line))
+        if dry_run or canary is not None:
+            _rehearse(flags, work, mappings, options, ending, names, canary)
+            return
+        rehearsal.sweep(work)
         with recorded(flags, work, "run --restart" if restart else "run") as epoch:
             stop = engine.Stop()
             with stopping(flags, stop), watcher(flags.log_format, quiet=flags.quiet) as watch:
                 engine.run(work, planned, epoch, options, stop, watch)
-        if not print_report(flags, work, names):
+        ending.report = print_report(flags, work, names)
+        if not ending.report.accounted:
             raise FindingsError("Not everything is accounted for.", hint="See the report above.")
+
+
+def _rehearse(
+    flags: Common,
+    work: "Session",
+    mappings: "Sequence[Mapping]",
+    options: "Options",
+    ending: "Ending",
+    names: "Sequence[str]",
+    canary: int | None,
+) -> None:
+    """The run in a shadow, and its report."""
+    from dataclasses import replace
+
+    from migrate import engine
+    from migrate.rehearsal import rehearsal
+    from migrate.status import gather
+    from reports.model import Failure, Report
+    from reports.progress import watcher
+
+    stop = engine.Stop()
+    with (
+        stopping(flags, stop),
+        rehearsal(work, mappings, options, stop, canary=canary) as shadow,
+        recorded(flags, shadow.work, "run --dry-run" if canary is None else f"run --canary {canary}") as epoch,
+    ):
+
+        def reported(failure: MigrateError | None) -> Report:
+            report = gather(shadow.work.conn, work.project, [n for n in names if n not in shadow.done_before])
+            report = shadow.of_the_real(replace(report, done_before=shadow.done_before))
+            if failure is not None:
+                said = redacted(flags, failure.message), redacted(flags, failure.hint)
+                report = replace(report, failure=Failure(*said, failure.exit_code))
+            show_report(flags, report)
+            for note in shadow.notes if flags.output == "table" else ():
+                click.echo(note)
+            return report
+
+        try:
+            with watcher(flags.log_format, quiet=flags.quiet) as watch:
+                engine.run(shadow.work, shadow.plan, epoch, options, stop, watch)
+        except RetryableError:
+            raise
+        except MigrateError as error:
+            ending.report = reported(error)
+            raise
+        ending.report = reported(None)
+        if not ending.report.accounted:
+            raise FindingsError("Not everything would be accounted for.", hint="See the report above.")
 
 
 @main.command()
@@ -187,13 +267,45 @@ def status(flags: Common) -> None:
 
 
 @main.command()
-@click.option("--format", "form", type=click.Choice(["table", "json"]), default=None, help="As --output.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "json", "html"]),
+    default=None,
+    help="As --output; html writes a page that needs nothing beside it.",
+)
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Where to write the page [default: migrate-report.html].",
+)
 @common
-def report(flags: Common, form: str | None) -> None:
-    """The report of the migration so far. Exit code 3 unless every row is accounted for."""
-    flags.output = form or flags.output
+def report(flags: Common, form: str | None, out: Path | None) -> None:
+    """The report of the migration so far. Exit code 3 unless every row is accounted for.
+
+    \b
+    migrate report
+    migrate report --format json > report.json
+    migrate report --format html -o report.html
+    """
+    if out is not None and form != "html":
+        raise UsageError("-o names the page of --format html.", hint="Other formats go to standard output: > FILE.")
     with opened(flags) as work:
-        if not print_report(flags, work, chosen(flags, work.project)):
+        names = chosen(flags, work.project)
+        if form == "html":
+            from migrate.conclude import refuse_unwritable, write
+            from migrate.status import gather
+
+            page = out or Path("migrate-report.html")
+            refuse_unwritable(page)
+            found = gather(work.conn, work.project, names)
+            write(page, found)
+            click.echo(f"Wrote {page}.")
+        else:
+            flags.output = form or flags.output
+            found = print_report(flags, work, names)
+        if not found.accounted:
             raise FindingsError("Not everything is accounted for.", hint="See the report.")
 
 

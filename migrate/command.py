@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mappings.spec import Budget
     from migrate.engine import Options, Session, Stop
     from migrate.project import Project
+    from reports.model import Report
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -149,37 +150,40 @@ common: Callable[[F], F] = takes(*_FLAGS)
 def _guarded(flags: Common, body: Callable[[], None]) -> None:
     try:
         body()
-    except MigrateError as error:
-        _trace(flags)
-        _complain(flags, error)
-        sys.exit(error.exit_code)
     except click.ClickException:
         raise
-    except KeyboardInterrupt:
-        say(flags, "stopped", "Stopped; whatever was in hand is rolled back.")
-        sys.exit(128 + signal.SIGINT)
+    except KeyboardInterrupt as error:
+        ours = understood(error)
+        say(flags, "stopped", ours.message)
+        sys.exit(ours.exit_code)
     except BrokenPipeError:
         # The reader of our output has gone, as `| head` does.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
-    except OSError as error:
-        # A full disk, a folder that may not be written: not ours to call a bug.
-        _trace(flags)
-        where = f"{error.filename}: " if error.filename else ""
-        hint = "Nothing that was committed is lost. Mend it, then run the same command again."
-        _complain(flags, MigrateError(f"{where}{error.strerror or error}", hint=hint))
-        sys.exit(MigrateError.exit_code)
     except Exception as error:  # noqa: BLE001 - the last line of defence: a message and exit 12 rather than a traceback
         _trace(flags)
-        if type(error).__module__.startswith("psycopg"):
-            from migrate.target import explain
+        ours = understood(error)
+        _complain(flags, ours)
+        sys.exit(ours.exit_code)
 
-            ours = explain(error, doing="go on")  # type: ignore[arg-type]
-            _complain(flags, ours)
-            sys.exit(ours.exit_code)
-        hint = "Nothing that was committed is lost. Run again with -v for the traceback, and please report it."
-        _complain(flags, InternalError(f"This is a bug in migrate: {type(error).__name__}: {error}", hint=hint))
-        sys.exit(InternalError.exit_code)
+
+def understood(error: BaseException) -> MigrateError:
+    """Whatever ended a command, as a message, what to do next, and an exit code."""
+    if isinstance(error, MigrateError):
+        return error
+    if isinstance(error, KeyboardInterrupt):
+        return Stopped("Stopped; whatever was in hand is rolled back.")
+    if isinstance(error, OSError):
+        # A full disk, a folder that may not be written: not ours to call a bug.
+        where = f"{error.filename}: " if error.filename else ""
+        hint = "Nothing that was committed is lost. Mend it, then run the same command again."
+        return MigrateError(f"{where}{error.strerror or error}", hint=hint)
+    if type(error).__module__.startswith("psycopg"):
+        from migrate.target import explain
+
+        return explain(error, doing="go on")  # type: ignore[arg-type]
+    hint = "Nothing that was committed is lost. Run again with -v for the traceback, and please report it."
+    return InternalError(f"This is a bug in migrate: {type(error).__name__}: {error}", hint=hint)
 
 
 def _trace(flags: Common) -> None:
@@ -296,24 +300,29 @@ def console() -> Any:
     return Console(width=None if sys.stdout.isatty() else 200)
 
 
-def print_report(flags: Common, work: "Session", names: Sequence[str]) -> bool:
-    """Print the report; whether everything is accounted for."""
+def print_report(flags: Common, work: "Session", names: Sequence[str]) -> "Report":
+    """Gather the report and print it."""
     from migrate.status import gather
+
+    show_report(flags, report := gather(work.conn, work.project, names))
+    return report
+
+
+def show_report(flags: Common, report: "Report") -> None:
+    """Print a report."""
     from reports.terminal import render
 
-    report = gather(work.conn, work.project, names)
     if flags.output == "json":
         print_json(report)
     else:
         render(report, console())
-    return report.accounted
 
 
 @contextmanager
 def recorded(flags: Common, work: "Session", command: str) -> Iterator[int]:
     """A run in the ledger, with how it ended."""
     from migrate import ledger
-    from migrate.target import connect, explained
+    from migrate.target import explained
 
     with explained("write the ledger"):
         ledger.create(work.conn)
@@ -328,7 +337,7 @@ def recorded(flags: Common, work: "Session", command: str) -> Iterator[int]:
     finally:
         # The connection may be what failed.
         try:
-            with connect(work.project.target) as conn:
+            with work.connect() as conn:
                 ledger.end_run(conn, work.migration, epoch, outcome)
         except MigrateError as error:
             say(flags, "warning", redacted(flags, f"The ledger does not know how this run ended: {error.message}"))

@@ -11,7 +11,7 @@
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
@@ -27,6 +27,7 @@ from psycopg import errors as pgerrors
 from migrate import checksum, ledger, quarantine
 from migrate.core import Chunk, Entry, Flow, Ordinals, Reject, Step
 from migrate.errors import FindingsError, GateError, InternalError, RetryableError, TargetError
+from migrate.personal import TELLS_NO_VALUE
 from migrate.target import (
     MAX_REFUSALS,
     Connection,
@@ -170,9 +171,10 @@ class Committer:
         uniques: Sequence[UniqueScreen] = (),
         epoch: int,
         abort: bool = False,
+        personal: Collection[str] = (),
         pause: Callable[[float], object] = time.sleep,
     ) -> None:
-        """`abort`: a chunk with a rejected row is not committed.
+        """`abort`: a chunk with a rejected row is not committed; of `personal` columns it says no value.
 
         `pause` waits some seconds between attempts; the engine's returns early, or raises, when a stop is asked for.
         """
@@ -184,6 +186,7 @@ class Committer:
         self._uniques = uniques
         self._epoch = epoch
         self._abort = abort
+        self._personal = personal
         self._pause = pause
 
     def commit(self, chunk: Chunk, flow: Flow) -> Receipt:
@@ -229,7 +232,7 @@ class Committer:
                 for step in flow():
                     self._take(conn, step, tally)
                 if self._abort and tally.rejects:
-                    raise _aborted(chunk, min(tally.rejects, key=lambda r: r.ordinal))
+                    raise _aborted(chunk, min(tally.rejects, key=lambda r: r.ordinal), self._personal)
                 entry = tally.entry(chunk)
                 quarantine.write(conn, chunk, tally.rejects)
                 loaded = set(np.concatenate([*tally.loaded, np.empty(0, np.int64)]).tolist()) if tally.orphans else ()
@@ -339,11 +342,14 @@ class Committer:
             self._connection = None
 
 
-def _aborted(chunk: Chunk, reject: Reject) -> FindingsError:
+def _aborted(chunk: Chunk, reject: Reject, personal: Collection[str]) -> FindingsError:
     place = ", ".join(f"{k} {v}" for k, v in reject.origin.locator.items() if k in ("file", "line"))
     column = f", column {reject.column}" if reject.column else ""
+    # The message goes to logs, reports and notifications.
+    unsure = bool(personal) and reject.column is None and reject.rule not in TELLS_NO_VALUE
+    reason = f"(personal; its rule is {reject.rule})" if unsure or reject.column in personal else reject.reason
     return FindingsError(
-        f"{chunk.table}: a bad row{f' ({place})' if place else ''}{column}: {reject.reason}",
+        f"{chunk.table}: a bad row{f' ({place})' if place else ''}{column}: {reason}",
         hint="Bad rows abort the run (`on_bad_row`, --on-error): nothing of this chunk was loaded. Mend the row or the mapping "
         "and run the same command again, or say `--on-error quarantine`.",
     )

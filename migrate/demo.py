@@ -144,6 +144,7 @@ def show(folder: Path) -> None:
         ["run", "--yes"],
         ["verify"],
         ["rejects", "list", "--limit", "25"],
+        ["report", "--format", "html"],
         ["status"],
     ):
         click.secho(f"\n$ migrate {' '.join(arguments)}", bold=True, fg="cyan")
@@ -152,6 +153,7 @@ def show(folder: Path) -> None:
         if ended.returncode:
             raise SystemExit(ended.returncode)
     click.secho("\nLook at the result:", bold=True)
+    click.echo(f"  {folder / 'migrate-report.html'}     # in a browser")
     click.echo(f"  {server.psql} '{server.url}' -c 'TABLE customers LIMIT 10'")
     click.echo("Go on with it:")
     click.echo(f"  cd {folder} && export TARGET_URL='{server.url}'")

@@ -528,6 +528,7 @@ class Tools:
             uniques=_uniques(work, plan),
             epoch=epoch,
             abort=abort,
+            personal=mapping.spec.personal,
             pause=stop.pause,
         )
 

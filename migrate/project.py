@@ -12,7 +12,7 @@ from typing import Any, Literal
 from urllib.parse import quote, unquote, urlsplit
 
 from mappings.faults import Fault, faults_error, shown, suggest
-from mappings.spec import FunctionSpec, LookupSpec, ProjectSpec, SourceSpec, parse
+from mappings.spec import FunctionSpec, LookupSpec, NotifySpec, ProjectSpec, SourceSpec, parse
 from migrate.core import Source
 from migrate.errors import UsageError
 
@@ -34,6 +34,16 @@ class UserFunction:
 
 
 @dataclass(frozen=True, slots=True)
+class Notify:
+    """Who is told how a run ended, ready to be used; all of it may hold secrets."""
+
+    command: tuple[str, ...] = field(repr=False)
+    webhook: str | None = field(repr=False)
+    headers: Mapping[str, str] = field(repr=False)
+    on: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Project:
     """A project file with everything resolved. `base` is its folder; what may hold a secret stays out of its repr."""
 
@@ -44,6 +54,7 @@ class Project:
     functions: Mapping[str, UserFunction]
     base: Path
     secrets: tuple[str, ...] = field(default=(), repr=False)
+    notify: Notify | None = None
 
 
 def load(path: Path | None, environ: Mapping[str, str]) -> Project:
@@ -68,10 +79,12 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Project:
     sources = {name: _resolved_source(source, environ) for name, source in spec.sources.items()}
     lookups = {name: _lookup(lookup, base, faults) for name, lookup in spec.lookups.items()}
     functions = dict(_functions(spec.functions.values(), base, faults))
+    notify = _notify(spec.notify, environ, faults) if spec.notify else None
     if faults:
         raise faults_error(file, faults)
-    secrets = _secrets([spec.target, *(source.url or "" for source in spec.sources.values())], environ)
-    return Project(spec, target, sources, lookups, functions, base, secrets)
+    urls = [spec.target, *(source.url or "" for source in spec.sources.values())]
+    secrets = {*_secrets(urls, environ), *(_secrets_of(spec.notify, environ) if spec.notify else ())}
+    return Project(spec, target, sources, lookups, functions, base, tuple(sorted(secrets)), notify)
 
 
 def open_source(project: Project, name: str) -> Source:
@@ -166,6 +179,41 @@ def _resolved_url(url: str, environ: Mapping[str, str]) -> str:
 def _resolved_source(source: SourceSpec, environ: Mapping[str, str]) -> SourceSpec:
     files = {table: tuple(_resolved(glob, environ) for glob in globs) for table, globs in source.files.items()}
     return replace(source, files=files, url=None if source.url is None else _resolved_url(source.url, environ))
+
+
+def _notify(spec: NotifySpec, environ: Mapping[str, str], faults: list[Fault]) -> Notify:
+    webhook = None if spec.webhook is None else _resolved(spec.webhook, environ)
+    headers = {name: _resolved(value, environ) for name, value in spec.headers.items()}
+    if not faults and webhook is not None:
+        faults += [Fault(spec.mark, message, hint) for message, hint in _faults_of_webhook(webhook)]
+    for name, value in headers.items():
+        if not value.isprintable() or not value.isascii():
+            faults.append(
+                Fault(spec.mark, f"notify.headers.{name} is no header once resolved", "Use plain ASCII text.")
+            )
+    return Notify(tuple(_resolved(word, environ) for word in spec.command), webhook, headers, spec.on)
+
+
+def _faults_of_webhook(url: str) -> Iterator[tuple[str, str]]:
+    """What keeps a resolved URL from being posted to; it is not repeated."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
+    except ValueError:
+        usable = None
+        parts = urlsplit("")
+    if not usable or not url.isascii() or not url.isprintable() or " " in url:
+        yield "notify.webhook is no URL once resolved", "Write https://host/path, in ASCII and without blanks."
+    elif parts.username is not None:
+        hint = 'Send it as a header: headers: {Authorization: "Basic ${env:HOOK_LOGIN}"}.'
+        yield "notify.webhook holds a user", hint
+
+
+def _secrets_of(spec: NotifySpec, environ: Mapping[str, str]) -> set[str]:
+    """The webhook's whole URL, the headers' values, and what the environment gives to any of them."""
+    kept = [*([spec.webhook] if spec.webhook else []), *spec.headers.values()]
+    named = {name for text in (*kept, *spec.command) for name in _REFERENCE.findall(text)}
+    return ({_resolved(text, environ) for text in kept} | {environ[name] for name in named}) - {""}
 
 
 def _secrets(urls: Iterable[str], environ: Mapping[str, str]) -> tuple[str, ...]:

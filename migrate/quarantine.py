@@ -125,21 +125,24 @@ def counts(conn: Connection, migration: str) -> list[tuple[str, str, str | None,
     ).fetchall()
 
 
-def samples(conn: Connection, migration: str, each: int = 5) -> dict[tuple[str, str, str | None], list[QuarantinedRow]]:
-    """The first few rejects of each (table, rule, column)."""
+def samples(
+    conn: Connection, migration: str, each: int = 5
+) -> dict[tuple[str, str, str | None, str], list[QuarantinedRow]]:
+    """The first few rejects of each (table, rule, column, state)."""
     found = conn.execute(
         f"""
         SELECT id, name, chunk, ordinal, state, rule, "column", value, reason, key, locator, ''::bytea, note
-        FROM (SELECT r.*, row_number() OVER (PARTITION BY r.name, r.rule, r."column" ORDER BY r.chunk, r.ordinal) AS n
+        FROM (SELECT r.*, row_number() OVER (PARTITION BY r.name, r.rule, r."column", r.state
+                                             ORDER BY r.chunk, r.ordinal) AS n
               FROM {conn.ledger}.reject r JOIN {conn.ledger}.mapped_table t USING (migration, name, generation)
               WHERE r.migration = %s) first
         WHERE n <= %s ORDER BY name, rule, "column", n
         """,
         [migration, each],
     ).fetchall()
-    sampled: dict[tuple[str, str, str | None], list[QuarantinedRow]] = {}
+    sampled: dict[tuple[str, str, str | None, str], list[QuarantinedRow]] = {}
     for row in map(_row, found):
-        sampled.setdefault((row.name, row.rule, row.column), []).append(row)
+        sampled.setdefault((row.name, row.rule, row.column, row.state), []).append(row)
     return sampled
 
 

@@ -20,16 +20,42 @@ from migrate.engine import Options, Session, Stop
 from migrate.errors import RetryableError
 from migrate.plan import Plan, TablePlan
 from migrate.target import connect
+from reports.model import Report
 
 
 @dataclass(frozen=True, slots=True)
 class Rehearsal:
-    """A dry run that can begin: its own session and plan, what it leaves out, and what it does not exercise."""
+    """A dry run that can begin: its own session and plan, what it leaves out, and what it does not exercise.
+
+    `names` gives for each table of the shadow, schema.table, the real one.
+    """
 
     work: Session
     plan: Plan
     done_before: tuple[str, ...]
     notes: tuple[str, ...]
+    names: Mapping[str, str]
+
+    def of_the_real(self, report: Report) -> Report:
+        """The dry run's report, which speaks of the real tables."""
+
+        def named(text: str) -> str:
+            for shadowed, real in self.names.items():
+                text = text.replace(shadowed, real)
+            return text
+
+        tables = [
+            replace(
+                table,
+                target=named(table.target),
+                rejects=tuple(
+                    replace(r, samples=tuple(replace(s, reason=named(s.reason)) for s in r.samples))
+                    for r in table.rejects
+                ),
+            )
+            for table in report.tables
+        ]
+        return replace(report, tables=tuple(tables), dry_run=True, next_command="migrate run")
 
 
 def sweep(work: Session) -> None:
@@ -67,7 +93,10 @@ def rehearsal(
                 if canary is not None:
                     inside.samples = _sample(inside, list(moved.values()), options, canary, stop)
                 plan = engine.planned(inside, list(moved.values()), replace(options, restart=False, may_delete=True))
-                yield Rehearsal(inside, plan, tuple(p.name for p in real.tables if p.action == "done"), clones.notes)
+                done = tuple(p.name for p in real.tables if p.action == "done")
+                longest_first = sorted(clones.tables.items(), key=lambda pair: -len(pair[1].qualified))
+                names = {clone.qualified: real_name for real_name, clone in longest_first}
+                yield Rehearsal(inside, plan, done, clones.notes, names)
             finally:
                 inside.close()
     finally:

@@ -1,7 +1,6 @@
 """The commands `migrate rejects …`: list, show, replay and waive rows that were not loaded."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,6 @@ from migrate.command import Common, Group, chosen, common, console, opened, prin
 from migrate.errors import FindingsError, UsageError
 
 if TYPE_CHECKING:
-    from mappings.spec import TableSpec
     from migrate.engine import Session
     from migrate.quarantine import QuarantinedRow
 
@@ -40,6 +38,7 @@ def rejects_list(flags: Common, rule: str | None, state: str, limit: int) -> Non
     migrate rejects list --output json --limit 100000 > rejects.json
     """
     from migrate import ledger, quarantine
+    from migrate.personal import masked
     from migrate.status import where
 
     with opened(flags) as work:
@@ -55,7 +54,7 @@ def rejects_list(flags: Common, rule: str | None, state: str, limit: int) -> Non
             if ledger.exists(work.conn)
             else []
         )
-        found = [_masked(r, work.project.spec.tables[r.name]) for r in found]
+        found = [masked(r, work.project.spec.tables[r.name]) for r in found]
     if flags.output == "json":
         print_json([_reject_json(r) for r in found[:limit]])
         return
@@ -82,17 +81,6 @@ def rejects_list(flags: Common, rule: str | None, state: str, limit: int) -> Non
     render_rows(names, rows, console())
     if len(found) > limit:
         click.echo(f"… and more: --limit {limit * 10}")
-
-
-def _masked(row: "QuarantinedRow", spec: "TableSpec") -> "QuarantinedRow":
-    """A row for a listing: without personal values, and without the raw bytes that hold them."""
-    if not spec.personal:
-        return row
-    if row.column in spec.personal:
-        row = replace(row, value="(personal)", reason=f"(personal; `migrate rejects show {row.id}` says why)")
-    elif row.value is not None and row.column not in [c.name for c in spec.columns]:
-        row = replace(row, value="(may be personal)")  # a source's column, which may be what a personal one is made of
-    return replace(row, raw=b"")
 
 
 def _reject_json(r: "QuarantinedRow") -> dict[str, Any]:

@@ -1,29 +1,47 @@
 """Gathers a report from the ledger: where each table stands, and what a person would type next."""
 
+import platform
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version as installed_version
 
-from migrate import ledger, quarantine
+from mappings.dedupe import Summary
+from mappings.spec import TableSpec
+from migrate import crosswalk, ledger, quarantine
+from migrate.personal import key_is_personal, masked
 from migrate.project import Project
 from migrate.target import Connection
-from reports.model import RejectCount, RejectSample, Report, RunReport, TableReport, VerificationResult
+from reports.model import (
+    Cluster,
+    Duplicates,
+    OrphanCount,
+    RejectCount,
+    RejectSample,
+    Report,
+    RunReport,
+    TableReport,
+    VerificationResult,
+)
 
 
 def gather(conn: Connection, project: Project, names: Sequence[str]) -> Report:
     """The report of some tables of a migration; reads the ledger only."""
     migration = project.spec.migration
+    made, used = datetime.now(UTC).isoformat(timespec="seconds"), versions(conn)
     if not ledger.exists(conn):
-        return Report(migration, (), (), (), tuple(names), "migrate run")
+        return Report(migration, (), (), (), tuple(names), "migrate run", versions=used, made=made)
     states = ledger.table_states(conn, migration)
     fates = {f.name: f for f in ledger.fates(conn, migration)}
     counts = quarantine.counts(conn, migration)
     samples = quarantine.samples(conn, migration)
     verifications = ledger.verifications(conn, migration)
+    merged, orphans = crosswalk.summaries(conn, migration), ledger.orphans(conn, migration)
     tables = []
     for name in names:
         if name not in states:
             continue
         state, f = states[name], fates[name]
-        personal = set(project.spec.tables[name].personal)
+        spec = project.spec.tables[name]
         rejects = tuple(
             RejectCount(
                 rule,
@@ -31,13 +49,8 @@ def gather(conn: Connection, project: Project, names: Sequence[str]) -> Report:
                 reject_state,
                 rows,
                 tuple(
-                    RejectSample(
-                        where(r.locator),
-                        r.key,
-                        "(personal)" if column in personal else r.value,
-                        "(personal)" if column in personal else r.reason,
-                    )
-                    for r in samples.get((name, rule, column), ())
+                    RejectSample(where(r.locator), r.key, r.value, r.reason, r.id)
+                    for r in (masked(row, spec) for row in samples.get((name, rule, column, reject_state), ()))
                 ),
             )
             for table, rule, column, reject_state, rows in counts
@@ -66,6 +79,9 @@ def gather(conn: Connection, project: Project, names: Sequence[str]) -> Report:
                 f.seconds,
                 rejects,
                 checked,
+                source=spec.came_from,
+                duplicates=_duplicates(merged.get(name), spec),
+                orphans=tuple(OrphanCount(c, policy, n) for table, c, policy, n in orphans if table == name),
             )
         )
     runs = tuple(
@@ -74,7 +90,33 @@ def gather(conn: Connection, project: Project, names: Sequence[str]) -> Report:
     findings = tuple(f for f in ledger.findings(conn, migration) if f.table in names)
     errors = any(f.severity == "error" for f in findings)
     missing = tuple(n for n in names if n not in states)
-    return Report(migration, tuple(tables), runs, findings, missing, _next(tables, missing, errors))
+    return Report(
+        migration, tuple(tables), runs, findings, missing, _next(tables, missing, errors), versions=used, made=made
+    )
+
+
+def _duplicates(found: Summary | None, spec: TableSpec) -> Duplicates | None:
+    if found is None:
+        return None
+    hidden = key_is_personal(spec)
+    samples = tuple(
+        Cluster(
+            "(personal)" if hidden else survivor, tuple("(personal)" if hidden else loser for loser in losers), rule
+        )
+        for survivor, losers, rule in found.samples
+    )
+    return Duplicates(found.rows, found.clusters, found.by_rule, samples)
+
+
+def versions(conn: Connection) -> tuple[tuple[str, str], ...]:
+    """What took part, each with its version."""
+    return (
+        ("aurora-migrate", installed_version("aurora-migrate")),
+        ("Python", platform.python_version()),
+        ("PostgreSQL", conn.info.parameter_status("server_version") or "unknown"),
+        ("DuckDB", installed_version("duckdb")),
+        ("PyArrow", installed_version("pyarrow")),
+    )
 
 
 def where(locator: dict[str, object]) -> str:

@@ -1,4 +1,4 @@
-"""What a report says, as frozen data: every rendering (terminal, JSON) is made from this one model."""
+"""What a report says, as frozen data: every rendering (terminal, JSON, HTML) is made from this one model."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -9,15 +9,19 @@ from migrate.core import Finding
 FORMAT = 1
 """The version of the JSON form."""
 
+FATES = ("loaded", "merged", "filtered", "rejected")
+"""What may become of a row that was read, in the order in which it is told."""
+
 
 @dataclass(frozen=True, slots=True)
 class RejectSample:
-    """One rejected row, as it may be shown: personal values are masked already."""
+    """One rejected row, as it may be shown: personal values are masked already. `id` is its number in the quarantine."""
 
     where: str
     key: str | None
     value: str | None
     reason: str
+    id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,11 +128,21 @@ class RunReport:
 
 
 @dataclass(frozen=True, slots=True)
+class Failure:
+    """What ended a run early, as it was said to who started it."""
+
+    message: str
+    hint: str
+    exit_code: int
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """A whole migration. `next_command` is what a person would type next.
 
     `dry_run`: what is told would happen, and nothing of it has. `done_before`: tables that a dry run left out, because
-    nothing is to be done with them. `versions`: (what, version) of tool, target and libraries.
+    nothing is to be done with them. `versions`: (what, version) of tool, target and libraries. `made`: when, in UTC.
+    `failure`: what ended the run that this report is made by.
     """
 
     migration: str
@@ -141,38 +155,88 @@ class Report:
     done_before: tuple[str, ...] = ()
     versions: tuple[tuple[str, str], ...] = ()
     made: str = ""
+    failure: Failure | None = None
 
     @property
     def accounted(self) -> bool:
-        """Every row of every selected table has one fate, and no verification says otherwise."""
+        """Every row of every selected table has one fate, no verification says otherwise, and no run ended early."""
         return (
-            bool(self.tables)
+            bool(self.tables or self.done_before)
+            and self.failure is None
             and not self.not_started
             and all(t.balanced and t.complete for t in self.tables)
             and not any(f.severity == "error" for f in self.findings)
         )
 
     @property
+    def totals(self) -> dict[str, int]:
+        """Read and each fate, over all tables."""
+        return {fate: sum(getattr(t, fate) for t in self.tables) for fate in ("read", *FATES)}
+
+    @property
     def sentence(self) -> str:
-        """The report in one sentence."""
+        """The report in one sentence; a dry run's says what would be."""
+        state = self._would if self.dry_run else self._state
+        if self.failure is None:
+            return state
+        ended = "was stopped safely" if self.failure.exit_code in STOPPED else "ended early"
+        return f"The {'dry ' if self.dry_run else ''}run {ended} (exit {self.failure.exit_code}). {state}"
+
+    @property
+    def _state(self) -> str:
         if not self.tables:
             return "Nothing has been loaded yet."
-        total = {
-            k: sum(getattr(t, k) for t in self.tables) for k in ("read", "loaded", "merged", "filtered", "rejected")
-        }
-        fates = (
-            ", ".join(f"{total[k]:,} {k}" for k in ("loaded", "merged", "filtered", "rejected") if total[k]) or "none"
-        )
-        unbalanced = [t.name for t in self.tables if not t.balanced]
-        if unbalanced:
-            return f"The accounting of {', '.join(unbalanced)} does not balance."
-        errors = sum(f.severity == "error" for f in self.findings)
-        if errors:
-            return f"{errors:,} differences were found between source and target."
-        unfinished = [t.name for t in self.tables if not t.complete] + list(self.not_started)
-        if unfinished:
-            return f"Not finished: {', '.join(unfinished)}. Of {total['read']:,} rows read so far: {fates}."
-        return f"All {total['read']:,} source rows are accounted for: {fates}."
+        total, fates = self.totals, self._fates
+        if unbalanced := self._unbalanced:
+            return f"The accounting of {_named(unbalanced)} does not balance."
+        if errors := sum(f.severity == "error" for f in self.findings):
+            return f"{_counted(errors, 'difference was', 'differences were')} found between source and target."
+        if unfinished := self._unfinished:
+            return f"Not finished: {_named(unfinished)}. Of {_counted(total['read'], 'row')} read so far: {fates}."
+        are = "source row is" if total["read"] == 1 else "source rows are"
+        return f"All {total['read']:,} {are} accounted for: {fates}."
+
+    @property
+    def _would(self) -> str:
+        if not self.tables:
+            return "Nothing would be done: every table is loaded already." if self.done_before else "Nothing was tried."
+        read, fates = _counted(self.totals["read"], "source row"), self._fates
+        if unbalanced := self._unbalanced:
+            return f"Would not be accounted for: the accounting of {_named(unbalanced)} does not balance."
+        if errors := sum(f.severity == "error" for f in self.findings):
+            return f"Would leave {_counted(errors, 'difference')} between source and target."
+        if unfinished := self._unfinished:
+            return f"Would not finish: {_named(unfinished)}. Of {read} tried so far: {fates}."
+        return f"Would account for all {read}: {fates}. Nothing has been written."
+
+    @property
+    def _fates(self) -> str:
+        total = self.totals
+        return ", ".join(f"{total[fate]:,} {fate}" for fate in FATES if total[fate]) or "none"
+
+    @property
+    def _unbalanced(self) -> list[str]:
+        return [t.name for t in self.tables if not t.balanced]
+
+    @property
+    def _unfinished(self) -> list[str]:
+        return [t.name for t in self.tables if not t.complete] + list(self.not_started)
+
+
+STOPPED = (130, 143)
+"""The exit codes of a stop that was asked for."""
+
+_NAMED = 5
+
+
+def _named(names: Sequence[str]) -> str:
+    """Names for a sentence: the first few, and how many more there are."""
+    more = len(names) - _NAMED
+    return ", ".join(names) if more <= 1 else f"{', '.join(names[:_NAMED])} and {more:,} more"
+
+
+def _counted(n: int, one: str, many: str = "") -> str:
+    return f"{n:,} {one if n == 1 else many or one + 's'}"
 
 
 def to_json(report: Report) -> dict[str, Any]:
@@ -180,7 +244,10 @@ def to_json(report: Report) -> dict[str, Any]:
     plain = asdict(report)
     for table, plain_table in zip(report.tables, plain["tables"], strict=True):
         plain_table |= {"balanced": table.balanced, "complete": table.complete}
-    form = {"format": FORMAT, "accounted": report.accounted, "sentence": report.sentence, **plain}
+        for count, plain_count in zip(table.rejects, plain_table["rejects"], strict=True):
+            plain_count |= {"sample": count.sample, "where": count.where}
+    derived = {"accounted": report.accounted, "sentence": report.sentence, "totals": report.totals}
+    form = {"format": FORMAT, **derived, **plain}
     return {key: _plain(value) for key, value in form.items()}
 
 

@@ -9,10 +9,11 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from reports.model import Report, TableReport, to_json
+from reports.model import FATES, Report, TableReport, to_json
 
 _BRIEF = 400  # characters
-_FATES = ("read", "loaded", "merged", "filtered", "rejected")
+_SAMPLES = 3  # of each rule
+_LOSERS = 4  # of each cluster
 
 
 def printable(text: str) -> str:
@@ -31,56 +32,98 @@ def render_json(value: Report | Mapping[str, Any] | Sequence[Any]) -> str:
 
 
 def render(report: Report, console: Console) -> None:
-    """The sentence, the fates by table, the rejects by rule, the verifications, the next command."""
-    console.print(Text(report.sentence, style="bold green" if report.accounted else "bold yellow"))
+    """The sentence, the fates by table, rejects, merged rows and orphans, the verifications, the next command."""
+    if report.dry_run:
+        console.print(Text(" DRY RUN: nothing of this has happened ", style="bold reverse"))
+    console.print(Text(brief(report.sentence), style="bold green" if report.accounted else "bold yellow"))
     if report.tables:
         console.print(_fates(report.tables))
-    rejects = _rejects(report.tables)
-    if rejects.row_count:
-        console.print(rejects)
+    for grid in (_rejects(report.tables), _duplicates(report.tables), _orphans(report.tables)):
+        if grid.row_count:
+            console.print(grid)
+    if report.done_before:
+        console.print(brief(f"nothing to do: {', '.join(report.done_before)}"), highlight=False, markup=False)
     for table in report.tables:
         for v in table.verifications:
             result = "equal" if not v.findings else f"{v.findings:,} differences"
             age = "" if v.current else " (of an earlier load: run `migrate verify` again)"
-            console.print(f"verified {table.name} by {v.level}: {result}{age}", highlight=False, markup=False)
+            console.print(
+                f"verified {printable(table.name)} by {v.level}: {result}{age}", highlight=False, markup=False
+            )
     for finding in report.findings[:20]:
         console.print(Text(brief(f"{finding.severity}: {finding.message}"), style="red"))
     if len(report.findings) > 20:
         console.print(f"… and {len(report.findings) - 20:,} more: migrate report --format json", markup=False)
-    console.print(Text(f"Next: {report.next_command}", style="cyan"))
+    console.print(Text(printable(f"Next: {report.next_command}"), style="cyan"))
 
 
 def _fates(tables: Sequence[TableReport]) -> Table:
     grid = Table(box=None, header_style="dim", pad_edge=False)
     grid.add_column("table", no_wrap=True)
-    for fate in _FATES:
+    for fate in ("read", *FATES):
         grid.add_column(fate, justify="right", no_wrap=True)
     grid.add_column("state", no_wrap=True)
     for t in tables:
         state = t.phase if t.complete else f"{t.phase} {t.chunks_done}/{t.chunks} chunks"
-        numbers = [f"{getattr(t, fate):,}" for fate in _FATES]
+        numbers = [f"{getattr(t, fate):,}" for fate in ("read", *FATES)]
         grid.add_row(
-            escape(t.name), *numbers, state if t.balanced else "DOES NOT BALANCE", style=None if t.balanced else "red"
+            _cell(t.name), *numbers, state if t.balanced else "DOES NOT BALANCE", style=None if t.balanced else "red"
         )
     return grid
 
 
 def _rejects(tables: Sequence[TableReport]) -> Table:
-    grid = Table(box=None, header_style="dim", pad_edge=False, title="Rejected rows", title_justify="left")
-    for name, justify in (
-        ("table", "left"),
-        ("rows", "right"),
-        ("rule", "left"),
-        ("column", "left"),
-        ("state", "left"),
-    ):
-        grid.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
-    grid.add_column("for example", overflow="fold")
+    grid = _grid("Rejected rows", ("table", "rows", "rule", "column", "state"))
     for t in tables:
         for r in t.rejects:
-            sample = printable(f"{r.where}: {r.sample}" if r.where else r.sample or "")
-            grid.add_row(*map(escape, (t.name, f"{r.rows:,}", r.rule, r.column or "", r.state, sample)))
+            first, *more = [_sample(s.where, s.key, s.reason) for s in r.samples[:_SAMPLES]] or [""]
+            grid.add_row(*map(_cell, (t.name, f"{r.rows:,}", r.rule, r.column or "", r.state, first)))
+            for sample in more:
+                grid.add_row("", "", "", "", "", _cell(sample))
     return grid
+
+
+def _sample(where: str, key: str | None, reason: str) -> str:
+    place = f"{where} ({key})" if where and key else where or key
+    return f"{place}: {reason}" if place else reason
+
+
+def _duplicates(tables: Sequence[TableReport]) -> Table:
+    grid = _grid("Duplicates, merged into their survivors", ("table", "rows", "survivors", "by rule"))
+    for t in tables:
+        if t.duplicates is None or not t.duplicates.rows:
+            continue
+        d = t.duplicates
+        rules = ", ".join(f"{rule} {rows:,}" for rule, rows in d.by_rule)
+        samples = [
+            f"{c.survivor} ← {', '.join(c.losers[:_LOSERS])}"
+            + (f" and {len(c.losers) - _LOSERS:,} more" if len(c.losers) > _LOSERS else "")
+            for c in d.samples[:_SAMPLES]
+        ] or [""]
+        grid.add_row(*map(_cell, (t.name, f"{d.rows:,}", f"{d.clusters:,}", rules, samples[0])))
+        for sample in samples[1:]:
+            grid.add_row("", "", "", "", _cell(sample))
+    return grid
+
+
+def _orphans(tables: Sequence[TableReport]) -> Table:
+    grid = _grid("Orphans, loaded without their parent", ("table", "rows", "column"), last="policy")
+    for t in tables:
+        for o in t.orphans:
+            grid.add_row(*map(_cell, (t.name, f"{o.rows:,}", o.column, o.policy)))
+    return grid
+
+
+def _grid(title: str, names: Sequence[str], last: str = "for example") -> Table:
+    grid = Table(box=None, header_style="dim", pad_edge=False, title=title, title_justify="left")
+    for name in names:
+        grid.add_column(name, justify="right" if name in ("rows", "survivors") else "left", no_wrap=True)
+    grid.add_column(last, overflow="fold")
+    return grid
+
+
+def _cell(text: str) -> str:
+    return escape(brief(text))
 
 
 def render_rows(names: Sequence[str], rows: Iterable[Sequence[Any]], console: Console) -> None:

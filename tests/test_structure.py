@@ -85,6 +85,7 @@ def test_the_installed_wheel_is_what_runs(tmp_path: Path) -> None:
         assert said.stdout
         assert not said.stderr
     files = subprocess.run([sys.executable, "-m", "zipfile", "-l", wheel], **run).stdout  # type: ignore[call-overload]
-    assert "migrate/cli.py" in files
+    for name in ("migrate/cli.py", "reports/page.css", "reports/page.js"):
+        assert name in files
     assert "tests/" not in files
     assert "benchmarks/" not in files

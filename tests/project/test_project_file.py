@@ -383,3 +383,27 @@ def test_the_path_in_a_fault_is_the_short_one(tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path / "deep")
     error = faults_error(tmp_path / "migrate.yaml", [Fault(Mark(1, 2), "x")])
     assert error.message == "../migrate.yaml:1:2: x"
+
+
+@pytest.mark.parametrize(
+    ("notify", "said"),
+    [
+        ("{}", "notify names neither a command nor a webhook"),
+        ("{on: failure}", "notify names neither a command nor a webhook"),
+        ("{command: x, headers: {A: b}}", "notify.headers says nothing without a webhook"),
+        ("{command: 'a \"b'}", "notify.command has a quote that is not closed"),
+        ("{command: ' '}", "notify.command is empty"),
+        ("{webhook: 'mailto:s3cret@example.com'}", "notify.webhook must be a URL that begins with https:// or http://"),
+        (
+            "{webhook: 'https://x/', headers: {'A b': c}}",
+            'the name "A b" in notify.headers is no name of an HTTP header',
+        ),
+        ("{command: x, on: always}", 'notify.on must be success or failure, not "always"'),
+        ("{command: x, on: [failure, failure]}", 'notify.on has "failure" twice'),
+        ("{comand: x}", 'unknown key "comand" in notify. Did you mean "command"?'),
+    ],
+)
+def test_who_is_told_must_be_somebody(notify: str, said: str) -> None:
+    found = faults(table("", head=HEAD + f"notify: {notify}\n"))
+    assert any(said in fault for fault in found), found
+    assert "s3cret" not in "".join(found)

@@ -230,3 +230,63 @@ def test_a_source_of_files_is_opened_with_its_options() -> None:
     assert sorted(source.tables()) == ["customers", "orders"]
     schema = source.schema("customers").schema
     assert schema.names == ["CustomerID", "First Name", "Surname", "Email", "Born", "Country", "Status"]
+
+
+# -------------------------------------------------------------------------------------------------------- notifications
+
+HOOK = {**ENVIRON, "HOOK": "https://hooks.example.com/services/T0/B0/xyz", "TOKEN": "t0k3n", "WHO": "ops; rm -rf /"}
+
+
+def test_who_is_told_is_resolved_word_by_word_and_kept_secret(folder: Path) -> None:
+    write(
+        folder,
+        "notify:\n  command: ./tell.sh --to ${env:WHO} 'two words'\n  webhook: ${env:HOOK}\n"
+        "  headers: {Authorization: 'Bearer ${env:TOKEN}', X-Team: blue}\n  on: failure\n",
+    )
+    project = load(None, HOOK)
+    assert project.notify is not None
+    assert project.notify.command == ("./tell.sh", "--to", "ops; rm -rf /", "two words"), (
+        "no shell, no second splitting"
+    )
+    assert project.notify.webhook == HOOK["HOOK"]
+    assert project.notify.headers == {"Authorization": "Bearer t0k3n", "X-Team": "blue"}
+    assert project.notify.on == {"failure"}
+    assert {"t0k3n", "Bearer t0k3n", HOOK["HOOK"]} <= set(project.secrets)
+    for secret in ("t0k3n", "services/T0"):
+        assert secret not in repr(project) + str(project)
+    assert redact(f"cannot post to {HOOK['HOOK']}", project.secrets) == "cannot post to ***"
+
+
+def test_nobody_is_told_unless_the_file_says_so(folder: Path) -> None:
+    write(folder)
+    assert load(None, ENVIRON).notify is None
+    write(folder, "notify: {command: ./tell.sh}\n")
+    told = load(None, ENVIRON).notify
+    assert told is not None
+    assert told.on == {"success", "failure"}
+    assert told.webhook is None
+
+
+@pytest.mark.parametrize(
+    ("hook", "said"),
+    [
+        ("ftp://example.com/x", "no URL once resolved"),
+        ("file:///etc/passwd", "no URL once resolved"),
+        ("https://", "no URL once resolved"),
+        ("https://example.com/ö", "no URL once resolved"),
+        ("https://example.com:99999/x", "no URL once resolved"),
+        ("https://me:s3cret@example.com/x", "holds a user"),
+    ],
+)
+def test_a_webhook_that_cannot_be_posted_to_is_refused_and_not_repeated(folder: Path, hook: str, said: str) -> None:
+    write(folder, "notify: {webhook: '${env:HOOK}'}\n")
+    error = refusal(environ={**ENVIRON, "HOOK": hook})
+    assert said in error.message
+    assert hook == "https://" or hook not in error.message
+    assert "s3cret" not in error.message
+
+
+def test_a_header_that_would_begin_another_is_refused(folder: Path) -> None:
+    write(folder, "notify: {webhook: 'https://example.com/', headers: {X: '${env:TOKEN}'}}\n")
+    assert "notify.headers.X is no header" in refusal(environ={**ENVIRON, "TOKEN": "a\r\nX-Evil: b"}).message
+    assert "TOKEN is not set" in refusal().message

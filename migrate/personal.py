@@ -1,0 +1,74 @@
+"""What of a rejected row a listing, a report or a log may show, where the project calls some of its columns personal.
+
+Only the text of the mapping is looked at, so the doubt is decided against showing: a value is masked too where the column
+is made of a source column that a personal one is made of.
+"""
+
+import re
+from dataclasses import replace
+from functools import lru_cache
+
+from mappings.spec import ColumnSpec, TableSpec
+from migrate.quarantine import QuarantinedRow
+
+TELLS_NO_VALUE = frozenset({"structure", "fields", "encoding", "survivor", "check", "not_null", "unique", "length"})
+"""Rules whose reason names places, bytes, sizes and constraints only, whichever column they are about."""
+
+_NAMES_KEYS = frozenset({"unique", "survivor"})
+"""Rules whose reason names another row by its source key."""
+
+_LITERAL = re.compile(r"'(?:[^']|'')*'")
+_QUOTED = re.compile(r'"((?:[^"]|"")+)"')
+_TYPE = re.compile(r"(?:::|\bas\b)\s*\w+", re.IGNORECASE)
+_BARE = re.compile(r"[^\W\d]\w*(?!\w*\s*\()")
+_WORDS_OF_SQL = frozenset(
+    {"and", "or", "not", "null", "is", "in", "like", "ilike", "between", "case", "when", "then", "else", "end"}
+    | {"cast", "try_cast", "as", "true", "false", "distinct", "from"}
+)
+
+
+def masked(row: QuarantinedRow, spec: TableSpec) -> QuarantinedRow:
+    """The row without personal values, and without the raw bytes that hold them."""
+    if not spec.personal:
+        return row
+    made_of = {c.name: _made_of(c) for c in spec.columns}
+    of_personal = frozenset[str]().union(*(made_of[name] for name in spec.personal))
+    hidden = f"`migrate rejects show {row.id}` says why)"
+    if row.column in spec.personal:
+        row = replace(row, value="(personal)", reason=f"(personal; {hidden}")
+    elif row.column not in made_of or made_of[row.column] & of_personal or _of_several(row):
+        # A source's column, one of the same source as a personal one, or the server did not say which.
+        value = None if row.value is None else "(may be personal)"
+        reason = row.reason if row.rule in TELLS_NO_VALUE else f"(may be personal; {hidden}"
+        row = replace(row, value=value, reason=reason)
+    if key_is_personal(spec):
+        if row.rule in _NAMES_KEYS:
+            row = replace(row, reason=f"(personal; {hidden}")
+        locator = row.locator if "file" in row.locator else {"key": "(personal)"}
+        row = replace(row, key=None if row.key is None else "(personal)", locator=locator)
+    return replace(row, raw=b"")
+
+
+def key_is_personal(spec: TableSpec) -> bool:
+    """Whether source keys, by which rows are named, hold what a personal column is made of."""
+    of_personal = frozenset[str]().union(*(_made_of(c) for c in spec.columns if c.name in spec.personal))
+    return bool({name.casefold() for name in spec.key} & of_personal)
+
+
+def _made_of(column: ColumnSpec) -> frozenset[str]:
+    """The names in what a column is made of; of a reference, in what identifies the parent."""
+    texts = [by.text for by in column.reference.by] if column.reference is not None else [column.expression]
+    return frozenset[str]().union(*map(source_names, texts))
+
+
+def _of_several(row: QuarantinedRow) -> bool:
+    """Whether the reason names values of other columns too, as a foreign key's over several does."""
+    return row.rule == "foreign_key" and ", " in row.reason
+
+
+@lru_cache(maxsize=4096)
+def source_names(expression: str) -> frozenset[str]:
+    """The names in an SQL expression that may be columns, casefolded: no functions, types, literals or words of SQL."""
+    bare = _LITERAL.sub(" ", expression)
+    names = {*_QUOTED.findall(bare), *_BARE.findall(_TYPE.sub(" ", _QUOTED.sub(" ", bare)))}
+    return frozenset(name.replace('""', '"').casefold() for name in names) - _WORDS_OF_SQL

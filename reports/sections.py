@@ -1,0 +1,430 @@
+"""The parts of a report's page, each a heading with its tables: fates, rejects, merged rows, verification, loads, runs."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from html import escape
+
+from migrate.core import Finding
+from reports.markup import NOTHING, Cell, Column, Html, Row, join, number, plain, table, tag, text, words
+from reports.model import FATES, Cluster, RejectCount, RejectSample, Report, RunReport, TableReport
+
+FINDINGS = 500
+"""How many findings the page shows; the JSON form has them all."""
+
+SIGNS = {"loaded": "=", "merged": "+", "filtered": "+", "rejected": "+"}
+"""What stands before each fate where they are written as the equation."""
+
+_RUNS = 30
+_LOSERS = 12
+_LEAST = 0.7  # percent of a bar's width at which one row among millions is still seen
+
+
+def sections(report: Report) -> Iterator[tuple[str, str, Html]]:
+    """(anchor, title, content) of each section that has something to say."""
+    yield "tables", "Tables", _tables(report)
+    yield "rejects", "Rejected rows", _rejects(report.tables)
+    yield "duplicates", "Merged rows", _duplicates(report.tables)
+    yield "orphans", "Orphans", _orphans(report.tables)
+    yield "verification", "Verification", _verification(report)
+    yield "loads", "Loads", _loads(report.tables)
+    yield "runs", "Runs", _runs(report.runs)
+
+
+def _tables(report: Report) -> Html:
+    columns = [
+        Column("Table"),
+        Column("Fates", sort=""),
+        Column("read", numeric=True),
+        *(Column(fate, numeric=True, sign=SIGNS[fate]) for fate in FATES),
+        Column("State"),
+        Column("Verified"),
+    ]
+    rows = [_fates(report, t) for t in report.tables]
+    unknown = [number(None)] * 5
+    for names, state, look in (
+        (report.not_started, "not started", True),
+        (report.done_before, "loaded before: nothing to do", False),
+    ):
+        rows += [
+            Row([words(name), Cell(NOTHING), *unknown, words(state, "warn" if look else "muted"), Cell(NOTHING)], look)
+            for name in names
+        ]
+    if not rows:
+        return NOTHING
+    totals = report.totals
+    total = Row([words(f"{len(rows):,} tables"), Cell(NOTHING), *map(number, totals.values()), *[Cell(NOTHING)] * 2])
+    return table("tables-title", columns, rows, total if len(rows) > 1 else None)
+
+
+def _fates(report: Report, t: TableReport) -> Row:
+    wrong = _wrong(report, t)
+    waiting = f"{t.open_rejects:,} rejected, open" if t.open_rejects else ""
+    complete = ["complete"] if t.balanced and t.complete else []
+    state = join((text(part) for part in (*complete, *wrong, waiting) if part), " · ")
+    counts = [number(getattr(t, fate)) for fate in ("read", *FATES)]
+    style = "state warn" if wrong else "state open" if waiting else "state"
+    cells = [words(t.name), Cell(_bar(t), style="picture"), *counts, Cell(state, style=style), _verified(report, t)]
+    return Row(cells, bool(wrong or waiting))
+
+
+def _wrong(report: Report, t: TableReport) -> list[str]:
+    """Why a table's rows are not accounted for, in words."""
+    found = []
+    if not t.balanced:
+        found.append(f"does not balance: {t.read:,} ≠ {sum(getattr(t, fate) for fate in FATES):,}")
+    if not t.complete:
+        found.append(f"{t.phase}, {t.chunks_done:,} of {t.chunks:,} chunks")
+    if errors := sum(f.severity == "error" and f.table == t.name for f in report.findings):
+        found.append(f"{errors:,} difference{'s' * (errors != 1)}")
+    return found
+
+
+def _verified(report: Report, t: TableReport) -> Cell:
+    if report.dry_run and not t.verifications:
+        return words("–", "muted")
+    current = [v for v in t.verifications if v.current]
+    if not current:
+        return words("an earlier load" if t.verifications else "not yet", "muted short")
+    best = max(current, key=lambda v: v.level == "rows")
+    differences = max(v.findings for v in current)
+    if differences:
+        return words(f"✕ {differences:,} difference{'s' * (differences != 1)}", "warn")
+    return words(f"✓ equal ({best.level})", "short")
+
+
+def _rejects(tables: Sequence[TableReport]) -> Html:
+    columns = [
+        Column("Table"),
+        Column("Rule"),
+        Column("Column"),
+        Column("rows", numeric=True),
+        Column("State"),
+        Column("For example", sort=""),
+    ]
+    rows = [
+        Row(
+            [
+                words(t.name),
+                words(r.rule),
+                words(r.column or "–"),
+                number(r.rows),
+                words(r.state, "open" if r.state == "open" else ""),
+                Cell(_samples(r), style="long"),
+            ],
+            r.state == "open",
+        )
+        for t in tables
+        for r in t.rejects
+    ]
+    if not rows:
+        return tag("p", Html("No row was rejected."), class_="muted") if tables else NOTHING
+    lead = Html(
+        "All of them: <code>migrate rejects list</code>. Reject 12 whole, with its raw bytes: "
+        "<code>migrate rejects show 12</code>. Once mended: <code>migrate rejects replay</code>."
+    )
+    return join([tag("p", lead, class_="lead"), table("rejects-title", columns, rows)])
+
+
+def _samples(r: RejectCount) -> Html:
+    if not r.samples:
+        return NOTHING
+    return _folded([_sample(s) for s in r.samples], "more examples")
+
+
+def _folded(items: Sequence[Html], more: str) -> Html:
+    """The first item, and the others to be opened."""
+    rest = (
+        tag("details", tag("summary", Html(escape(more))), *(tag("div", i, class_="item") for i in items[1:]))
+        if items[1:]
+        else NOTHING
+    )
+    return join([tag("div", items[0], class_="item"), rest])
+
+
+def _sample(s: RejectSample) -> Html:
+    parts = [tag("code", text(s.where), class_="place")] if s.where else []
+    if s.key:
+        parts.append(tag("span", text(s.key), class_="muted"))
+    parts.append(text(s.reason))
+    if s.value is not None and s.value not in s.reason:
+        parts.append(tag("span", Html("value "), tag("code", text(s.value)), class_="value"))
+    if s.id is not None:
+        parts.append(tag("span", Html(f"reject {s.id}"), class_="reject-id"))
+    return join(parts, " ")
+
+
+def _duplicates(tables: Sequence[TableReport]) -> Html:
+    columns = [
+        Column("Table"),
+        Column("rows merged", numeric=True),
+        Column("survivors", numeric=True),
+        Column("By rule"),
+        Column("Survivor ← rows that live on in it", sort=""),
+    ]
+    rows = []
+    for t in tables:
+        d = t.duplicates
+        if d is not None and d.rows:
+            rules = "; ".join(f"{rule}: {n:,}" for rule, n in d.by_rule)
+            samples = [_cluster(c) for c in d.samples]
+            shown = _folded(samples, "more examples") if samples else NOTHING
+            cells = [
+                words(t.name),
+                number(d.rows),
+                number(d.clusters),
+                words(rules or "–"),
+                Cell(shown, style="long"),
+            ]
+            rows.append(Row(cells))
+        elif t.merged:
+            # Without a rule for duplicates, rows merge by the key of an upsert only.
+            said = words("a later row with the same key overwrote them", "muted")
+            rows.append(Row([words(t.name), number(t.merged), number(None), words("upsert"), said]))
+    return table("duplicates-title", columns, rows) if rows else NOTHING
+
+
+def _cluster(c: Cluster) -> Html:
+    more = len(c.losers) - _LOSERS
+    losers = join((tag("code", text(loser)) for loser in c.losers[:_LOSERS]), ", ")
+    rest = tag("span", Html(f" and {more:,} more"), class_="muted") if more > 0 else NOTHING
+    return join([tag("code", text(c.survivor), class_="place"), Html(" ← "), losers, rest, _rule(c)])
+
+
+def _rule(c: Cluster) -> Html:
+    return tag("span", Html(" by "), text(c.rule), class_="muted") if c.rule else NOTHING
+
+
+def _orphans(tables: Sequence[TableReport]) -> Html:
+    columns = [Column("Table"), Column("Column"), Column("rows", numeric=True), Column("What became of them")]
+    rows = [
+        Row([words(t.name), words(o.column), number(o.rows), words(o.policy)], bool(o.rows))
+        for t in tables
+        for o in t.orphans
+    ]
+    if not rows:
+        return NOTHING
+    lead = tag("p", Html("Rows whose parent does not exist, and that were loaded all the same."), class_="lead")
+    return join([lead, table("orphans-title", columns, rows)])
+
+
+def _verification(report: Report) -> Html:
+    columns = [
+        Column("Table"),
+        Column("Level"),
+        Column("Result"),
+        Column("differences", numeric=True),
+        Column("When"),
+    ]
+    rows = [
+        Row(
+            [
+                words(t.name),
+                words(v.level),
+                words(("✕ differs" if v.findings else "✓ equal") if v.current else "of an earlier load: verify again"),
+                number(v.findings),
+                Cell(utc(v.at), v.at),
+            ],
+            bool(v.findings) and v.current,
+        )
+        for t in report.tables
+        for v in t.verifications
+    ]
+    if not report.tables or (report.dry_run and not rows and not report.findings):
+        return NOTHING
+    never = [t.name for t in report.tables if not t.verifications]
+    parts = []
+    if never and len(never) == len(report.tables):
+        parts.append(tag("p", Html("No table has been verified yet."), class_="lead"))
+    elif never:
+        listed = join((text(name) for name in never[:20]), ", ")
+        more = f" and {len(never) - 20:,} more" if len(never) > 20 else ""
+        parts.append(tag("p", Html("Not verified yet: "), listed, Html(f"{more}."), class_="lead"))
+    if rows:
+        parts.append(table("verification-title", columns, rows))
+    if report.findings:
+        parts.append(_findings(report.findings))
+    return join(parts, "\n")
+
+
+def _findings(findings: Sequence[Finding]) -> Html:
+    columns = [
+        Column("Table"),
+        Column("Check"),
+        Column("Severity"),
+        Column("Key"),
+        Column("Expected"),
+        Column("Actual"),
+        Column("What was found"),
+    ]
+    ordered = sorted(findings, key=lambda f: f.severity != "error")
+    rows = [
+        Row(
+            [
+                words(f.table),
+                words(f.check),
+                words(f.severity, "warn" if f.severity == "error" else ""),
+                words(f.key or "–"),
+                Cell(tag("code", text("–" if f.expected is None else f.expected))),
+                Cell(tag("code", text("–" if f.actual is None else f.actual))),
+                words(f.message.removeprefix(f"{f.table}: "), "long"),
+            ],
+            f.severity == "error",
+        )
+        for f in ordered[:FINDINGS]
+    ]
+    heading = tag("h3", Html(f"Findings ({len(findings):,})"), id="findings-title")
+    more = len(findings) - FINDINGS
+    rest = (
+        tag("p", Html(f"… and {more:,} more: <code>migrate report --format json</code>"), class_="lead")
+        if more > 0
+        else NOTHING
+    )
+    return join([heading, table("findings-title", columns, rows), rest])
+
+
+def _loads(tables: Sequence[TableReport]) -> Html:
+    columns = [
+        Column("Table"),
+        Column("From"),
+        Column("To"),
+        Column("Mode"),
+        Column("generation", numeric=True),
+        Column("rows before", numeric=True),
+        Column("chunks", numeric=True),
+        Column("time", numeric=True),
+        Column("rows/s", numeric=True),
+    ]
+    rows = []
+    for t in tables:
+        chunks = Cell(Html(f"{t.chunks:,}" if t.complete else f"{t.chunks_done:,} of {t.chunks:,}"), str(t.chunks))
+        took = Cell(Html(escape(duration(t.seconds))), f"{t.seconds:.3f}")
+        speed = number(round(t.read / t.seconds) if t.seconds > 0 else None)
+        name = join([text(t.name), *(tag("div", text(note), class_="note") for note in t.notes)])
+        rows.append(
+            Row(
+                [
+                    Cell(name, t.name),
+                    words(t.source or "–"),
+                    words(t.target),
+                    words(t.mode),
+                    number(t.generation),
+                    number(t.rows_before),
+                    chunks,
+                    took,
+                    speed,
+                ]
+            )
+        )
+    if not rows:
+        return NOTHING
+    lead = tag(
+        "p", Html("Time runs from a table's first chunk to its last, over all runs and the pauses between them.")
+    )
+    return join([lead, table("loads-title", columns, rows)])
+
+
+def _runs(runs: Sequence[RunReport]) -> Html:
+    columns = [
+        Column("Run", sort="number"),
+        Column("Command"),
+        Column("Started"),
+        Column("Took", sort="number"),
+        Column("Outcome"),
+        Column("Version"),
+    ]
+    rows = []
+    for run in runs[:_RUNS]:
+        outcome = run.outcome or "not known: it goes on, or was killed"
+        took = _seconds_between(run.started, run.finished)
+        rows.append(
+            Row(
+                [
+                    number(run.epoch),
+                    Cell(tag("code", text(run.command))),
+                    Cell(utc(run.started), run.started),
+                    Cell(Html(escape("–" if took is None else duration(took))), f"{took or 0:.3f}"),
+                    words(outcome, "" if outcome == "ok" else "warn"),
+                    words(run.version),
+                ],
+                outcome != "ok",
+            )
+        )
+    if not rows:
+        return NOTHING
+    more = len(runs) - _RUNS
+    rest = (
+        tag("p", Html(f"… and {more:,} earlier ones: <code>migrate report --format json</code>"))
+        if more > 0
+        else NOTHING
+    )
+    return join([table("runs-title", columns, rows), rest])
+
+
+# ------------------------------------------------------------------------------------------------------------ pictures
+
+
+PATTERNS = Html(
+    """<svg class="patterns" aria-hidden="true"><defs>
+<pattern id="merged" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">
+<rect class="merged-ground" width="6" height="6"/><rect class="merged-line" width="2.5" height="6"/></pattern>
+<pattern id="filtered" width="5" height="5" patternUnits="userSpaceOnUse">
+<rect class="filtered-ground" width="5" height="5"/><circle class="filtered-dot" cx="2.5" cy="2.5" r="1.2"/></pattern>
+</defs></svg>"""
+)
+"""What the bars are filled with: merged and filtered rows differ from the others by more than a colour."""
+
+
+def bar(label: str, counts: Mapping[str, int], share: float = 1.0, *, large: bool = False) -> Html:
+    """The fates as lengths of a bar that is filled up to `share`; the numbers stand beside it and in its label."""
+    shown = {fate: max(0, counts[fate]) for fate in FATES}
+    whole, least = sum(shown.values()), _LEAST if large else 3 * _LEAST
+    widths = {fate: max(least, 100 * share * n / whole) if n else 0.0 for fate, n in shown.items()}
+    if whole:
+        # What the smallest were given so that they are seen, the largest gives.
+        largest = max(widths, key=lambda fate: widths[fate])
+        widths[largest] = max(least, widths[largest] - (sum(widths.values()) - 100 * share))
+    at, parts = 0.0, []
+    for fate, width in widths.items():
+        if width:
+            parts.append(f'<rect class="{fate}" x="{at:.2f}%" width="{width:.2f}%" height="100%"/>')
+        at += width
+    said = ", ".join(f"{counts[fate]:,} {fate}" for fate in FATES if counts[fate]) or "no rows"
+    unread = "" if share == 1 else f"; {100 * share:.0f} % of the chunks are done"
+    return Html(
+        f'<svg class="bar{" large" if large else ""}" role="img" aria-label="{plain(f"{label}: {said}{unread}")}">'
+        f'<rect class="unread" width="100%" height="100%"/>{"".join(parts)}</svg>'
+    )
+
+
+def _bar(t: TableReport) -> Html:
+    share = 1.0 if t.complete or not t.chunks else t.chunks_done / t.chunks
+    return bar(f"{t.name}, {t.read:,} rows read", {fate: getattr(t, fate) for fate in FATES}, share)
+
+
+# ----------------------------------------------------------------------------------------------------------------- times
+
+
+def duration(seconds: float) -> str:
+    """A time span as one says it: 0.4 s, 3 min 20 s, 2 h 05 min."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02} s" if minutes < 60 else f"{minutes // 60:,} h {minutes % 60:02} min"
+
+
+def _seconds_between(started: str, finished: str | None) -> float | None:
+    begin, end = _parsed(started), _parsed(finished or "")
+    return None if begin is None or end is None else (end - begin).total_seconds()
+
+
+def utc(at: str) -> Html:
+    """A time in UTC, to the second."""
+    moment = _parsed(at)
+    return text(at) if moment is None else tag("time", Html(f"{moment:%Y-%m-%d %H:%M:%S} UTC"), datetime=at)
+
+
+def _parsed(at: str) -> datetime | None:
+    try:
+        return datetime.fromisoformat(at)
+    except ValueError:
+        return None
