@@ -359,7 +359,7 @@ def _one_by_one(codes: Sequence[Positions]) -> tuple[Positions, Positions]:
     """For rows in order, and the keys of each by several rules (-1: none): (row that refuses it or -1, by which rule)."""
     n = len(codes[0])
     by, rule = np.full(n, -1, np.int64), np.full(n, -1, np.int64)
-    taken = [np.full(int(c.max()) + 1 if n else 0, -1, np.int64) for c in codes]
+    taken = [np.full(int(c.max(initial=0)) + 1, -1, np.int64) for c in codes]
     undecided = np.arange(n)
     while len(undecided):
         first = np.ones(len(undecided), np.bool_)
