@@ -317,10 +317,8 @@ def _loads(tables: Sequence[TableReport]) -> Html:
         )
     if not rows:
         return NOTHING
-    lead = tag(
-        "p", Html("Time runs from a table's first chunk to its last, over all runs and the pauses between them.")
-    )
-    return join([lead, table("loads-title", columns, rows)])
+    said = "Time runs from a table's first chunk to its last, over all runs and the pauses between them."
+    return join([tag("p", Html(escape(said)), class_="lead"), table("loads-title", columns, rows)])
 
 
 def _runs(runs: Sequence[RunReport]) -> Html:
@@ -334,6 +332,7 @@ def _runs(runs: Sequence[RunReport]) -> Html:
     ]
     rows = []
     for run in runs[:_RUNS]:
+        wrong = run is runs[0] and run.outcome != "ok"  # what came of earlier ones is history
         outcome = run.outcome or "not known: it goes on, or was killed"
         took = _seconds_between(run.started, run.finished)
         rows.append(
@@ -343,10 +342,10 @@ def _runs(runs: Sequence[RunReport]) -> Html:
                     Cell(tag("code", text(run.command))),
                     Cell(utc(run.started), run.started),
                     Cell(Html(escape("–" if took is None else duration(took))), f"{took or 0:.3f}"),
-                    words(outcome, "" if outcome == "ok" else "warn"),
+                    words(outcome, "warn" if wrong else ""),
                     words(run.version),
                 ],
-                outcome != "ok",
+                wrong,
             )
         )
     if not rows:
