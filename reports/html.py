@@ -13,7 +13,8 @@ from importlib.resources import files
 
 from reports.markup import NOTHING, Html, join, plain, tag, text
 from reports.model import FATES, STOPPED, Report
-from reports.sections import PATTERNS, SIGNS, bar, sections, utc
+from reports.pictures import PATTERNS, bar
+from reports.sections import SIGNS, sections, utc
 
 
 def render(report: Report) -> str:
@@ -121,7 +122,7 @@ def _equation(report: Report) -> Html:
         terms += [tag("i", Html(sign)), tag("span", counted, Html(f" <span>{swatch}{fate}</span>"), class_="term")]
     label = f"All tables, {totals['read']:,} rows read"
     picture = bar(label, {fate: totals[fate] for fate in FATES}, large=True)
-    scale = tag("p", Html("In proportion, but for the smallest, which are as wide as can be seen."), class_="scale")
+    scale = tag("p", Html("In proportion, beyond a least width at which each part is seen."), class_="scale")
     return join([tag("p", join(terms, " "), class_="equation"), picture, scale])
 
 

@@ -1,12 +1,13 @@
 """The parts of a report's page, each a heading with its tables: fates, rejects, merged rows, verification, loads, runs."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from html import escape
 
 from migrate.core import Finding
-from reports.markup import NOTHING, Cell, Column, Html, Row, join, number, plain, table, tag, text, words
+from reports.markup import NOTHING, Cell, Column, Html, Row, join, number, table, tag, text, words
 from reports.model import FATES, Cluster, RejectCount, RejectSample, Report, RunReport, TableReport
+from reports.pictures import bar
 
 FINDINGS = 500
 """How many findings the page shows; the JSON form has them all."""
@@ -16,7 +17,6 @@ SIGNS = {"loaded": "=", "merged": "+", "filtered": "+", "rejected": "+"}
 
 _RUNS = 30
 _LOSERS = 12
-_LEAST = 0.7  # percent of a bar's width at which one row among millions is still seen
 
 
 def sections(report: Report) -> Iterator[tuple[str, str, Html]]:
@@ -90,6 +90,11 @@ def _verified(report: Report, t: TableReport) -> Cell:
     if differences:
         return words(f"✕ {differences:,} difference{'s' * (differences != 1)}", "warn")
     return words(f"✓ equal ({best.level})", "short")
+
+
+def _bar(t: TableReport) -> Html:
+    share = 1.0 if t.complete or not t.chunks else t.chunks_done / t.chunks
+    return bar(f"{t.name}, {t.read:,} rows read", {fate: getattr(t, fate) for fate in FATES}, share)
 
 
 def _rejects(tables: Sequence[TableReport]) -> Html:
@@ -317,10 +322,8 @@ def _loads(tables: Sequence[TableReport]) -> Html:
         )
     if not rows:
         return NOTHING
-    lead = tag(
-        "p", Html("Time runs from a table's first chunk to its last, over all runs and the pauses between them.")
-    )
-    return join([lead, table("loads-title", columns, rows)])
+    said = "Time runs from a table's first chunk to its last, over all runs and the pauses between them."
+    return join([tag("p", Html(escape(said)), class_="lead"), table("loads-title", columns, rows)])
 
 
 def _runs(runs: Sequence[RunReport]) -> Html:
@@ -334,6 +337,7 @@ def _runs(runs: Sequence[RunReport]) -> Html:
     ]
     rows = []
     for run in runs[:_RUNS]:
+        wrong = run is runs[0] and run.outcome != "ok"  # what came of earlier ones is history
         outcome = run.outcome or "not known: it goes on, or was killed"
         took = _seconds_between(run.started, run.finished)
         rows.append(
@@ -343,10 +347,10 @@ def _runs(runs: Sequence[RunReport]) -> Html:
                     Cell(tag("code", text(run.command))),
                     Cell(utc(run.started), run.started),
                     Cell(Html(escape("–" if took is None else duration(took))), f"{took or 0:.3f}"),
-                    words(outcome, "" if outcome == "ok" else "warn"),
+                    words(outcome, "warn" if wrong else ""),
                     words(run.version),
                 ],
-                outcome != "ok",
+                wrong,
             )
         )
     if not rows:
@@ -358,47 +362,6 @@ def _runs(runs: Sequence[RunReport]) -> Html:
         else NOTHING
     )
     return join([table("runs-title", columns, rows), rest])
-
-
-# ------------------------------------------------------------------------------------------------------------ pictures
-
-
-PATTERNS = Html(
-    """<svg class="patterns" aria-hidden="true"><defs>
-<pattern id="merged" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">
-<rect class="merged-ground" width="6" height="6"/><rect class="merged-line" width="2.5" height="6"/></pattern>
-<pattern id="filtered" width="5" height="5" patternUnits="userSpaceOnUse">
-<rect class="filtered-ground" width="5" height="5"/><circle class="filtered-dot" cx="2.5" cy="2.5" r="1.2"/></pattern>
-</defs></svg>"""
-)
-"""What the bars are filled with: merged and filtered rows differ from the others by more than a colour."""
-
-
-def bar(label: str, counts: Mapping[str, int], share: float = 1.0, *, large: bool = False) -> Html:
-    """The fates as lengths of a bar that is filled up to `share`; the numbers stand beside it and in its label."""
-    shown = {fate: max(0, counts[fate]) for fate in FATES}
-    whole, least = sum(shown.values()), _LEAST if large else 3 * _LEAST
-    widths = {fate: max(least, 100 * share * n / whole) if n else 0.0 for fate, n in shown.items()}
-    if whole:
-        # What the smallest were given so that they are seen, the largest gives.
-        largest = max(widths, key=lambda fate: widths[fate])
-        widths[largest] = max(least, widths[largest] - (sum(widths.values()) - 100 * share))
-    at, parts = 0.0, []
-    for fate, width in widths.items():
-        if width:
-            parts.append(f'<rect class="{fate}" x="{at:.2f}%" width="{width:.2f}%" height="100%"/>')
-        at += width
-    said = ", ".join(f"{counts[fate]:,} {fate}" for fate in FATES if counts[fate]) or "no rows"
-    unread = "" if share == 1 else f"; {100 * share:.0f} % of the chunks are done"
-    return Html(
-        f'<svg class="bar{" large" if large else ""}" role="img" aria-label="{plain(f"{label}: {said}{unread}")}">'
-        f'<rect class="unread" width="100%" height="100%"/>{"".join(parts)}</svg>'
-    )
-
-
-def _bar(t: TableReport) -> Html:
-    share = 1.0 if t.complete or not t.chunks else t.chunks_done / t.chunks
-    return bar(f"{t.name}, {t.read:,} rows read", {fate: getattr(t, fate) for fate in FATES}, share)
 
 
 # ----------------------------------------------------------------------------------------------------------------- times
