@@ -15,10 +15,14 @@ def columns(names: Sequence[str]) -> str:
     return ", ".join(quote(name) for name in names)
 
 
-def create_table(table: TargetTable) -> str:
-    """CREATE TABLE for a table made from the mapping: its columns and NOT NULLs; keys are built at finalize."""
+def create_table(table: TargetTable, *, unlogged: bool = False) -> str:
+    """CREATE TABLE for a table made from the mapping: its columns and NOT NULLs. Only a dry run's may be unlogged."""
     lines = [f"{quote(c.name)} {c.type}{'' if c.nullable else ' NOT NULL'}" for c in table.columns]
-    return f"CREATE TABLE {quote(table.schema, table.name)} (\n    " + ",\n    ".join(lines) + "\n)"
+    return (
+        f"CREATE {'UNLOGGED ' if unlogged else ''}TABLE {quote(table.schema, table.name)} (\n    "
+        + ",\n    ".join(lines)
+        + "\n)"
+    )
 
 
 def add_key(table: TargetTable) -> str:

@@ -18,7 +18,7 @@ from migrate.core import Chunk, TargetTable
 from migrate.errors import FindingsError, GateError
 from migrate.ledger import Ownership, TableState
 from migrate.plan import TablePlan, reference_key
-from migrate.target import Connection, catalogue, count_rows, explained, references_from_outside
+from migrate.target import LEDGER, Connection, catalogue, count_rows, explained, references_from_outside
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ def prepare(
         for plan in begun:
             table = plan.mapping.target
             if not table.exists:
-                conn.execute(create_table(table))
+                conn.execute(create_table(table, unlogged=conn.ledger != LEDGER))
                 if table.key:
                     conn.execute(add_key(table))
         if emptied:

@@ -77,7 +77,8 @@ def rehearsal(
     place = shadow.names(work.migration)
     shadow.sweep(work.conn, place)
     kept = [p.mapping.target.qualified for p in todo if p.mapping.spec.mode != "replace" and p.mapping.target.exists]
-    clones = shadow.clone(work.conn, place, [p.mapping.target for p in todo], kept)
+    deferred = [(p.mapping.target.qualified, key.name) for p in todo for key in p.inner]
+    clones = shadow.clone(work.conn, place, [p.mapping.target for p in todo], kept, deferred)
     try:
         with connect(work.project.target) as holder, shadow.held(holder, place):
             inside = replace(

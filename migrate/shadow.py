@@ -108,11 +108,18 @@ def _schemas(conn: Connection, shadow: Shadow) -> list[tuple[str, str | None]]:
 # ------------------------------------------------------------------------------------------------------------- cloning
 
 
-def clone(conn: Connection, shadow: Shadow, tables: Sequence[TargetTable], kept: Collection[str]) -> Clones:
+def clone(
+    conn: Connection,
+    shadow: Shadow,
+    tables: Sequence[TargetTable],
+    kept: Collection[str],
+    deferred: Collection[tuple[str, str]] = (),
+) -> Clones:
     """Make both schemas, and in the first a clone of each table that exists, all in one transaction.
 
     `kept`: qualified names of tables whose rows the run would leave (append, upsert): their rows may be parents beside
-    the clone's. Tables that the mapping will make are only given their place.
+    the clone's. Tables that the mapping will make are only given their place. `deferred`: (qualified table, foreign key) that
+    are not checked row by row: where real rows may be parents too, nothing stands in for them.
     Raises TargetError for a missing privilege, GateError where there is a shadow already: sweep first.
     """
     with explained("clone the target's tables for the dry run"), conn.transaction():
@@ -127,7 +134,7 @@ def clone(conn: Connection, shadow: Shadow, tables: Sequence[TargetTable], kept:
         for schema in (shadow.schema, shadow.ledger):
             conn.execute(f"CREATE SCHEMA {quote(schema)}; COMMENT ON SCHEMA {quote(schema)} IS {literal(_MARK)}")
         seen = _picture(conn, [t.oid for t in existing])
-        site = _site(conn, shadow, seen, tables, kept)
+        site = replace(_site(conn, shadow, seen, tables, kept), deferred=frozenset(deferred))
         notes = _carry_out(conn, list(statements(site, conn.info.server_version)))
         _set_numbers(conn, site)
         notes += _notes(conn, site)

@@ -56,7 +56,7 @@ class Site:
     """Where in the shadow everything of a picture stands, and what the real run will find in the tables.
 
     `kept` are the qualified names of tables whose own rows stay: a parent may be one of those. `writing` are the
-    (relation, column) whose default would write elsewhere.
+    (relation, column) whose default would write elsewhere; `deferred` the (qualified child, constraint) that settling decides.
     """
 
     picture: Picture
@@ -64,6 +64,7 @@ class Site:
     names: Mapping[tuple[str, str], str]
     kept: Collection[str]
     writing: Collection[tuple[int, str]]
+    deferred: Collection[tuple[str, str]] = ()
 
     def at(self, pair: tuple[str, str]) -> str:
         return quote(self.schema, self.names[pair])
@@ -99,7 +100,7 @@ def statements(site: Site, server_version: int) -> Iterator[Statement]:
     for n, reference in enumerate(picture.references):
         if site.enforced(reference):
             yield _reference(site, reference)
-        else:
+        elif ((child := site.relation(reference.relation)) and child.qualified, reference.name) not in site.deferred:
             yield from _stand_in(site, reference, n)
 
 

@@ -12,7 +12,7 @@ RUN = ("run", "--yes")
 PROJECT = """\
 migration: family
 target: ${env:TARGET_URL}
-defaults: {max_rejects: 60%, mode: replace, nullif: ""}
+defaults: {max_rejects: 95%, mode: replace, nullif: ""}
 sources:
   old: {files: "old/*.csv", encoding: utf-8, delimiter: comma}
 tables:
@@ -129,7 +129,7 @@ def make(rig: Rig, n: int = 200, seed: int = 5) -> None:
         tax = f"DE {dice.randint(1, n)}" if rare(0.1) and i > 10 else f"DE{1000 + i}"
         if companies and rare(0.1):
             tax = str(dice.choice(companies)[1]).replace("DE", "DE ")
-        name = f"Firma {i} {'GmbH' if rare(0.5) else ''}" + (" forbidden" if rare(0.03) else "")
+        name = f"Firma {i} {'GmbH' if rare(0.5) else ''}" + (" forbidden" if rare(0.12) else "")
         parent = dice.choice(["", dice.randint(1, n), dice.randint(1, n), 9999 if rare(0.1) else ""])
         region = f"R{dice.randint(0, 12)}" if rare(0.3) else "R1"
         phone = f"0{dice.randint(100, 999)}" if rare(0.5) else ""

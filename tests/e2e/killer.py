@@ -89,6 +89,19 @@ def after_truncate(passed: Passage) -> None:
     psycopg.Connection.execute = execute  # type: ignore[method-assign,assignment]
 
 
+def at_shadow_drop(passed: Passage) -> None:
+    """Just before the transaction commits in which a dry run's schemas were dropped."""
+    original = psycopg.Connection.execute
+
+    def execute(conn: Any, query: Any, *args: Any, **named: Any) -> Any:
+        cursor = original(conn, query, *args, **named)
+        if isinstance(query, str) and query.startswith("DROP SCHEMA"):
+            passed()
+        return cursor
+
+    psycopg.Connection.execute = execute  # type: ignore[method-assign,assignment]
+
+
 def _in_worker() -> bool:
     return threading.current_thread().name.startswith("worker")
 
@@ -103,6 +116,7 @@ POINTS: dict[str, Callable[[Passage], None]] = {
     "prepare": lambda passed: before(lifecycle, "prepare", passed),
     "truncate": after_truncate,
     "crosswalk": lambda passed: after(crosswalk, "publish", passed),
+    "shadow-drop": at_shadow_drop,
     "prepared": lambda passed: after(lifecycle, "prepare", passed),
     "settle": lambda passed: before(engine, "settle", passed),
     "settled": lambda passed: after(engine, "settle", passed),
