@@ -18,7 +18,7 @@ from migrate.canary import Sampled, spread
 from migrate.core import Ordinals
 from migrate.engine import Options, Session, Stop
 from migrate.errors import RetryableError
-from migrate.plan import Plan, TablePlan
+from migrate.plan import Plan, TablePlan, upsert_key
 from migrate.target import connect
 from reports.model import Report
 
@@ -97,7 +97,8 @@ def rehearsal(
                 done = tuple(p.name for p in real.tables if p.action == "done")
                 longest_first = sorted(clones.tables.items(), key=lambda pair: -len(pair[1].qualified))
                 names = {clone.qualified: real_name for real_name, clone in longest_first}
-                yield Rehearsal(inside, plan, done, clones.notes, names)
+                notes = (*clones.notes, *(note for p in todo for note in _not_compared(p)))
+                yield Rehearsal(inside, plan, done, notes, names)
             finally:
                 inside.close()
     finally:
@@ -110,6 +111,17 @@ def _standing(plan: TablePlan) -> tuple[str, str] | None:
     table = plan.mapping.target
     shared = plan.before is None or plan.before.ownership == "shared"
     return (table.schema, table.name) if table.exists and plan.mapping.spec.mode == "append" and shared else None
+
+
+def _not_compared(plan: TablePlan) -> Iterator[str]:
+    """What an upsert's rehearsal cannot know: which rows will have been overwritten when a key of another kind is met."""
+    mapping, target = plan.mapping, plan.mapping.target
+    if mapping.spec.mode != "upsert" or not target.exists:
+        return
+    on = set(upsert_key(mapping))
+    for key in dict.fromkeys((target.key, *target.uniques)):
+        if key and set(key) != on and set(key) <= set(mapping.columns):
+            yield f"{target.qualified}: the key {', '.join(key)} is not compared with the rows that are there already"
 
 
 def _moved(

@@ -7,7 +7,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from e2e import family
@@ -228,6 +228,8 @@ def carried_out(work: Session, plan: Any, options: Options) -> str:
 )
 @given(projects())
 def test_what_a_dry_run_says_would_happen_happens(target_url: str, p: dict[str, Any]) -> None:
+    # Which rows an upsert overwrites decides whether others may have their unique keys: only the run itself knows.
+    assume(not (p["unique"] and any(m == "upsert" and t for m, t in zip(p["modes"][:2], p["there"][:2], strict=True))))
     rig = Rig(Path(tempfile.mkdtemp(prefix="law-")), target_url)
     built(rig, p)
     project = load(rig.folder, {"TARGET_URL": target_url})

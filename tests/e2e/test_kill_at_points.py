@@ -24,7 +24,7 @@ POINTS = {
     "commit-sent": (1, 3),
     "committed": (1, 3),
     "settle": (1, 2),
-    "settled": (1, 2),
+    "settled": (1, 1),
     "finalize": (1, 2),
     "finalized": (1, 2),
 }

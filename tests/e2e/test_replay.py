@@ -73,7 +73,7 @@ def test_an_older_row_does_not_overwrite_a_newer_one(rig: Rig) -> None:
 
 @pytest.mark.parametrize("size", ["1MB", "20B"])
 def test_of_several_rejects_with_one_key_the_last_one_lives(rig: Rig, size: str) -> None:
-    """Also where they are in several chunks; the others stay in quarantine and say why."""
+    """Also where they are in several chunks; the others live on in it, as they would have at the load."""
     rig.write("migrate.yaml", PROJECT % "mode: upsert\n    columns: {id: id, v: v}")
     rig.write("t.csv", "id,v\n1,first\n2,bad\n1,second\n1,bad\n3,third\n")
     rig.sql("CREATE TABLE t (id int PRIMARY KEY, v text)")
@@ -86,11 +86,10 @@ def test_of_several_rejects_with_one_key_the_last_one_lives(rig: Rig, size: str)
     assert stored(rig) == [(3, "third")]
     assert rig.fates("t") == (5, 1, 0, 0, 4)
     rig.sql("DROP TRIGGER g ON t")
-    for times in range(2):
-        ended = rig.migrate(*REPLAY, code=3)
-        assert ended.out.count("duplicate key") == 2, times
+    for _ in range(2):
+        rig.migrate(*REPLAY)
         assert stored(rig) == [(1, "bad"), (2, "bad"), (3, "third")]
-        assert rig.fates("t") == (5, 3, 0, 0, 2)
+        assert rig.fates("t") == (5, 3, 2, 0, 0)
     rig.migrate("verify")
 
 
