@@ -131,7 +131,7 @@ def built(rig: Rig, p: dict[str, Any]) -> None:
     rig.write("b.csv", lines("id,a,code", [[i, some(n + 9), dice.randint(1, 2 * n)] for i in range(1, n + 1)]))
     third = [[i if dice.random() < 0.9 else "x", dice.randint(1, n + 3), dice.randint(0, 5)] for i in range(1, n + 1)]
     rig.write("c.csv", lines("id,b,x", third))
-    rules = "[[email], [name, boss]]" if p["several"] else "email"
+    rules = "[[email], [name, upper(boss)]]" if p["several"] else "email"
     # What a declared foreign key would refuse cannot be kept.
     of_a, of_b = (
         "reject" if declared and orphans == "keep" else orphans
