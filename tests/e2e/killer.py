@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import psycopg
 from psycopg._connection_base import BaseConnection
 
-from migrate import commit, crosswalk, engine, ledger, lifecycle, quarantine
+from migrate import commit, crosswalk, engine, ledger, lifecycle, quarantine, settle
 from migrate.cli import main
 
 
@@ -120,6 +120,7 @@ POINTS: dict[str, Callable[[Passage], None]] = {
     "prepared": lambda passed: after(lifecycle, "prepare", passed),
     "settle": lambda passed: before(engine, "settle", passed),
     "settled": lambda passed: after(engine, "settle", passed),
+    "settling": lambda passed: after(settle, "_account", passed),
     "settle-rejects": lambda passed: after(quarantine, "settle", passed),
     "entry": lambda passed: after(ledger, "write_entry", passed),
     "finalize": lambda passed: before(lifecycle, "finalize", passed),
