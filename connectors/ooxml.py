@@ -1,0 +1,190 @@
+"""Workbooks in Office Open XML (`.xlsx`, `.xlsm`): streamed, so that memory does not grow with the sheet."""
+
+import mmap
+import re
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import IO, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from connectors import sheetxml
+from connectors.cells import PLAIN, UNCALCULATED, Assembly, Cells, Forms, form_of, moments, numbers, unescape, unescaped
+from connectors.sheetxml import Malformed, RawCells
+from connectors.workbook import (
+    Merge,
+    Named,
+    Sheet,
+    damaged,
+    parse_area,
+    parse_merge,
+    parse_reference,
+    part_of,
+    relations,
+    xml_part,
+)
+
+_RELATION = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}id"
+_STRICT_RELATION = "{http://purl.oclc.org/ooxml/officeDocument/relationships}id"
+_ISO = r"^\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?)?$"
+
+
+class Xlsx:
+    """`Workbook` over an archive."""
+
+    def __init__(self, archive: zipfile.ZipFile, name: str) -> None:
+        self._archive = archive
+        self._name = name
+        self._root = self._target("", "officeDocument") or "xl/workbook.xml"
+        self._book = xml_part(self._archive, self._root, self._name)
+        properties = next(iter(self._book.iter("{*}workbookPr")), None)
+        self.epoch_1904 = properties is not None and properties.get("date1904") in ("1", "true")
+
+    def sheets(self) -> Sequence[Sheet]:
+        found = []
+        relations = self._related(self._root)
+        for element in self._book.iter("{*}sheet"):
+            kind, target = relations.get(element.get(_RELATION) or element.get(_STRICT_RELATION) or "", ("", ""))
+            if kind == "worksheet":
+                found.append(Sheet(element.get("name"), element.get("state", "visible") == "visible", target))
+        return found
+
+    def names(self) -> Mapping[str, Named]:
+        """Defined names that stand for one area, and the names of tables."""
+        found: dict[str, Named] = {}
+        for element in self._book.iter("{*}definedName"):
+            reference = parse_reference(element.text or "")
+            if reference and not element.get("name", "").startswith("_xlnm."):
+                found[element.get("name")] = Named(*reference)
+        for sheet in self.sheets():
+            for kind, target in self._related(sheet.place).values():
+                if kind == "table":
+                    name, named = self._table(target, sheet.name)
+                    found[name] = named
+        return found
+
+    def merged(self, sheet: Sheet, /) -> Sequence[Merge]:
+        with part_of(self._archive, sheet.place, self._name) as part:
+            references = sheetxml.merged_areas(part)
+        return [merge for merge in map(parse_merge, references) if merge]
+
+    def cells(self, sheet: Sheet, /) -> Iterator[Cells]:
+        try:
+            with part_of(self._archive, sheet.place, self._name) as part:
+                for raw in sheetxml.raw_cells(part):
+                    yield self._finished(raw)
+        except Malformed as error:
+            raise damaged(self._name, f"sheet {sheet.name!r}: {error}") from error
+
+    def _finished(self, raw: RawCells) -> Cells:
+        """Each kind of cell made text in one go."""
+        made = Assembly(raw.texts)
+        number = raw.kinds == sheetxml.NUMBER
+        forms = self._forms[np.where(raw.styles < self._forms.size, raw.styles, 0)]
+        ways: Sequence[tuple[Any, Callable[[pa.StringArray, Any], tuple[pa.StringArray, Mapping[int, str]]]]] = (
+            (number & (forms == PLAIN), lambda texts, _: numbers(texts)),
+            (number & (forms != PLAIN), lambda texts, at: self._moments(texts, forms[at])),
+            (raw.kinds == sheetxml.SHARED, lambda texts, _: (self._shared(texts), {})),
+            (raw.kinds == sheetxml.BOOLEAN, lambda texts, _: (_boolean(texts), {})),
+            (raw.kinds == sheetxml.TEXT, lambda texts, _: (unescape(texts), {})),
+            (raw.kinds == sheetxml.MOMENT, lambda texts, _: (_iso(texts), {})),
+        )
+        for chosen, text_of in ways:
+            at = np.flatnonzero(chosen)
+            if at.size:
+                made.put(at, *text_of(raw.texts.take(pa.array(at)), at))
+        for i in np.flatnonzero(raw.kinds == sheetxml.ERROR).tolist():
+            made.faults[i] = raw.texts[i].as_py()
+        for i in np.flatnonzero(raw.kinds == sheetxml.FORMULA).tolist():
+            made.faults[i] = UNCALCULATED
+        return Cells(raw.rows, raw.columns, made.texts(), made.faults)
+
+    def _moments(self, texts: pa.StringArray, forms: Forms) -> tuple[pa.StringArray, dict[int, str]]:
+        try:
+            return moments(pc.cast(texts, pa.float64()).to_numpy(), forms, epoch_1904=self.epoch_1904)
+        except pa.ArrowInvalid:  # some are no numbers
+            spelled, faults = numbers(texts)
+            bad = np.zeros(len(texts), np.bool_)
+            bad[list(faults)] = True
+            values = pc.cast(pc.if_else(pa.array(bad), "-1", spelled), pa.float64()).to_numpy()
+            made, none = moments(values, forms, epoch_1904=self.epoch_1904)
+            return pc.if_else(pa.array(bad), texts, made), none | faults
+
+    def _shared(self, indices: pa.StringArray) -> pa.StringArray:
+        try:
+            at = pc.cast(indices, pa.int64())
+            taken = self._strings.take(at)
+        except (pa.ArrowInvalid, IndexError) as error:
+            raise Malformed(f"a cell refers to a shared string that is not there ({error})") from error
+        return pc.cast(taken, pa.string())
+
+    # -------------------------------------------------------------------------------------------------------- the parts
+
+    def _table(self, path: str, sheet: str) -> tuple[str, Named]:
+        """A table's name, and what it stands for."""
+        element = xml_part(self._archive, path, self._name)
+        name = element.get("displayName") or element.get("name") or ""
+        area = parse_area(element.get("ref", ""))
+        if area is None:
+            raise damaged(self._name, f"the table {name!r} stands nowhere")
+        headed = element.get("headerRowCount", "1") != "0"
+        columns = [" ".join(unescaped(each.get("name", "")).split()) for each in element.iter("{*}tableColumn")]
+        return name, Named(sheet, area, () if headed else tuple(columns), int(element.get("totalsRowCount") or 0))
+
+    def _related(self, part: str) -> dict[str, tuple[str, str]]:
+        return relations(self._archive, part, self._name)
+
+    def _target(self, part: str, kind: str) -> str | None:
+        return next((target for found, target in self._related(part).values() if found == kind), None)
+
+    @cached_property
+    def _forms(self) -> Forms:
+        """For each style of cells, what it makes of a number."""
+        path = self._target(self._root, "styles")
+        if path is None:
+            return np.array([PLAIN], np.uint8)
+        root = xml_part(self._archive, path, self._name)
+        codes = {int(e.get("numFmtId")): e.get("formatCode") for e in root.iter("{*}numFmt") if e.get("numFmtId")}
+        styles = next(iter(root.iter("{*}cellXfs")), ())
+        forms = [form_of(number, codes.get(number)) for number in (int(e.get("numFmtId") or 0) for e in styles)]
+        return np.array(forms or [PLAIN], np.uint8)
+
+    @cached_property
+    def _strings(self) -> pa.LargeStringArray:
+        """The shared strings, mapped from a file without a name: a book may have more of them than memory."""
+        path = self._target(self._root, "sharedStrings")
+        if path is None:
+            return pa.array([], pa.large_string())
+        with part_of(self._archive, path, self._name) as part, tempfile.TemporaryFile(prefix="migrate-") as file:
+            return _mapped(sheetxml.raw_strings(part), file)
+
+
+def _mapped(blocks: Iterator[pa.StringArray], file: IO[bytes]) -> pa.LargeStringArray:
+    offsets, size = [np.zeros(1, np.int64)], 0
+    for block in blocks:
+        texts = pc.cast(unescape(block), pa.large_string())
+        ends = np.cumsum(pc.binary_length(texts).to_numpy(zero_copy_only=False), dtype=np.int64)
+        if ends.size:
+            first, stop = (int(np.frombuffer(texts.buffers()[1], np.int64)[texts.offset + i]) for i in (0, len(texts)))
+            file.write(texts.buffers()[2][first:stop])
+            offsets.append(ends + size)
+            size += int(ends[-1])
+    file.flush()
+    every = np.concatenate(offsets)
+    data = pa.py_buffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)) if size else pa.py_buffer(b"")
+    return pa.LargeStringArray.from_buffers(every.size - 1, pa.py_buffer(every), data)
+
+
+def _boolean(texts: pa.StringArray) -> pa.StringArray:
+    return pc.if_else(pc.equal(texts, "1"), "true", pc.if_else(pc.equal(texts, "0"), "false", texts))
+
+
+def _iso(texts: pa.StringArray) -> pa.StringArray:
+    """`2020-01-31T12:30:00` with a blank, as every other moment has; midnight of a bare day stays a day."""
+    return pa.array(
+        [text.replace("T", " ", 1) if re.match(_ISO, text) else text for text in texts.to_pylist()], pa.string()
+    )
