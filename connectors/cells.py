@@ -40,14 +40,27 @@ _ESCAPED = re.compile("_x([0-9A-Fa-f]{4})_")
 class Cells:
     """The cells of some whole rows that are not blank, by row and column; both ascend.
 
-    `rows` count from 1 and `columns` from 0, as in `A1`. `faults` are the cells that hold no value, by their place in
-    the arrays: an error, a date that is none, a formula without its value. Their text is what stands there.
+    `rows` count from 1 and `columns` from 0, as in `A1`; the text of each is at `places` in `pool`. `faults` are the
+    cells that hold no value, by their place in the arrays: an error, a date that is none, a formula without its value.
+    Their text is what stands there.
     """
 
     rows: Ints
     columns: Ints
-    texts: pa.StringArray
+    pool: pa.StringArray
+    places: Ints
     faults: Mapping[int, str]
+
+    def text(self, i: int) -> str:
+        return str(self.pool[int(self.places[i])].as_py())
+
+    def holding(self) -> npt.NDArray[np.bool_]:
+        """Which cells hold something: an empty text is nothing."""
+        lengths = pc.binary_length(self.pool).to_numpy(zero_copy_only=False)
+        holds: npt.NDArray[np.bool_] = lengths[self.places] > 0
+        if self.faults:
+            holds[list(self.faults)] = True
+        return holds
 
 
 def form_of(number: int, code: str | None) -> int:
@@ -106,23 +119,26 @@ def rewritten(texts: pa.StringArray, which: pa.BooleanArray, how: Callable[[str]
 
 
 class Assembly:
-    """The texts of cells, made kind by kind and put in their places at the end; what is not made stays as it was."""
+    """The texts of so many cells, made kind by kind."""
 
-    def __init__(self, texts: pa.StringArray) -> None:
-        self._pieces = [texts]
-        self._places = np.arange(len(texts))
-        self._made = len(texts)
-        self.faults: dict[int, str] = {}
+    def __init__(self, size: int) -> None:
+        self._pieces: list[pa.StringArray] = [pa.array([], pa.string())]
+        self._places = np.zeros(size, np.int64)
+        self._made = 0
+        self._faults: dict[int, str] = {}
 
     def put(self, at: Ints, texts: pa.StringArray, faults: Mapping[int, str] | None = None) -> None:
-        """Put `texts[i]` in place `at[i]`; `faults` are by i."""
+        """`texts[i]` is of cell `at[i]`; `faults` are by i."""
         self._places[at] = self._made + np.arange(at.size)
         self._pieces.append(texts)
         self._made += at.size
-        self.faults.update((int(at[i]), said) for i, said in (faults or {}).items())
+        self._faults.update((int(at[i]), said) for i, said in (faults or {}).items())
 
     def texts(self) -> pa.StringArray:
         return pa.concat_arrays(self._pieces).take(pa.array(self._places))
+
+    def cells(self, rows: Ints, columns: Ints) -> Cells:
+        return Cells(rows, columns, pa.concat_arrays(self._pieces), self._places, self._faults)
 
 
 class ErrorText(str):
@@ -134,20 +150,25 @@ class ErrorText(str):
 def from_values(found: Sequence[tuple[int, int, object, int]], *, epoch_1904: bool) -> Cells:
     """Cells from rows, columns, Python values and forms: for readers that have no other way than cell by cell."""
     rows, columns, values, forms = zip(*found, strict=True) if found else ((),) * 4
-    shown = ["" if type(v) is float else ("true" if v else "false") if isinstance(v, bool) else str(v) for v in values]
-    made = Assembly(pa.array(shown, pa.string()))
+    made = Assembly(len(found))
     form = np.array(forms, np.uint8)
     number = np.array([type(v) is float for v in values], np.bool_)
-    ways: Sequence[tuple[Any, Callable[[Floats, Any], tuple[pa.StringArray, Mapping[int, str]]]]] = (
-        (number & (form == PLAIN), lambda doubles, _: (from_doubles(doubles), {})),
-        (number & (form != PLAIN), lambda doubles, at: moments(doubles, form[at], epoch_1904=epoch_1904)),
+    ways: Sequence[tuple[Any, Callable[[Sequence[Any], Any], tuple[pa.StringArray, Mapping[int, str]]]]] = (
+        (number & (form == PLAIN), lambda some, _: (from_doubles(np.array(some)), {})),
+        (number & (form != PLAIN), lambda some, at: moments(np.array(some), form[at], epoch_1904=epoch_1904)),
+        (~number, lambda some, _: _words(some)),
     )
     for chosen, text_of in ways:
         at = np.flatnonzero(chosen)
         if at.size:
-            made.put(at, *text_of(np.array([values[i] for i in at.tolist()], np.float64), at))
-    made.faults.update((i, str(v)) for i, v in enumerate(values) if isinstance(v, ErrorText))
-    return Cells(np.array(rows, np.int64), np.array(columns, np.int64), made.texts(), made.faults)
+            made.put(at, *text_of([values[i] for i in at.tolist()], at))
+    return made.cells(np.array(rows, np.int64), np.array(columns, np.int64))
+
+
+def _words(values: Sequence[object]) -> tuple[pa.StringArray, dict[int, str]]:
+    """Texts, truth values and errors."""
+    texts = [str(value).lower() if isinstance(value, bool) else str(value) for value in values]
+    return pa.array(texts, pa.string()), {i: str(v) for i, v in enumerate(values) if isinstance(v, ErrorText)}
 
 
 # ------------------------------------------------------------------------------------------------------------- numbers
@@ -253,8 +274,9 @@ def moments(values: Floats, forms: Forms, *, epoch_1904: bool) -> tuple[pa.Strin
         ),
         (only_clock & ~whole & ~none, lambda at: pa.array(clock[at]).cast(pa.time64("us"))),
         (lasting, lambda at: pa.array(_lasting(values[at]), pa.string())),
+        (none, lambda at: from_doubles(values[at])),
     )
-    made = Assembly(from_doubles(values) if none.any() else pa.nulls(len(values), pa.string()))
+    made = Assembly(len(values))
     for chosen, array_of in ways:
         at = np.flatnonzero(chosen)
         if at.size:

@@ -67,6 +67,9 @@ class Xlsx:
                     found[name] = named
         return found
 
+    def size(self, sheet: Sheet, /) -> int:
+        return self._archive.NameToInfo[sheet.place].file_size if sheet.place in self._archive.NameToInfo else 0
+
     def merged(self, sheet: Sheet, /) -> Sequence[Merge]:
         with part_of(self._archive, sheet.place, self._name) as part:
             references = sheetxml.merged_areas(part)
@@ -75,14 +78,14 @@ class Xlsx:
     def cells(self, sheet: Sheet, /) -> Iterator[Cells]:
         try:
             with part_of(self._archive, sheet.place, self._name) as part:
-                for raw in sheetxml.raw_cells(part):
+                for raw in sheetxml.ahead(sheetxml.raw_cells(part)):
                     yield self._finished(raw)
         except Malformed as error:
             raise damaged(self._name, f"sheet {sheet.name!r}: {error}") from error
 
     def _finished(self, raw: RawCells) -> Cells:
         """Each kind of cell made text in one go."""
-        made = Assembly(raw.texts)
+        made = Assembly(raw.rows.size)
         number = raw.kinds == sheetxml.NUMBER
         forms = self._forms[np.where(raw.styles < self._forms.size, raw.styles, 0)]
         ways: Sequence[tuple[Any, Callable[[pa.StringArray, Any], tuple[pa.StringArray, Mapping[int, str]]]]] = (
@@ -92,16 +95,14 @@ class Xlsx:
             (raw.kinds == sheetxml.BOOLEAN, lambda texts, _: (_boolean(texts), {})),
             (raw.kinds == sheetxml.TEXT, lambda texts, _: (unescape(texts), {})),
             (raw.kinds == sheetxml.MOMENT, lambda texts, _: (_iso(texts), {})),
+            (raw.kinds == sheetxml.ERROR, lambda texts, _: (texts, dict(enumerate(texts.to_pylist())))),
+            (raw.kinds == sheetxml.FORMULA, lambda texts, _: (texts, dict.fromkeys(range(len(texts)), UNCALCULATED))),
         )
         for chosen, text_of in ways:
             at = np.flatnonzero(chosen)
             if at.size:
-                made.put(at, *text_of(raw.texts.take(pa.array(at)), at))
-        for i in np.flatnonzero(raw.kinds == sheetxml.ERROR).tolist():
-            made.faults[i] = raw.texts[i].as_py()
-        for i in np.flatnonzero(raw.kinds == sheetxml.FORMULA).tolist():
-            made.faults[i] = UNCALCULATED
-        return Cells(raw.rows, raw.columns, made.texts(), made.faults)
+                made.put(at, *text_of(raw.texts(at), at))
+        return made.cells(raw.rows, raw.columns)
 
     def _moments(self, texts: pa.StringArray, forms: Forms) -> tuple[pa.StringArray, dict[int, str]]:
         try:

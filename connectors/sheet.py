@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from connectors.cells import Cells, letters
 from connectors.dialect import clean_names
@@ -23,6 +22,7 @@ Texts = Mapping[int, str]
 """The texts of a row by column."""
 
 _WHOLE = Area(None, None, None, None)
+_SMALL = 16 << 20  # bytes of a sheet that is read through for its merged cells; those made by people are smaller
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +72,13 @@ def resolve(book: Workbook, definition: Definition, file: str) -> Layout | None:
     """Where the table stands in this workbook; None if nothing does stand there. Raises SourceError with what there is."""
     sheet, area, named = _place(book, definition, file)
     header = () if named and named.columns else definition.header
-    merged = book.merged(sheet)
     if header is None:
         first = _first_row(book.cells(sheet), area)
         if first is None:
             return None
         header = (first,)
+    several = len(header) > 1
+    merged = book.merged(sheet) if several or book.size(sheet) <= _SMALL else ()
     notes = [f"sheet {sheet.name!r}"]
     if header:
         texts = _header(book, sheet, header, area, merged)
@@ -170,10 +171,7 @@ def _place(book: Workbook, definition: Definition, file: str) -> tuple[Sheet, Ar
 
 def _inside(cells: Cells, area: Area) -> npt.NDArray[np.bool_]:
     """Which cells are in the area and hold something."""
-    holds: npt.NDArray[np.bool_] = pc.greater(pc.binary_length(cells.texts), 0).to_numpy(zero_copy_only=False)
-    if cells.faults:
-        holds = holds.copy()
-        holds[list(cells.faults)] = True
+    holds = cells.holding()
     holds &= cells.columns >= (area.left or 0)
     holds &= cells.rows >= (area.top or 0)
     if area.right is not None:
@@ -211,7 +209,7 @@ def _header(book: Workbook, sheet: Sheet, rows: Sequence[int], area: Area, merge
     within = Area(area.left, rows[0], area.right, rows[-1])
     for cells in book.cells(sheet):
         for i in np.flatnonzero(_inside(cells, within)).tolist():
-            texts[int(cells.rows[i])][int(cells.columns[i])] = " ".join(cells.texts[i].as_py().split())
+            texts[int(cells.rows[i])][int(cells.columns[i])] = " ".join(cells.text(i).split())
         if cells.rows[-1] >= rows[-1]:
             break
     for each in merged:
@@ -276,35 +274,36 @@ def batches(blocks: Iterator[Cells], layout: Layout, merged: Sequence[Merge] | N
 def _rows(cells: Cells, layout: Layout, filler: "_Filler", schema: pa.Schema) -> pa.RecordBatch:
     edges = (layout.left, layout.right) if layout.bounded else (None, None)
     holds = _inside(cells, Area(edges[0], layout.top, edges[1], layout.bottom))
-    rows = np.unique(cells.rows[holds])
-    position = np.searchsorted(rows, cells.rows)
-    live = position < rows.size
-    live[live] = rows[position[live]] == cells.rows[live]
+    begins = np.flatnonzero(np.diff(cells.rows, prepend=0))  # the first cell of each row
+    alive = np.logical_or.reduceat(holds, begins)
+    rows = cells.rows[begins[alive]]
+    lengths = np.diff(begins, append=cells.rows.size)
+    live = np.repeat(alive, lengths)
+    position = np.repeat(np.cumsum(alive) - 1, lengths)
     column = cells.columns - layout.left
     own = (column >= 0) & (column < len(layout.columns)) & live
     index = np.full((len(layout.columns), rows.size), -1, np.int64)
     index[column[own], position[own]] = np.flatnonzero(own)
-    texts, faults = filler(cells, rows, index)
-    odd = _odd(index, faults, len(texts), rows.size)
+    faults = filler(cells, rows, index)
+    odd = _odd(index, faults)
     for i in np.flatnonzero(holds & ~own).tolist():
         beside = odd.setdefault(int(position[i]), {}).setdefault("beside", {})
-        beside[letters(int(cells.columns[i]))] = texts[i].as_py()
+        beside[letters(int(cells.columns[i]))] = cells.text(i)
     said: list[str | None] = [None] * rows.size
     for at, parts in odd.items():
         said[at] = json.dumps(parts, ensure_ascii=False)
-    columns = [texts.take(pa.array(each, mask=each < 0)) for each in index]
+    pool, places = filler.texts(cells)
+    columns = [pool.take(pa.array(places[each], mask=each < 0)) for each in index]
     return pa.RecordBatch.from_arrays(
         [pa.array(rows, pa.int32()), pa.array(said, pa.string()), *columns], schema=schema
     )
 
 
-def _odd(index: npt.NDArray[np.int64], faults: Mapping[int, str], texts: int, rows: int) -> dict[int, dict[str, Any]]:
+def _odd(index: npt.NDArray[np.int64], faults: Mapping[int, str]) -> dict[int, dict[str, Any]]:
     """The faults by row, each with its column."""
     odd: dict[int, dict[str, Any]] = {}
     if faults:
-        faulty = np.zeros(texts + 1, np.bool_)
-        faulty[list(faults)] = True  # and index -1 is the last, which is none
-        for at, column in np.argwhere(faulty[index].T).tolist():
+        for at, column in np.argwhere(np.isin(index.T, list(faults))).tolist():
             odd.setdefault(at, {}).setdefault("faults", []).append([column, faults[int(index[column, at])]])
     return odd
 
@@ -318,26 +317,25 @@ class _Filler:
         self._layout = layout
         self._next = 0
         self._open: list[tuple[Merge, str, str | None]] = []
+        self._more: list[str] = []
 
-    def __call__(
-        self, cells: Cells, rows: npt.NDArray[np.int64], index: npt.NDArray[np.int64]
-    ) -> tuple[pa.StringArray, Mapping[int, str]]:
-        """Fill in `index`; the texts that it is of, and the faults among them."""
+    def __call__(self, cells: Cells, rows: npt.NDArray[np.int64], index: npt.NDArray[np.int64]) -> Mapping[int, str]:
+        """Fill in `index`, with places behind those of the cells; the faults, of both."""
+        self._more = []
         if not self._areas or not rows.size:
-            return cells.texts, cells.faults
+            return cells.faults
         last = int(cells.rows[-1])
         stop = bisect_right(self._tops, last)
         for area in self._areas[self._next : stop]:
             first, behind = np.searchsorted(cells.rows, (area.top, area.top + 1))
-            at = first + np.searchsorted(cells.columns[first:behind], area.left)
+            at = int(first + np.searchsorted(cells.columns[first:behind], area.left))
             if at < behind and cells.columns[at] == area.left:
-                self._open.append((area, cells.texts[int(at)].as_py(), cells.faults.get(int(at))))
+                self._open.append((area, cells.text(at), cells.faults.get(at)))
         self._next = stop
         faults = dict(cells.faults)
-        more: list[str] = []
         for area, text, fault in self._open:
-            place = len(cells.texts) + len(more)
-            more.append(text)
+            place = cells.rows.size + len(self._more)
+            self._more.append(text)
             if fault is not None:
                 faults[place] = fault
             above, below = np.searchsorted(rows, (area.top, area.bottom + 1))
@@ -345,7 +343,14 @@ class _Filler:
             part = index[left : area.right - self._layout.left + 1, above:below]
             part[part < 0] = place
         self._open = [each for each in self._open if each[0].bottom > last]
-        return (pa.concat_arrays([cells.texts, pa.array(more, pa.string())]) if more else cells.texts), faults
+        return faults
+
+    def texts(self, cells: Cells) -> tuple[pa.StringArray, npt.NDArray[np.int64]]:
+        """The pool that `index` is filled from, and the places in it."""
+        if not self._more:
+            return cells.pool, cells.places
+        places = np.concatenate([cells.places, len(cells.pool) + np.arange(len(self._more))])
+        return pa.concat_arrays([cells.pool, pa.array(self._more, pa.string())]), places
 
 
 def header_rows(text: str) -> tuple[int, ...] | None:

@@ -7,6 +7,7 @@ the same result. Memory is bounded by the block either way.
 
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -26,6 +27,7 @@ _LONGEST = 256 << 20  # bytes: a row beyond this is none
 _KINDS = {"n": NUMBER, "s": SHARED, "b": BOOLEAN, "e": ERROR, "str": TEXT, "inlineStr": TEXT, "d": MOMENT}
 _ENTITY = re.compile("&(?:(amp|lt|gt|quot|apos)|#([0-9]+)|#x([0-9A-Fa-f]+));")
 _NAMED = {"amp": "&", "lt": "<", "gt": ">", "quot": '"', "apos": "'"}
+_BEHIND = 6
 _PADDING = bytes(48)  # so that words and attributes may be looked at behind the last tag
 
 Words = npt.NDArray[np.uint64]
@@ -33,13 +35,23 @@ Words = npt.NDArray[np.uint64]
 
 @dataclass(frozen=True, slots=True)
 class RawCells:
-    """Cells as the XML has them: `texts` are indices for SHARED, serial numbers for dates."""
+    """Cells as the XML has them, each with its text at `places` in `pool`: an index if SHARED, a serial number if a date.
+
+    `escaped`: texts may hold entities.
+    """
 
     rows: Ints
     columns: Ints
     kinds: npt.NDArray[np.uint8]
     styles: Ints
-    texts: pa.StringArray
+    pool: pa.StringArray
+    places: Ints
+    escaped: bool = False
+
+    def texts(self, at: Ints) -> pa.StringArray:
+        """The texts of some cells."""
+        texts = self.pool.take(pa.array(self.places[at]))
+        return unescaped_entities(texts) if self.escaped else texts
 
 
 class Malformed(ValueError):
@@ -71,17 +83,29 @@ def raw_strings(stream: IO[bytes]) -> Iterator[pa.StringArray]:
         yield _parsed_strings(head + block + tail) if strings is None else strings
 
 
+def ahead(blocks: Iterator[RawCells]) -> Iterator[RawCells]:
+    """The same, each block read by a thread while the last is being used."""
+    with ThreadPoolExecutor(1, "migrate-sheet") as reader:
+        coming = reader.submit(next, blocks, None)
+        while (block := coming.result()) is not None:
+            coming = reader.submit(next, blocks, None)
+            yield block
+
+
 def merged_areas(stream: IO[bytes]) -> list[str]:
     """The references of merged cells, as in `A1:B2`, which stand behind the rows."""
-    rest = b""
-    found = None
+    kept, found = b"", False
     while data := stream.read(_BLOCK):
-        rest += data
-        found = found or re.search(rb"</(\w+:)?sheetData>|<(\w+:)?sheetData\s*/>", rest)
-        if found is None:
-            rest = rest[-64:]
-    behind = rest[found.end() :] if found else b""
-    return [ref.decode() for ref in re.findall(rb"<(?:\w+:)?mergeCell\b[^>]*?\bref=[\"']([A-Z0-9:]+)", behind)]
+        kept += data
+        if not found:
+            at = max(kept.find(b"<mergeCells"), kept.find(b":mergeCells"))
+            found = at >= 0
+            kept = kept[at if found else -16 :]
+    return (
+        [ref.decode() for ref in re.findall(rb"<(?:\w+:)?mergeCell\b[^>]*?\bref=[\"']([A-Z0-9:]+)", kept)]
+        if found
+        else []
+    )
 
 
 # -------------------------------------------------------------------------------------------------------------- blocks
@@ -115,7 +139,7 @@ def _blocks(stream: IO[bytes], around: bytes, item: bytes) -> Iterator[tuple[byt
         head = re.sub(rb"\s*/?>$", b">", found[0])
     last = b"</%b%b>" % (prefix, item)
     data = data[found.end() :]
-    end = 0 if empty else data.find(closing)
+    end = 0 if empty else _find(data, closing, 0)
     while end < 0:
         cut = data.rfind(last) + len(last)
         if cut >= len(last):
@@ -128,11 +152,20 @@ def _blocks(stream: IO[bytes], around: bytes, item: bytes) -> Iterator[tuple[byt
             raise Malformed(f"no end of a {item.decode()} within {_LONGEST >> 20} MB")
         seen = max(len(data) - len(closing), 0)
         data += more
-        end = data.find(closing, seen)
+        end = _find(data, closing, seen)
     if not empty:
         yield from _block(data[:end], head, tail, prefix)
     while stream.read(_BLOCK):  # to the end, where its checksum is compared
         pass
+
+
+def _find(data: bytes, closing: bytes, start: int) -> int:
+    """Where the end tag is, -1 if nowhere: found by its name, since every other tag begins and ends as it does."""
+    name = closing[2:-1]
+    at = data.find(name, start)
+    while at >= 0 and data[max(at - 2, 0) : at + len(name) + 1] != closing:
+        at = data.find(name, at + 1)
+    return at - 2 if at >= 0 else -1
 
 
 def _block(data: bytes, head: bytes, tail: bytes, prefix: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
@@ -157,55 +190,63 @@ def _mask(size: int) -> np.uint64:
 
 
 _MASKS = np.array([(1 << 8 * size) - 1 for size in range(9)], np.uint64)
+_QUOTES, _ONES, _HIGHEST, _ZEROS, _SIXES, _UPPER = (
+    np.uint64(byte * 0x0101010101010101) for byte in (0x22, 0x01, 0x80, 0x30, 0x06, 0xF0)
+)
+_SUMS = tuple(  # neighbouring digits, pairs and fours added up, each with its factor
+    tuple(np.uint64(part) for part in parts)
+    for parts in ((2561, 8, 0x00FF00FF00FF00FF), (6553601, 16, 0x0000FFFF0000FFFF), (42949672960001, 32, 0xFFFFFFFF))
+)
 _CELL, _ROW, _NO_CELL, _NO_ROW = _word(b'<c r="'), _word(b'<row r="'), _word(b"</c>"), _word(b"</row>")
 _VALUE, _NO_VALUE, _IS, _NO_IS = _word(b"<v>"), _word(b"</v>"), _word(b"<is>"), _word(b"</is>")
 _T, _NO_T, _T_SPACE, _SI, _NO_SI = _word(b"<t>"), _word(b"</t>"), _word(b"<t xml:s"), _word(b"<si>"), _word(b"</si>")
 _SPACE = (_word(b'pace="pr'), _word(b'eserve">'))
-_TYPES = {  # what follows the style, its length, the kind
-    b' t="s"': SHARED,
-    b' t="n"': NUMBER,
-    b' t="b"': BOOLEAN,
-    b' t="e"': ERROR,
-    b' t="str"': TEXT,
-    b' t="inlineStr"': TEXT,
-}
+_TYPES = np.full(256, 255, np.uint8)  # of one letter: the kind by the letter, 255 for none
+_TYPES[list(b"snbe")] = SHARED, NUMBER, BOOLEAN, ERROR
 _FORMULAS = np.array([_word(b"<f>"), _word(b"<f "), _word(b"<f/")], np.uint64)
 _NO_INTS = np.array([], np.int64)
-_NONE = RawCells(_NO_INTS, _NO_INTS, np.array([], np.uint8), _NO_INTS, pa.array([], pa.string()))
+_NONE = RawCells(_NO_INTS, _NO_INTS, np.array([], np.uint8), _NO_INTS, pa.array([], pa.string()), _NO_INTS)
 
 
 def _tags(block: bytes) -> tuple[Ints, Words, Words]:
-    """Where tags begin, the word at each byte, and the word at each tag."""
+    """Where tags begin, the word at each byte, and the word at each tag; behind the last, six that are none."""
     data = block + _PADDING
-    at = np.flatnonzero(np.frombuffer(data, np.uint8, len(block)) == 60)
+    begin = np.flatnonzero(np.frombuffer(data, np.uint8, len(block)) == 60)
+    at = np.full(begin.size + _BEHIND, len(block))
+    at[: begin.size] = begin
     words: Words = np.ndarray((len(data) - 7,), "<u8", data, 0, (1,))
     return at, words, words[at]
 
 
 def _digits(words: Words) -> tuple[Ints, Ints]:
-    """How many of the bytes before the first quote there are (0 if none is), and the number they spell (-1: none)."""
-    bytes_ = words.view(np.uint8).reshape(-1, 8)
-    quote = bytes_ == 34
-    count = np.where(quote.any(1), quote.argmax(1), 0)
-    number = np.zeros(words.size, np.int64)
-    for place in range(7):
-        within = place < count
-        digit = bytes_[:, place].astype(np.int64) - 48
-        number = np.where(within, np.where((digit < 0) | (digit > 9) | (number < 0), -1, number * 10 + digit), number)
-    return count, np.where(count > 0, number, -1)
+    """How many bytes there are before the first quote, and the number that they spell: -1 where they are no 1 to 7 digits.
+
+    All eight bytes of a word are looked at together: a byte is zero where its highest bit is left below.
+    """
+    zero = words ^ _QUOTES
+    zero = (zero - _ONES) & ~zero & _HIGHEST
+    count = np.bitwise_count((zero & (~zero + np.uint64(1))) - np.uint64(1)).astype(np.uint64) >> np.uint64(3)
+    sound = (count > 0) & (count < 8)
+    count[~sound] = 7
+    shift = (np.uint64(8) - count) << np.uint64(3)
+    digits = (words << shift) | (_ZEROS >> (np.uint64(64) - shift))
+    sound &= ((digits & _UPPER) == _ZEROS) & (((digits + _SIXES) & _UPPER) == _ZEROS)
+    number = digits & ~_UPPER
+    for factor, width, mask in _SUMS:
+        number = ((number * factor) >> width) & mask
+    return count.astype(np.int64), np.where(sound, number.astype(np.int64), -1)
 
 
 def _plain_cells(block: bytes) -> RawCells | None:
     """The cells of a block if it is plain, None if it is not."""
     at, words, tags = _tags(block)
-    if not at.size:
-        return None
+    size = at.size - _BEHIND
     row_at = np.flatnonzero(tags == _ROW)
     cell_at = np.flatnonzero(tags & _mask(6) == _CELL)
     row_ends = np.flatnonzero(tags & _mask(6) == _NO_ROW)
     if not row_at.size or row_at[0] != 0:
         return None
-    following = row_ends[row_ends + 1 < at.size] + 1
+    following = row_ends[row_ends + 1 < size] + 1
     if not (tags[following] == _ROW).all():
         return None
     row_words = words[at[row_at] + 8]
@@ -214,9 +255,8 @@ def _plain_cells(block: bytes) -> RawCells | None:
         return None  # out of order, which the other way finds words for
     row_words = row_words & _MASKS[row_digits + 1]
     counts = np.diff(np.append(np.searchsorted(cell_at, row_at), cell_at.size))
-    size = cell_at.size
-    if not size:
-        return None if row_ends.size + row_at.size != at.size else _NONE
+    if not cell_at.size:
+        return None if row_ends.size + row_at.size != size else _NONE
     owners = np.repeat(np.arange(row_at.size), counts)
     start = at[cell_at]
 
@@ -237,7 +277,7 @@ def _plain_cells(block: bytes) -> RawCells | None:
 
     # style and type, whichever comes first
     follows = words[place]
-    styles, kinds = np.zeros(size, np.int64), np.zeros(size, np.uint8)
+    styles, kinds = np.zeros(cell_at.size, np.int64), np.zeros(cell_at.size, np.uint8)
     if not (
         _take_style(words, place, follows, styles)
         and _take_type(words, place, follows, kinds)
@@ -251,11 +291,9 @@ def _plain_cells(block: bytes) -> RawCells | None:
     if not (empty | (ends == np.uint64(62))).all():
         return None
     next_ = cell_at + 1
-    tags = np.append(tags, np.zeros(6, np.uint64))  # so that tags may be looked at behind the last
-    at = np.append(at, np.full(6, len(block)))
     inner = np.where(empty, np.uint64(0), tags[next_])
     formula = np.flatnonzero((inner & _mask(2) == _word(b"<f")) & np.isin(inner & _mask(3), _FORMULAS))
-    has_formula = np.zeros(size, np.bool_)
+    has_formula = np.zeros(cell_at.size, np.bool_)
     if formula.size:
         has_formula[formula] = True
         closed = tags[next_[formula] + 1] & _mask(4) == _word(b"</f>")
@@ -263,7 +301,7 @@ def _plain_cells(block: bytes) -> RawCells | None:
         inner[formula] = tags[next_[formula]]
     valued = inner & _mask(3) == _VALUE
     bare = inner & _mask(4) == _NO_CELL
-    begin, stop = np.zeros(size, np.int64), np.zeros(size, np.int64)
+    begin, stop = np.zeros((2, cell_at.size), np.int64)
     spans = np.where(empty, 1, next_ - cell_at + 1)
     v = np.flatnonzero(valued)
     after = next_[v]
@@ -278,18 +316,16 @@ def _plain_cells(block: bytes) -> RawCells | None:
             return None
         begin[inline], stop[inline] = placed
         spans[inline] += 4
-    if int(spans.sum()) + row_at.size + row_ends.size != at.size - 6:
+    if int(spans.sum()) + row_at.size + row_ends.size != size:
         return None
     held = (stop > begin) | ((kinds == TEXT) & ~(empty | bare)) | has_formula
     kinds[has_formula & (stop <= begin) & (bare | (kinds != TEXT))] = FORMULA
     here = np.flatnonzero(held)
-    texts = _texts(block, begin[here], stop[here])
-    if texts is None:
+    pool = _pool(block, begin[here], stop[here])
+    if pool is None:
         return None
-    kinds = kinds[here]
-    if (kinds == TEXT).any() and b"&" in block:
-        texts = _unescaped(texts, kinds == TEXT)
-    return RawCells(row_numbers[owners[here]], columns[here], kinds, styles[here], texts)
+    rows, places = row_numbers[owners[here]], np.arange(here.size) * 2
+    return RawCells(rows, columns[here], kinds[here], styles[here], pool, places, escaped=b"&" in block)
 
 
 def _take_style(words: Words, place: Ints, follows: Words, styles: Ints) -> bool:
@@ -305,17 +341,19 @@ def _take_style(words: Words, place: Ints, follows: Words, styles: Ints) -> bool
 def _take_type(words: Words, place: Ints, follows: Words, kinds: npt.NDArray[np.uint8]) -> bool:
     """Take the type where it follows, and move on behind it; False if it is none of the usual ones."""
     typed = np.flatnonzero(follows & _mask(4) == _word(b' t="'))
-    types = follows[typed]
-    lengths = np.zeros(typed.size, np.int64)
-    for name, kind in _TYPES.items():
-        match = types & _mask(min(len(name), 8)) == _word(name[:8])
-        if len(name) > 8:
-            match &= words[place[typed] + 8] & _mask(len(name) - 8) == _word(name[8:])
-        kinds[typed[match]] = kind
-        lengths[match] = len(name)
-    place[typed] += lengths
+    letters = follows[typed].view(np.uint8).reshape(-1, 8)
+    single = letters[:, 5] == 34
+    kinds[typed] = np.where(single, _TYPES[letters[:, 4]], 255)
+    place[typed] += 6
+    long = typed[~single]
+    if long.size:
+        names = words[place[long] - 2]
+        string = names & _mask(4) == _word(b'str"')
+        inline = (names == _word(b"inlineSt")) & (words[place[long] + 6] & _mask(2) == _word(b'r"'))
+        kinds[long[string | inline]] = TEXT
+        place[long] += np.where(inline, 8, 2)
     follows[typed] = words[place[typed]]
-    return bool(lengths.all())
+    return bool((kinds[typed] != 255).all())
 
 
 def _inline(tags: Words, words: Words, at: Ints, first: Ints) -> tuple[Ints, Ints] | None:
@@ -333,10 +371,10 @@ def _inline(tags: Words, words: Words, at: Ints, first: Ints) -> tuple[Ints, Int
 
 def _plain_strings(block: bytes) -> pa.StringArray | None:
     at, words, tags = _tags(block)
-    if not at.size or at.size % 4:
+    if at.size == _BEHIND or (at.size - _BEHIND) % 4:
         return None
-    four = tags.reshape(-1, 4)
-    begin = at.reshape(-1, 4)[:, 1]
+    four, ats = tags[:-_BEHIND].reshape(-1, 4), at[:-_BEHIND].reshape(-1, 4)
+    begin = ats[:, 1]
     spaced = four[:, 1] == _T_SPACE
     plain = (four[:, 0] & _mask(4) == _SI) & (four[:, 2] & _mask(4) == _NO_T) & (four[:, 3] & _mask(5) == _NO_SI)
     plain &= (four[:, 1] & _mask(3) == _T) | (
@@ -344,12 +382,12 @@ def _plain_strings(block: bytes) -> pa.StringArray | None:
     )
     if not plain.all():
         return None
-    texts = _texts(block, begin + np.where(spaced, 24, 3), at.reshape(-1, 4)[:, 2])
-    return None if texts is None else _unescaped(texts, None)
+    pool = _pool(block, begin + np.where(spaced, 24, 3), ats[:, 2])
+    return None if pool is None else unescaped_entities(pool.take(pa.array(np.arange(len(four)) * 2)))
 
 
-def _texts(block: bytes, begin: Ints, stop: Ints) -> pa.StringArray | None:
-    """These parts of a block as texts; None if it is not UTF-8, which lxml has words for."""
+def _pool(block: bytes, begin: Ints, stop: Ints) -> pa.StringArray | None:
+    """These parts of a block, and what stands between them, by turns; None if it is not UTF-8, which lxml has words for."""
     if not block.isascii():
         try:
             block.decode()
@@ -358,13 +396,11 @@ def _texts(block: bytes, begin: Ints, stop: Ints) -> pa.StringArray | None:
     offsets = np.empty(2 * begin.size + 1, np.int32)
     offsets[0:-1:2], offsets[1::2] = begin, np.maximum(stop, begin)
     offsets[-1] = offsets[-2] if begin.size else 0
-    every = pa.StringArray.from_buffers(2 * begin.size, pa.py_buffer(offsets), pa.py_buffer(block))
-    return every.take(pa.array(np.arange(begin.size, dtype=np.int32) * 2))
+    return pa.StringArray.from_buffers(2 * begin.size, pa.py_buffer(offsets), pa.py_buffer(block))
 
 
-def _unescaped(texts: pa.StringArray, which: npt.NDArray[np.bool_] | None) -> pa.StringArray:
-    escaped = pc.match_substring(texts, "&")
-    return rewritten(texts, escaped if which is None else pc.and_(escaped, pa.array(which)), _entities)
+def unescaped_entities(texts: pa.StringArray) -> pa.StringArray:
+    return rewritten(texts, pc.match_substring(texts, "&"), _entities)
 
 
 def _entities(text: str) -> str:
@@ -427,6 +463,7 @@ def _parsed_cells(document: bytes, row: int) -> tuple[RawCells, int]:
             np.array(kinds, np.uint8),
             np.array(styles, np.int64),
             pa.array(texts, pa.string()),
+            np.arange(len(texts)),
         ),
         row,
     )

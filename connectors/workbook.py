@@ -74,6 +74,10 @@ class Workbook(Protocol):
 
     def merged(self, sheet: Sheet, /) -> Sequence[Merge]: ...
 
+    def size(self, sheet: Sheet, /) -> int:
+        """How many bytes have to be read to know what is merged."""
+        ...
+
 
 def parse_area(text: str) -> Area | None:
     """`B3:K500`, `B:K`, `3:500` or `B3`, with or without `$`, as an area; None if it is none of them."""

@@ -44,6 +44,9 @@ class Xls:
         """None: what a name stands for is a formula in this format."""
         return {}
 
+    def size(self, sheet: Sheet, /) -> int:
+        return 0  # the sheet is in memory
+
     def merged(self, sheet: Sheet, /) -> Sequence[Merge]:
         with self._readable():
             merged = self._book.sheet_by_name(sheet.place).merged_cells

@@ -47,6 +47,9 @@ class Xlsb:
         """None: what a name stands for is a compiled formula in this format."""
         return {}
 
+    def size(self, sheet: Sheet, /) -> int:
+        return self._archive.NameToInfo[sheet.place].file_size if sheet.place in self._archive.NameToInfo else 0
+
     def merged(self, sheet: Sheet, /) -> Sequence[Merge]:
         areas = [struct.unpack_from("<4I", data) for kind, data in self._records(sheet.place) if kind == _MERGED]
         return [Merge(left, top + 1, right, bottom + 1) for top, bottom, left, right in areas]
