@@ -1,7 +1,7 @@
 """Delimited text files as a source: byte slices cut at record boundaries, read again and again with the same result."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Lock
@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from connectors.dialect import OPTION_NAMES, Dialect, Options, parse_options, resolve_dialect
-from connectors.found import CHANGED, aliases, distinct, matching, same_columns
+from connectors.found import aliases, find, once, same_columns
 from connectors.parse import parse_slice
 from connectors.scan import scan, settle
 from connectors.textfile import TextFile, fingerprint, open_text, to_units, whole_units
@@ -19,6 +19,7 @@ from migrate.errors import SourceError, UsageError
 
 __all__ = ["OPTION_NAMES", "DelimitedFiles", "Dialect", "Options", "detect", "open_files"]
 
+_CHANGED = "put the file back as it was, or start over with: migrate run --restart"
 _LONGEST = 256 << 20  # bytes: a broken region beyond this and sixteen records is no text, and would fill the memory
 _PROBE = 1 << 20  # bytes in which the average length of a record is measured
 
@@ -30,11 +31,10 @@ def open_files(files: Mapping[str, Sequence[str]], options: Mapping[str, Any], b
     (`customers.csv.gz` is `customers`). A file that a table lists under several names is read once. `options`: see
     `Options`. Raises UsageError for a wrong option or an ambiguous name, SourceError if a glob matches no file.
     """
-    tables = {table: matching(globs, base) for table, globs in files.items()}
-    found = _named(tables, base)
-    once = {table: distinct(paths, base) for table, paths in found.items()}
-    notes = {table: tuple(aliases(found[table], once[table], base)) for table in found}
-    return DelimitedFiles(once, parse_options(options), base, notes)
+    found = find(files, base)
+    unique = {table: once(paths, base) for table, paths in found.items()}
+    notes = {table: tuple(aliases(found[table], unique[table], base)) for table in found}
+    return DelimitedFiles(unique, parse_options(options), base, notes)
 
 
 def detect(path: Path) -> Dialect:
@@ -44,37 +44,6 @@ def detect(path: Path) -> Dialect:
     if dialect is None:
         raise _empty(path.name)
     return dialect
-
-
-def _named(files: Mapping[str, tuple[str, ...]], base: Path) -> dict[str, tuple[str, ...]]:
-    """The files of each table, those under the name "" as tables of their own."""
-    tables: dict[str, tuple[str, ...]] = {}
-    for table, found in files.items():
-        named = {table: found} if table else _by_stem(found, base)
-        for name, paths in named.items():
-            if name in tables:
-                raise UsageError(
-                    f"table {name!r} stands for both {tables[name][0]} and {paths[0]}",
-                    hint=f"name the tables: files: {{{name}: …, another_name: …}}",
-                )
-            tables[name] = paths
-    return tables
-
-
-def _by_stem(paths: Iterable[str], base: Path) -> dict[str, tuple[str, ...]]:
-    named: dict[str, tuple[str, ...]] = {}
-    for path in paths:
-        name = Path(path).name
-        name = name[:-3] if name.lower().endswith(".gz") else name
-        stem = Path(name).stem
-        named[stem] = (*named.get(stem, ()), path)
-        first, *others = distinct(named[stem], base)
-        if others:
-            raise UsageError(
-                f"{first} and {path} would both be the table {stem!r}",
-                hint=f"name the tables: files: {{{stem}: {first}, {stem}_2: {path}}}, or list both under one",
-            )
-    return named
 
 
 def _empty(name: str) -> SourceError:
@@ -205,11 +174,11 @@ class DelimitedFiles:
 def _verified(file: TextFile, token: _Token) -> bytes:
     data = file.read(token.start, token.end)
     if file.size != token.size or file.fingerprint(0, token.dialect.data_start) != token.head:
-        raise SourceError(f"{token.file} has changed since the plan was made", hint=CHANGED)
+        raise SourceError(f"{token.file} has changed since the plan was made", hint=_CHANGED)
     if fingerprint(data) != token.hash:
         raise SourceError(
             f"{token.file} has changed since the plan was made, between bytes {token.start} and {token.end}",
-            hint=CHANGED,
+            hint=_CHANGED,
         )
     return data
 

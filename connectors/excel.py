@@ -15,13 +15,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from connectors.cells import letters
-from connectors.found import CHANGED, aliases, distinct, matching, same_columns
+from connectors.found import aliases, match, once, same_columns
 from connectors.sheet import Definition, Layout, batches, header_rows, resolve, spool_schema
 from connectors.spool import Spool, Spools
 from connectors.workbook import File, Workbook, open_file, open_workbook
 from migrate.core import Batch, Origin, Partition, Reject, Source, Table
 from migrate.errors import InternalError, SourceError, UsageError
 
+_CHANGED = "put the file back as it was, or start over with: migrate run --restart"
 _NULLABLE = ("#", "no date: ")  # how the faults begin that `errors: null` makes NULL
 
 
@@ -49,9 +50,9 @@ def open_files(files: Mapping[str, Sequence[str]], options: Mapping[str, Any], b
     `files` is {"": globs}, relative to `base`; each table continues over all files, in their order. `options`: see
     `Options`. Raises UsageError for a wrong option, SourceError if a glob matches no file.
     """
-    found = matching([glob for globs in files.values() for glob in globs], base)
-    once = distinct(found, base)
-    return Workbooks(once, parse_options(options), base, tuple(aliases(found, once, base)))
+    found = match(files[""], base)
+    unique = once(found, base)
+    return Workbooks(unique, parse_options(options), base, tuple(aliases(found, unique, base)))
 
 
 def parse_options(given: Mapping[str, Any]) -> Options:
@@ -241,7 +242,7 @@ class Workbooks:
         """The slice's rows, as its spool has them. Raises SourceError if the file has changed since the plan."""
         with open_file(self._base / token.file, token.file) as file:
             if file.size != token.size or self._fingerprint(file) != token.hash:
-                raise SourceError(f"{token.file} has changed since the plan was made", hint=CHANGED)
+                raise SourceError(f"{token.file} has changed since the plan was made", hint=_CHANGED)
             spool = self._spool(file, token.hash, token.layout, token.merged)
         if token.stop > len(spool.rows) or sum(spool.rows[token.first : token.stop]) != token.rows:
             raise InternalError(
@@ -265,7 +266,7 @@ class Workbooks:
             with open_workbook(file) as book:
                 sheet = next((sheet for sheet in book.sheets() if sheet.name == layout.sheet), None)
                 if sheet is None:
-                    raise SourceError(f"{file.name} has changed since the plan was made", hint=CHANGED)
+                    raise SourceError(f"{file.name} has changed since the plan was made", hint=_CHANGED)
                 areas = book.merged(sheet) if merged == "fill" else None
                 try:
                     spool = Spool(batches(book.cells(sheet), layout, areas), spool_schema(layout))

@@ -308,7 +308,8 @@ class Committer:
 
 
 def _aborted(chunk: Chunk, reject: Reject) -> FindingsError:
-    place = ", ".join(f"{k} {v}" for k, v in reject.origin.locator.items() if k in ("file", "line"))
+    places = ("file", "line", "sheet", "row")
+    place = ", ".join(f"{k} {v}" for k, v in reject.origin.locator.items() if k in places)
     column = f", column {reject.column}" if reject.column else ""
     return FindingsError(
         f"{chunk.table}: a bad row{f' ({place})' if place else ''}{column}: {reject.reason}",
