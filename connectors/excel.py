@@ -316,7 +316,7 @@ class _Slice:
             keep[[reject.ordinal for reject in rejects]] = False
             values = {name: column.filter(pa.array(keep)) for name, column in values.items()}
             ordinals = ordinals[keep]
-        arrays = [pa.concat_arrays(values[name].chunks) for name in columns]
+        arrays = [values[name].combine_chunks() for name in columns]
         rows = pa.RecordBatch.from_arrays(arrays, schema=pa.schema([(name, pa.string()) for name in columns]))
         return Batch(rows, ordinals, self.locate, tuple(rejects))
 

@@ -301,7 +301,7 @@ def _plain_cells(block: bytes) -> RawCells | None:
         inner[formula] = tags[next_[formula]]
     valued = inner & _mask(3) == _VALUE
     bare = inner & _mask(4) == _NO_CELL
-    begin, stop = np.zeros((2, cell_at.size), np.int64)
+    begin, stop = start.copy(), start.copy()  # of what is empty too: places ascend
     spans = np.where(empty, 1, next_ - cell_at + 1)
     v = np.flatnonzero(valued)
     after = next_[v]

@@ -164,6 +164,8 @@ def open_workbook(file: File) -> Iterator[Workbook]:
             raise SourceError(
                 f"{file.name} is protected by a password", hint="open it in Excel and save it without the password"
             )
+        if len(data) % 512:  # such a file is made of sectors, and xlrd would read on without the last one
+            raise SourceError(f"{file.name} is cut off: its last part is missing", hint=_AGAIN)
         yield Xls(data, file.name)
         return
     if not head.startswith(b"PK"):
