@@ -244,14 +244,21 @@ def _plain(value: Decimal) -> str:
 # ------------------------------------------------------------------------------------------------------------- moments
 
 
-def moments(values: Floats, forms: Forms, *, epoch_1904: bool) -> tuple[pa.StringArray, dict[int, str]]:
+def moments(
+    values: Floats, forms: Forms, *, epoch_1904: bool, digits: Ints | None = None
+) -> tuple[pa.StringArray, dict[int, str]]:
     """Serial numbers under formats of dates and times as ISO texts; and those that are no day of any calendar.
 
-    To the microsecond. What is nearer to a whole millisecond than a double of its size can tell is that millisecond.
+    To the microsecond. What is nearer to a whole millisecond than can be told is that millisecond: by a double of its
+    size, or by the `digits` behind its point.
     """
-    days, clock = _split(values)
+    days, clock = _split(values, digits)
     first = 0 if epoch_1904 else 1
-    none = ((forms != DURATION) & ((values < 0) | (days > _LAST - (1462 if epoch_1904 else 0)))) | ~np.isfinite(values)
+    none = (
+        (np.abs(days) > _LAST - (1462 if epoch_1904 else 0))
+        | ((values < 0) & (forms != DURATION))
+        | ~np.isfinite(values)
+    )
     only_clock = (forms == TIME) & (days == 0)
     if not epoch_1904:
         none |= (forms != DURATION) & (days == 60)
@@ -285,13 +292,14 @@ def moments(values: Floats, forms: Forms, *, epoch_1904: bool) -> tuple[pa.Strin
     return texts, {i: _no_day(values[i], epoch_1904=epoch_1904) for i in np.flatnonzero(none).tolist()}
 
 
-def _split(values: Floats) -> tuple[Ints, Ints]:
+def _split(values: Floats, digits: Ints | None = None) -> tuple[Ints, Ints]:
     """Whole days, and the microseconds beyond them."""
     finite = np.where(np.isfinite(values), values, -1.0)
     finite = np.clip(finite, -1e9, 1e9)
     days = np.floor(finite)
     clock = np.rint((finite - days) * _DAY)
     blur = np.ceil(np.spacing(np.abs(finite)) * _DAY)
+    blur = blur if digits is None else np.maximum(blur, np.ceil(0.5 * _DAY * 10.0**-digits))
     near = np.rint(clock / 1000) * 1000
     clock = np.where(np.abs(clock - near) <= np.minimum(blur, 499), near, clock)
     over = clock >= _DAY

@@ -4,7 +4,7 @@ import mmap
 import re
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import IO, Any
 
@@ -13,7 +13,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from connectors import sheetxml
-from connectors.cells import PLAIN, UNCALCULATED, Assembly, Cells, Forms, form_of, moments, numbers, unescape, unescaped
+from connectors.cells import (
+    PLAIN,
+    UNCALCULATED,
+    Assembly,
+    Cells,
+    Forms,
+    form_of,
+    moments,
+    numbers,
+    rewritten,
+    unescape,
+    unescaped,
+)
 from connectors.sheetxml import Malformed, RawCells
 from connectors.workbook import (
     Merge,
@@ -105,15 +117,21 @@ class Xlsx:
         return made.cells(raw.rows, raw.columns)
 
     def _moments(self, texts: pa.StringArray, forms: Forms) -> tuple[pa.StringArray, dict[int, str]]:
+        faults: dict[int, str] = {}
+        spelled = texts
         try:
-            return moments(pc.cast(texts, pa.float64()).to_numpy(), forms, epoch_1904=self.epoch_1904)
+            values = pc.cast(texts, pa.float64())
         except pa.ArrowInvalid:  # some are no numbers
             spelled, faults = numbers(texts)
-            bad = np.zeros(len(texts), np.bool_)
-            bad[list(faults)] = True
-            values = pc.cast(pc.if_else(pa.array(bad), "-1", spelled), pa.float64()).to_numpy()
-            made, none = moments(values, forms, epoch_1904=self.epoch_1904)
-            return pc.if_else(pa.array(bad), texts, made), none | faults
+            values = pc.cast(rewritten(spelled, _among(faults, len(texts)), lambda _: "-1"), pa.float64())
+        behind = pc.subtract(pc.binary_length(spelled), pc.find_substring(spelled, "."))
+        made, none = moments(
+            values.to_numpy(),
+            forms,
+            epoch_1904=self.epoch_1904,
+            digits=behind.to_numpy().astype(np.int64) - 1,
+        )
+        return (pc.if_else(_among(faults, len(texts)), texts, made) if faults else made), none | faults
 
     def _shared(self, indices: pa.StringArray) -> pa.StringArray:
         try:
@@ -178,6 +196,13 @@ def _mapped(blocks: Iterator[pa.StringArray], file: IO[bytes]) -> pa.LargeString
     every = np.concatenate(offsets)
     data = pa.py_buffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)) if size else pa.py_buffer(b"")
     return pa.LargeStringArray.from_buffers(every.size - 1, pa.py_buffer(every), data)
+
+
+def _among(places: Iterable[int], size: int) -> pa.BooleanArray:
+    """Which of so many are these."""
+    mask = np.zeros(size, np.bool_)
+    mask[list(places)] = True
+    return pa.array(mask)
 
 
 def _boolean(texts: pa.StringArray) -> pa.StringArray:

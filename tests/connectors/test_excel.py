@@ -409,7 +409,7 @@ SHEET = "xl/worksheets/sheet1.xml"
         (lambda data: b"id;name\n1;a\n", "is text, not a workbook"),
         (lambda data: "id\tname\n".encode("utf-16"), "is text, not a workbook"),
         (lambda data: b"\x89PNG\r\n\x1a\n\0\0\0", "is not a workbook"),
-        (lambda data: b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(2000), "is cut off, damaged, or no Excel file"),
+        (lambda data: b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(2040), "is cut off, damaged, or no Excel file"),
         (
             lambda data: b'<?xml version="1.0"?><Workbook xmlns="urn:schemas-microsoft-com:office:spreadsheet">',
             "of 2003",
