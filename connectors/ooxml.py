@@ -90,7 +90,7 @@ class Xlsx:
     def cells(self, sheet: Sheet, /) -> Iterator[Cells]:
         try:
             with part_of(self._archive, sheet.place, self._name) as part:
-                for raw in sheetxml.ahead(sheetxml.raw_cells(part)):
+                for raw in sheetxml.raw_cells(part):
                     yield self._finished(raw)
         except Malformed as error:
             raise damaged(self._name, f"sheet {sheet.name!r}: {error}") from error

@@ -26,7 +26,7 @@ _BLOCK = 1 << 20  # bytes of XML at a time: small enough for the processor's cac
 _LONGEST = 256 << 20  # bytes: a row beyond this is none
 _KINDS = {"n": NUMBER, "s": SHARED, "b": BOOLEAN, "e": ERROR, "str": TEXT, "inlineStr": TEXT, "d": MOMENT}
 _ENTITY = re.compile("&(?:(amp|lt|gt|quot|apos)|#([0-9]+)|#x([0-9A-Fa-f]+));")
-_NAMED = {"amp": "&", "lt": "<", "gt": ">", "quot": '"', "apos": "'"}
+_NAMED = {"lt": "<", "gt": ">", "quot": '"', "apos": "'", "amp": "&"}  # & last, for what it begins is text
 _BEHIND = 6
 _PADDING = bytes(48)  # so that words and attributes may be looked at behind the last tag
 
@@ -83,15 +83,6 @@ def raw_strings(stream: IO[bytes]) -> Iterator[pa.StringArray]:
         yield _parsed_strings(head + block + tail) if strings is None else strings
 
 
-def ahead(blocks: Iterator[RawCells]) -> Iterator[RawCells]:
-    """The same, each block read by a thread while the last is being used."""
-    with ThreadPoolExecutor(1, "migrate-sheet") as reader:
-        coming = reader.submit(next, blocks, None)
-        while (block := coming.result()) is not None:
-            coming = reader.submit(next, blocks, None)
-            yield block
-
-
 def merged_areas(stream: IO[bytes]) -> list[str]:
     """The references of merged cells, as in `A1:B2`, which stand behind the rows."""
     kept, found = b"", False
@@ -116,10 +107,11 @@ def _blocks(stream: IO[bytes], around: bytes, item: bytes) -> Iterator[tuple[byt
 
     A prefix of the main namespace is taken off, and line ends are those of XML.
     """
-    data = stream.read(_BLOCK)
+    parts = _ahead(stream)
+    data = next(parts, b"")
     opening = re.compile(rb"<((?:\w+:)?)%b(?=[\s/>])[^>]*?(/?)>" % around)
     while not (found := opening.search(data)):
-        more = stream.read(_BLOCK)
+        more = next(parts, b"")
         if not more or len(data) > _LONGEST:
             raise Malformed(f"there is no {around.decode()} in it")
         data += more
@@ -145,7 +137,7 @@ def _blocks(stream: IO[bytes], around: bytes, item: bytes) -> Iterator[tuple[byt
         if cut >= len(last):
             yield from _block(data[:cut], head, tail, prefix)
             data = data[cut:]
-        more = stream.read(_BLOCK)
+        more = next(parts, b"")
         if not more:
             raise Malformed("it ends in the middle")
         if len(data) > _LONGEST:
@@ -155,8 +147,17 @@ def _blocks(stream: IO[bytes], around: bytes, item: bytes) -> Iterator[tuple[byt
         end = _find(data, closing, seen)
     if not empty:
         yield from _block(data[:end], head, tail, prefix)
-    while stream.read(_BLOCK):  # to the end, where its checksum is compared
+    for _ in parts:  # to the end, where its checksum is compared
         pass
+
+
+def _ahead(stream: IO[bytes]) -> Iterator[bytes]:
+    """The stream's bytes, each block decompressed by a thread while the last is being used."""
+    with ThreadPoolExecutor(1, "migrate-inflate") as reader:
+        coming = reader.submit(stream.read, _BLOCK)
+        while part := coming.result():
+            coming = reader.submit(stream.read, _BLOCK)
+            yield part
 
 
 def _find(data: bytes, closing: bytes, start: int) -> int:
@@ -400,7 +401,15 @@ def _pool(block: bytes, begin: Ints, stop: Ints) -> pa.StringArray | None:
 
 
 def unescaped_entities(texts: pa.StringArray) -> pa.StringArray:
-    return rewritten(texts, pc.match_substring(texts, "&"), _entities)
+    escaped = pc.match_substring(texts, "&")
+    if not pc.any(escaped).as_py():
+        return texts
+    some = texts.filter(escaped)
+    if pc.any(pc.match_substring(some, "&#")).as_py():
+        return rewritten(texts, escaped, _entities)
+    for name, character in _NAMED.items():
+        some = pc.replace_substring(some, f"&{name};", character)
+    return pc.replace_with_mask(texts, escaped, some)
 
 
 def _entities(text: str) -> str:
