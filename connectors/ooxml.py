@@ -3,8 +3,10 @@
 import mmap
 import re
 import tempfile
+import threading
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import IO, Any
 
@@ -45,11 +47,17 @@ _STRICT_RELATION = "{http://purl.oclc.org/ooxml/officeDocument/relationships}id"
 _ISO = r"^\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?)?$"
 
 
-class Xlsx:
-    """`Workbook` over an archive."""
+_KEPT = 4  # workbooks whose shared strings are kept, since each is opened for its header and again for its rows
+_strings: OrderedDict[Hashable, pa.LargeStringArray | pa.StringArray] = OrderedDict()
+_strings_lock = threading.Lock()
 
-    def __init__(self, archive: zipfile.ZipFile, name: str) -> None:
+
+class Xlsx:
+    """`Workbook` over an archive; `identity` tells the state of its file from every other."""
+
+    def __init__(self, archive: zipfile.ZipFile, name: str, identity: Hashable) -> None:
         self._archive = archive
+        self._identity = identity
         self._name = name
         self._root = self._target("", "officeDocument") or "xl/workbook.xml"
         self._book = xml_part(self._archive, self._root, self._name)
@@ -139,7 +147,7 @@ class Xlsx:
             taken = self._strings.take(at)
         except (pa.ArrowInvalid, IndexError) as error:
             raise Malformed(f"a cell refers to a shared string that is not there ({error})") from error
-        return pc.cast(taken, pa.string())
+        return taken.cast(pa.string())
 
     # -------------------------------------------------------------------------------------------------------- the parts
 
@@ -173,28 +181,41 @@ class Xlsx:
         return np.array(forms or [PLAIN], np.uint8)
 
     @cached_property
-    def _strings(self) -> pa.LargeStringArray:
+    def _strings(self) -> pa.LargeStringArray | pa.StringArray:
         """The shared strings, mapped from a file without a name: a book may have more of them than memory."""
         path = self._target(self._root, "sharedStrings")
         if path is None:
-            return pa.array([], pa.large_string())
-        with part_of(self._archive, path, self._name) as part, tempfile.TemporaryFile(prefix="migrate-") as file:
-            return _mapped(sheetxml.raw_strings(part), file)
+            return pa.array([], pa.string())
+        with _strings_lock:
+            key = (self._identity, path)
+            if key not in _strings:
+                with (
+                    part_of(self._archive, path, self._name) as part,
+                    tempfile.TemporaryFile(prefix="migrate-") as file,
+                ):
+                    _strings[key] = _mapped(sheetxml.raw_strings(part), file)
+                while len(_strings) > _KEPT:
+                    _strings.popitem(last=False)
+            _strings.move_to_end(key)
+            return _strings[key]
 
 
-def _mapped(blocks: Iterator[pa.StringArray], file: IO[bytes]) -> pa.LargeStringArray:
+def _mapped(blocks: Iterator[pa.StringArray], file: IO[bytes]) -> pa.LargeStringArray | pa.StringArray:
     offsets, size = [np.zeros(1, np.int64)], 0
     for block in blocks:
-        texts = pc.cast(unescape(block), pa.large_string())
-        ends = np.cumsum(pc.binary_length(texts).to_numpy(zero_copy_only=False), dtype=np.int64)
-        if ends.size:
-            first, stop = (int(np.frombuffer(texts.buffers()[1], np.int64)[texts.offset + i]) for i in (0, len(texts)))
-            file.write(texts.buffers()[2][first:stop])
-            offsets.append(ends + size)
-            size += int(ends[-1])
+        texts = unescape(block)
+        if len(texts):
+            ends = np.frombuffer(texts.buffers()[1], np.int32)[texts.offset : texts.offset + len(texts) + 1].astype(
+                np.int64
+            )
+            file.write(texts.buffers()[2][int(ends[0]) : int(ends[-1])])
+            offsets.append(ends[1:] - ends[0] + size)
+            size = int(offsets[-1][-1])
     file.flush()
     every = np.concatenate(offsets)
     data = pa.py_buffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)) if size else pa.py_buffer(b"")
+    if size < 1 << 31:
+        return pa.StringArray.from_buffers(every.size - 1, pa.py_buffer(every.astype(np.int32)), data)
     return pa.LargeStringArray.from_buffers(every.size - 1, pa.py_buffer(every), data)
 
 

@@ -3,7 +3,7 @@
 import json
 import re
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from difflib import get_close_matches
 from typing import Any
@@ -72,16 +72,17 @@ def resolve(book: Workbook, definition: Definition, file: str) -> Layout | None:
     """Where the table stands in this workbook; None if nothing does stand there. Raises SourceError with what there is."""
     sheet, area, named = _place(book, definition, file)
     header = () if named and named.columns else definition.header
+    blocks: Iterable[Cells] = book.cells(sheet)
     if header is None:
-        first = _first_row(book.cells(sheet), area)
+        first = _first_row(blocks, area)
         if first is None:
             return None
-        header = (first,)
+        header, blocks = (first[0],), (first[1],)
     several = len(header) > 1
     merged = book.merged(sheet) if several or book.size(sheet) <= _SMALL else ()
     notes = [f"sheet {sheet.name!r}"]
     if header:
-        texts = _header(book, sheet, header, area, merged)
+        texts = _header(blocks, header, area, merged)
         shown = "-".join(str(row) for row in dict.fromkeys((header[0], header[-1])))
         left, width = _extent(texts, area)
         if not width:
@@ -93,7 +94,7 @@ def resolve(book: Workbook, definition: Definition, file: str) -> Layout | None:
         top = max(header[-1] + 1, area.top or 1)
         notes.append(f"header in row {shown}")
     else:
-        left, width = _used(book.cells(sheet), area)
+        left, width = _used(blocks, area)
         given = named.columns if named and named.columns else ()
         if not (width or definition.columns or given):
             return None
@@ -181,17 +182,18 @@ def _inside(cells: Cells, area: Area) -> npt.NDArray[np.bool_]:
     return holds
 
 
-def _first_row(blocks: Iterator[Cells], area: Area) -> int | None:
+def _first_row(blocks: Iterable[Cells], area: Area) -> tuple[int, Cells] | None:
+    """The first row that holds anything, and the block that has it."""
     for cells in blocks:
         inside = np.flatnonzero(_inside(cells, area))
         if inside.size:
-            return int(cells.rows[inside[0]])
+            return int(cells.rows[inside[0]]), cells
         if area.bottom is not None and cells.rows[-1] > area.bottom:
             return None
     return None
 
 
-def _used(blocks: Iterator[Cells], area: Area) -> tuple[int, int]:
+def _used(blocks: Iterable[Cells], area: Area) -> tuple[int, int]:
     """The first column and the number of them: the area's, or else those that the first rows use."""
     if area.left is not None and area.right is not None:
         return area.left, area.right - area.left + 1
@@ -203,11 +205,11 @@ def _used(blocks: Iterator[Cells], area: Area) -> tuple[int, int]:
     return area.left or 0, 0
 
 
-def _header(book: Workbook, sheet: Sheet, rows: Sequence[int], area: Area, merged: Sequence[Merge]) -> dict[int, str]:
+def _header(blocks: Iterable[Cells], rows: Sequence[int], area: Area, merged: Sequence[Merge]) -> dict[int, str]:
     """The names of columns: the texts of these rows, a merged one over all its columns, joined from above."""
     texts: dict[int, dict[int, str]] = {row: {} for row in range(rows[0], rows[-1] + 1)}
     within = Area(area.left, rows[0], area.right, rows[-1])
-    for cells in book.cells(sheet):
+    for cells in blocks:
         for i in np.flatnonzero(_inside(cells, within)).tolist():
             texts[int(cells.rows[i])][int(cells.columns[i])] = " ".join(cells.text(i).split())
         if cells.rows[-1] >= rows[-1]:
@@ -253,22 +255,18 @@ def batches(blocks: Iterator[Cells], layout: Layout, merged: Sequence[Merge] | N
     """
     schema = spool_schema(layout)
     filler = _Filler([each for each in merged or () if _meets(each, layout)], layout)
-    waiting: list[pa.RecordBatch] = []
-    count = 0
+    rest = pa.RecordBatch.from_pylist([], schema)
     for cells in blocks:
         batch = _rows(cells, layout, filler, schema)
-        waiting.append(batch)
-        count += batch.num_rows
-        if count >= BATCH_ROWS:
-            joined = pa.concat_batches(waiting) if len(waiting) > 1 else batch
-            whole = count - count % BATCH_ROWS
-            for start in range(0, whole, BATCH_ROWS):
-                yield joined.slice(start, BATCH_ROWS)
-            waiting, count = [joined.slice(whole)], count - whole
+        missing = min(BATCH_ROWS - rest.num_rows, batch.num_rows)
+        rest = pa.concat_batches([rest, batch.slice(0, missing)]) if rest.num_rows else batch.slice(0, missing)
+        while rest.num_rows == BATCH_ROWS:
+            yield rest
+            rest, missing = batch.slice(missing, BATCH_ROWS), missing + BATCH_ROWS
         if layout.bottom is not None and cells.rows.size and cells.rows[-1] > layout.bottom:
             break
-    if count:
-        yield pa.concat_batches(waiting)
+    if rest.num_rows:
+        yield rest
 
 
 def _rows(cells: Cells, layout: Layout, filler: "_Filler", schema: pa.Schema) -> pa.RecordBatch:
@@ -293,10 +291,16 @@ def _rows(cells: Cells, layout: Layout, filler: "_Filler", schema: pa.Schema) ->
     for at, parts in odd.items():
         said[at] = json.dumps(parts, ensure_ascii=False)
     pool, places = filler.texts(cells)
-    columns = [pool.take(pa.array(places[each], mask=each < 0)) for each in index]
+    columns = [_taken(pool, places, each) for each in index]
     return pa.RecordBatch.from_arrays(
         [pa.array(rows, pa.int32()), pa.array(said, pa.string()), *columns], schema=schema
     )
+
+
+def _taken(pool: pa.StringArray, places: npt.NDArray[np.int64], which: npt.NDArray[np.int64]) -> pa.StringArray:
+    """The texts of these cells, NULL for -1."""
+    blank = which < 0
+    return pool.take(pa.array(places[which], mask=blank if blank.any() else None))
 
 
 def _odd(index: npt.NDArray[np.int64], faults: Mapping[int, str]) -> dict[int, dict[str, Any]]:

@@ -204,6 +204,7 @@ _T, _NO_T, _T_SPACE, _SI, _NO_SI = _word(b"<t>"), _word(b"</t>"), _word(b"<t xml
 _SPACE = (_word(b'pace="pr'), _word(b'eserve">'))
 _TYPES = np.full(256, 255, np.uint8)  # of one letter: the kind by the letter, 255 for none
 _TYPES[list(b"snbe")] = SHARED, NUMBER, BOOLEAN, ERROR
+_VALUE_ENDS = _word(b"</v></c>")
 _FORMULAS = np.array([_word(b"<f>"), _word(b"<f "), _word(b"<f/")], np.uint64)
 _NO_INTS = np.array([], np.int64)
 _NONE = RawCells(_NO_INTS, _NO_INTS, np.array([], np.uint8), _NO_INTS, pa.array([], pa.string()), _NO_INTS)
@@ -293,7 +294,9 @@ def _plain_cells(block: bytes) -> RawCells | None:
         return None
     next_ = cell_at + 1
     inner = np.where(empty, np.uint64(0), tags[next_])
-    formula = np.flatnonzero((inner & _mask(2) == _word(b"<f")) & np.isin(inner & _mask(3), _FORMULAS))
+    formula = np.flatnonzero(inner & _mask(2) == _word(b"<f"))
+    if not np.isin(inner[formula] & _mask(3), _FORMULAS).all():
+        return None
     has_formula = np.zeros(cell_at.size, np.bool_)
     if formula.size:
         has_formula[formula] = True
@@ -306,8 +309,11 @@ def _plain_cells(block: bytes) -> RawCells | None:
     spans = np.where(empty, 1, next_ - cell_at + 1)
     v = np.flatnonzero(valued)
     after = next_[v]
-    if not ((tags[after + 1] & _mask(4) == _NO_VALUE) & (tags[after + 2] & _mask(4) == _NO_CELL)).all():
-        return None
+    closed = tags[after + 1] == _VALUE_ENDS  # both end tags at once
+    if not closed.all():
+        closed |= (tags[after + 1] & _mask(4) == _NO_VALUE) & (tags[after + 2] & _mask(4) == _NO_CELL)
+        if not closed.all():
+            return None
     begin[v], stop[v] = at[after] + 3, at[after + 1]
     spans[v] += 2
     inline = np.flatnonzero(~(empty | valued | bare))

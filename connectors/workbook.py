@@ -179,7 +179,7 @@ def open_workbook(file: File) -> Iterator[Workbook]:
     if "xl/workbook.bin" in parts:
         yield Xlsb(archive, file.name)
     elif "[Content_Types].xml" in parts and any(part.startswith("xl/") for part in parts):
-        yield Xlsx(archive, file.name)
+        yield Xlsx(archive, file.name, file.state)
     else:
         what = "an OpenDocument file" if "content.xml" in parts else "a zip archive, but no workbook"
         raise SourceError(f"{file.name} is {what}", hint="save it as .xlsx, in Excel or in LibreOffice")
