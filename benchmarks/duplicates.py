@@ -132,7 +132,7 @@ def load(rows: int, rounds: int) -> None:
     kinds = {
         "plain": PROJECT.format(dedupe="", customer="""'uuid(customer, "table" := ''customers'')'"""),
         "dedupe": PROJECT.format(
-            dedupe="dedupe: {match: email, keep: last}", customer="{references: customers, by: customer}"
+            dedupe="dedupe: {match: email, keep: last}", customer="{references: customers, by: customer, column: id}"
         ),
     }
     ratios = []

@@ -176,6 +176,44 @@ def _first(call: Call, x: str, formats: list[Format]) -> str:
     return call.once(trimmed(x), lambda t: f"coalesce({', '.join(reading(t, f) for f in formats)}, NULL)")
 
 
+@_named(
+    "excel_date(x [, epoch])",
+    """The timestamp that a serial number stands for, as dates are stored in Excel: 1 is 1900-01-01 and the fraction is the
+    time of day. The epoch is 1900, or 1904 as in workbooks of old Macs. What no calendar has is refused: day 0, and day 60,
+    which Excel takes for 1900-02-29. Times are read to the microsecond, or to the millisecond that all digits mean.""",
+    ("excel_date('43861')", "2020-01-31 00:00:00"),
+    ("excel_date('43861.5208333333')", "2020-01-31 12:30:00"),
+    ("excel_date('42399', 1904)", "2020-01-31 00:00:00"),
+    arity=(1, 2),
+)
+def _excel_date(call: Call) -> Rendered:
+    epoch = "1900" if len(call.arguments) == 1 else call.arguments[1].constant or call.arguments[1].sql
+    if epoch not in ("1900", "1904"):
+        raise CallError("the epoch must be 1900 or 1904")
+    x = _text(call.arguments[0])
+    value = call.once(trimmed(x), lambda t: _serial(t, epoch))
+    return Rendered(value, f"{x} IS NOT NULL", _because("type", f"not a serial number of a day, counted from {epoch}"))
+
+
+def _serial(t: str, epoch: str) -> str:
+    """SQL: the timestamp that the serial number t stands for, or NULL."""
+    whole = f"TRY_CAST(split_part({t}, '.', 1) AS INTEGER)"
+    micros = f"CAST(round(TRY_CAST('0.' || split_part({t}, '.', 2) || '0' AS DOUBLE) * 86400000000) AS BIGINT)"
+    # half a unit of the last digit is what the text leaves open; the digits of a double leave open a microsecond
+    open_ = f"least(499, greatest(1, ceil(43200000000 / pow(10, length(split_part({t}, '.', 2))))))"
+    millis = f"(({micros} + 500) // 1000 * 1000)"
+    exact = f"CASE WHEN abs({micros} - {millis}) <= {open_} THEN {millis} ELSE {micros} END"
+    if epoch == "1904":
+        first, last, day = 0, 2_957_003, f"DATE '1904-01-01' + {whole}"
+    else:
+        first, last, day = 1, 2_958_465, f"DATE '1899-12-30' + {whole} + CAST({whole} < 60 AS INTEGER)"
+    sound = f"{whole} BETWEEN {first} AND {last}" + (f" AND {whole} <> 60" if epoch == "1900" else "")
+    return (
+        f"CASE WHEN regexp_full_match({t}, '[0-9]{{1,7}}([.][0-9]*)?') AND {sound} "
+        f"THEN CAST({day} AS TIMESTAMP) + to_microseconds({exact}) END"
+    )
+
+
 def _either(formats: list[Format]) -> str:
     return " or ".join(f.written for f in formats)
 

@@ -175,7 +175,12 @@ SHEET = Section(
     "A table in a workbook",
     "Where in the workbook a table stands. Without `tables`, each visible sheet is a table of the sheet's name.",
     (
-        Key("sheet", text("a sheet's name or number", texts.not_empty), "The sheet, by name or by number from 1.", "1"),
+        Key(
+            "sheet",
+            text("a sheet's name or number", texts.not_empty),
+            "The sheet, by its name, or by its number among the visible ones, from 1.",
+            "that of the name in `range`, or 1",
+        ),
         Key(
             "range",
             text("cells, as in B3:K500, or a name", texts.not_empty),
@@ -209,7 +214,8 @@ EXCEL = Section(
         Key(
             "errors",
             choice("reject", "null"),
-            "What an error cell (`#N/A`, `#REF!`) becomes: its row is rejected, or it is NULL.",
+            "What a cell with an error (`#N/A`, `#REF!`) or with a date that is none becomes: its row is rejected, or it is "
+            "NULL.",
             "reject",
         ),
         Key(

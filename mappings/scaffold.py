@@ -7,7 +7,7 @@ zero stay text, and no value of the sample is repeated in the file.
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import duckdb
@@ -75,18 +75,22 @@ class _Guess:
     comment: str = ""
 
 
-def scaffold(
-    migration: str,
-    tables: Sequence[tuple[str, Table, pa.RecordBatch | None]],
-    source: str,
-    files: Mapping[str, Sequence[str]],
-    options: Mapping[str, Any] | None = None,
-) -> str:
-    """The text of a first project file, with comments; it parses.
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A source to write down: its name and kind, its files as table → globs ("": the tables are not named), its options.
 
-    `tables` are a name for the target, the source's table and some of its rows, as texts; `files` is table → globs (""
-    → each file is a table); `options` are reading options to write down, keys as in the project file.
+    `tables` are a name for the target, the source's table and some of its rows, as texts.
     """
+
+    name: str
+    tables: Sequence[tuple[str, Table, pa.RecordBatch | None]]
+    files: Mapping[str, Sequence[str]]
+    kind: str = "files"
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def scaffold(migration: str, sources: Sequence[Draft]) -> str:
+    """The text of a first project file, with comments; it parses."""
     lines = [
         f"# yaml-language-server: $schema={SCHEMA_FILE}",
         "# What goes where. Every expression below is a guess from a sample: look at each, then `migrate check`.",
@@ -96,15 +100,15 @@ def scaffold(
         "# timezone: Europe/Berlin  # of times that name no zone",
         "",
         "sources:",
-        f"  {_scalar(_letter_first(snake_case(source)))}:",
-        *_files(files),
-        *(f"    {option}: {_option(value)}" for option, value in (options or {}).items()),
-        "",
-        "tables:",
     ]
-    names = _unique(_letter_first(snake_case(name)) for name, _, _ in tables)
-    for name, (_, table, sample) in zip(names, tables, strict=True):
-        lines += _table(name, _letter_first(snake_case(source)), table, sample)
+    for draft in sources:
+        lines += [f"  {_scalar(_letter_first(snake_case(draft.name)))}:", *_files(draft.kind, draft.files)]
+        lines += [f"    {option}: {_option(value)}" for option, value in draft.options.items()]
+    lines += ["", "tables:"]
+    tables = [(draft, *each) for draft in sources for each in draft.tables]
+    names = _unique(_letter_first(snake_case(name)) for _, name, _, _ in tables)
+    for name, (draft, _, table, sample) in zip(names, tables, strict=True):
+        lines += _table(name, _letter_first(snake_case(draft.name)), table, sample)
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -118,10 +122,10 @@ def snake_case(name: str) -> str:
 # --------------------------------------------------------------------------------------------------------------- tables
 
 
-def _files(files: Mapping[str, Sequence[str]]) -> list[str]:
+def _files(kind: str, files: Mapping[str, Sequence[str]]) -> list[str]:
     if set(files) == {""}:
-        return ["    files:", *(f"      - {_scalar(glob)}" for glob in files[""])]
-    lines = ["    files:"]
+        return [f"    {kind}:", *(f"      - {_scalar(glob)}" for glob in files[""])]
+    lines = [f"    {kind}:"]
     for table, globs in files.items():
         written = _scalar(globs[0]) if len(globs) == 1 else "[" + ", ".join(map(_flow, globs)) + "]"
         lines.append(f"      {_scalar(table)}: {written}")

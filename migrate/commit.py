@@ -343,7 +343,8 @@ class Committer:
 
 
 def _aborted(chunk: Chunk, reject: Reject, personal: Collection[str]) -> FindingsError:
-    place = ", ".join(f"{k} {v}" for k, v in reject.origin.locator.items() if k in ("file", "line"))
+    places = ("file", "line", "sheet", "row")
+    place = ", ".join(f"{k} {v}" for k, v in reject.origin.locator.items() if k in places)
     column = f", column {reject.column}" if reject.column else ""
     # The message goes to logs, reports and notifications.
     unsure = bool(personal) and reject.column is None and reject.rule not in TELLS_NO_VALUE

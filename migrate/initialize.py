@@ -9,13 +9,17 @@ from typing import cast
 import pyarrow as pa
 
 from connectors.registry import open_source
-from mappings.scaffold import SCHEMA_FILE, scaffold, snake_case
+from mappings.scaffold import SCHEMA_FILE, Draft, scaffold, snake_case
 from mappings.schema import json_schema
 from migrate.core import Source, Table
 from migrate.errors import UsageError
 
 _SAMPLE_BYTES = 4 << 20
-_SUFFIXES = (".csv", ".tsv", ".txt", ".dat", ".psv", ".csv.gz", ".tsv.gz", ".txt.gz")
+_SUFFIXES = {
+    "files": (".csv", ".tsv", ".txt", ".dat", ".psv", ".csv.gz", ".tsv.gz", ".txt.gz"),
+    "excel": (".xlsx", ".xlsm", ".xlsb", ".xls"),
+}
+"""The kind of source by how a file's name ends; a file that was named and ends otherwise is taken for delimited text."""
 
 
 def write(files: Sequence[Path], migration: str | None, out: Path, *, overwrite: bool) -> list[str]:
@@ -24,16 +28,18 @@ def write(files: Sequence[Path], migration: str | None, out: Path, *, overwrite:
         raise UsageError(f"{out} exists already.", hint="Give another name with -o, or --yes to overwrite it.")
     found = list(itertools.chain.from_iterable(_expanded(path) for path in files))
     if not found:
+        endings = ", ".join(itertools.chain.from_iterable(_SUFFIXES.values()))
         raise UsageError(
-            "There are no delimited files there.",
-            hint=f"Files ending in {', '.join(_SUFFIXES)} are looked for in a folder.",
+            "There are no files to read there.", hint=f"Files ending in {endings} are looked for in a folder."
         )
     base = out.resolve().parent
-    globs = tuple(_relative(path, base) for path in found)
-    source = open_source("files", {"": globs}, {}, base)
-    tables = [_sampled(source, name) for name in source.tables()]
+    by_kind: dict[str, list[str]] = {}
+    for path in found:
+        by_kind.setdefault(_kind(path) or "files", []).append(_relative(path, base))
+    drafts = [_draft(kind, globs, base) for kind, globs in by_kind.items()]
+    tables = [table for draft in drafts for table in draft.tables]
     name = migration or snake_case(base.name) or "migration"
-    out.write_text(scaffold(name, tables, "files", {"": globs}), encoding="utf-8")
+    out.write_text(scaffold(name, drafts), encoding="utf-8")
     (base / SCHEMA_FILE).write_text(json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     told = [note for _, table, _ in tables for note in table.notes]
     return [
@@ -43,12 +49,23 @@ def write(files: Sequence[Path], migration: str | None, out: Path, *, overwrite:
     ]
 
 
+def _kind(path: Path) -> str | None:
+    return next((kind for kind, suffixes in _SUFFIXES.items() if path.name.lower().endswith(suffixes)), None)
+
+
 def _expanded(path: Path) -> list[Path]:
     if path.is_dir():
-        return sorted(p for p in path.iterdir() if p.name.lower().endswith(_SUFFIXES))
+        return sorted(p for p in path.iterdir() if _kind(p) and not p.name.startswith((".", "~$")))
     if not path.exists():
         raise UsageError(f"{path} does not exist.")
     return [path]
+
+
+def _draft(kind: str, globs: Sequence[str], base: Path) -> Draft:
+    """The source of one kind that these files make, with a sample of each table."""
+    files = {"": tuple(globs)}
+    source = open_source(kind, files, {}, base)
+    return Draft(kind, [_sampled(source, name) for name in source.tables()], files, kind)
 
 
 def _relative(path: Path, base: Path) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -405,7 +406,7 @@ def _from_file(
         if by_line:
             everything = [*map(int, batch.ordinals), *(r.ordinal for r in batch.rejects)]
             for ordinal, origin in zip(everything, batch.locate(everything), strict=True):
-                reject = by_line.get(int(origin.locator["line"]))
+                reject = by_line.get(_lines_of(origin.locator)[0])
                 if reject is not None and ordinal not in taken:
                     wanted.setdefault(reject.id, []).append(ordinal)
         yield batch, wanted
@@ -432,12 +433,7 @@ def _sought(
     else:
         named = files
     others = left.keys() - {r.id for r in lined}
-    by_line = {
-        line: r
-        for r in lined
-        if str(r.locator["file"]) in named
-        for line in range(int(r.locator["line"]), int(r.locator["last_line"]) + 1)
-    }
+    by_line = {line: r for r in lined if str(r.locator["file"]) in named for line in _lines_of(r.locator)}
     return {key: r for r in left.values() if r.id in others and (key := r.key) is not None}, by_line
 
 
@@ -454,7 +450,7 @@ def _standing(
     chunks = {r.chunk + more for r in lined for more in (0, 1)} & set(range(len(partitions)))
     standing: dict[int, tuple[object, ...]] = {}
     for chunk in chunks:
-        mended = {int(r.locator["line"]) for r in rejects if r.chunk == chunk}
+        mended = {_lines_of(r.locator)[0] for r in rejects if r.chunk == chunk}
         for batch in work.source_of(mapping.spec).read(partitions[chunk], mapping.reads):
             standing.update((line, row) for name, line, row in _lines(batch) if name == file and line not in mended)
     return standing
@@ -464,4 +460,10 @@ def _lines(batch: Batch) -> Iterator[tuple[str, int, tuple[object, ...]]]:
     """Each row's file, its first physical line and its values."""
     rows = zip(*(column.to_pylist() for column in batch.rows.columns), strict=True)
     for origin, row in zip(batch.locate([int(o) for o in batch.ordinals]), rows, strict=True):
-        yield str(origin.locator["file"]), int(origin.locator["line"]), row
+        yield str(origin.locator["file"]), _lines_of(origin.locator)[0], row
+
+
+def _lines_of(locator: Mapping[str, Any]) -> range:
+    """The physical lines of a row, at least one; in a workbook the row of its sheet, of which a table has one a file."""
+    first = int(locator["line"] if "line" in locator else locator["row"])
+    return range(first, int(locator.get("last_line", first)) + 1)

@@ -120,12 +120,12 @@ def versions(conn: Connection) -> tuple[tuple[str, str], ...]:
 
 
 def where(locator: dict[str, object]) -> str:
-    """file:line, as editors and terminals make it clickable."""
-    return (
-        f"{locator['file']}:{locator.get('line', '')}"
-        if "file" in locator
-        else ", ".join(f"{k}={v}" for k, v in locator.items())
-    )
+    """file:line, as editors and terminals make it clickable; file[sheet!cell] for a row of a workbook."""
+    if "sheet" in locator:
+        return f"{locator['file']}[{locator['sheet']}!{locator.get('cell') or locator['cells']}]"
+    if "file" in locator:
+        return f"{locator['file']}:{locator.get('line', '')}"
+    return ", ".join(f"{k}={v}" for k, v in locator.items())
 
 
 def _next(tables: Sequence[TableReport], missing: Sequence[str], findings: bool) -> str:

@@ -40,7 +40,7 @@ def test_a_project_file_is_not_overwritten_unless_that_is_meant(rig: Rig) -> Non
     ("files", "arguments", "code", "said"),
     [
         ({}, ["nothing.csv"], 2, "nothing.csv does not exist"),
-        ({"folder/notes.md": "x"}, ["folder"], 2, "no delimited files"),
+        ({"folder/notes.md": "x"}, ["folder"], 2, "no files to read"),
         ({"empty.csv": ""}, ["empty.csv"], 6, "empty.csv is empty"),
         ({"a/t.csv": "x\n1\n", "b/t.csv": "x\n2\n"}, ["a/t.csv", "b/t.csv"], 2, "would both be the table 't'"),
     ],

@@ -266,3 +266,48 @@ def test_the_examples_of_the_reference_are_true(name):
 def test_the_reference_is_what_the_code_says():
     page = Path(__file__).parents[2] / "docs" / "mapping.md"
     assert reference() in page.read_text(encoding="utf-8"), "run: python -m mappings.reference docs/mapping.md"
+
+
+MOMENT = datetime.datetime
+
+
+@pytest.mark.parametrize(
+    ("x", "call", "expected"),
+    [
+        ("43861", "excel_date(x)", MOMENT(2020, 1, 31)),
+        (" 43861 ", "excel_date(x, 1900)", MOMENT(2020, 1, 31)),
+        ("42399", "excel_date(x, 1904)", MOMENT(2020, 1, 31)),
+        ("42399", "excel_date(x, '1904')", MOMENT(2020, 1, 31)),
+        ("1", "excel_date(x)", MOMENT(1900, 1, 1)),
+        ("59", "excel_date(x)", MOMENT(1900, 2, 28)),
+        ("60", "excel_date(x)", "type"),
+        ("61", "excel_date(x)", MOMENT(1900, 3, 1)),
+        ("60", "excel_date(x, 1904)", MOMENT(1904, 3, 1)),
+        ("0", "excel_date(x)", "type"),
+        ("0", "excel_date(x, 1904)", MOMENT(1904, 1, 1)),
+        ("2958465", "excel_date(x)", MOMENT(9999, 12, 31)),
+        ("2958466", "excel_date(x)", "type"),
+        ("43861.5", "excel_date(x)", MOMENT(2020, 1, 31, 12)),
+        ("43861.520833333336", "excel_date(x)", MOMENT(2020, 1, 31, 12, 30)),
+        ("43861.5208333333", "excel_date(x)", MOMENT(2020, 1, 31, 12, 30)),
+        ("43861.52083912037", "excel_date(x)", MOMENT(2020, 1, 31, 12, 30, 0, 500_000)),
+        ("43861.999999999999", "excel_date(x)", MOMENT(2020, 2, 1)),
+        ("-1", "excel_date(x)", "type"),
+        ("31.01.2020", "excel_date(x)", "type"),
+        ("", "excel_date(x)", "type"),
+        ("99999999999", "excel_date(x)", "type"),
+        (None, "excel_date(x)", None),
+    ],
+)
+def test_excel_date(x, call, expected):
+    assert value(x, call, "timestamp") == expected
+
+
+def test_an_excel_date_without_a_time_is_a_date():
+    assert value("43861", "excel_date(x)", "date") == DATE(2020, 1, 31)
+    assert value("43861.5", "excel_date(x)", "date") == "precision"
+
+
+def test_excel_knows_two_epochs():
+    with pytest.raises(UsageError, match="the epoch must be 1900 or 1904"):
+        value("1", "excel_date(x, 1901)", "timestamp")
