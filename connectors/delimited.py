@@ -1,7 +1,7 @@
 """Delimited text files as a source: byte slices cut at record boundaries, read again and again with the same result."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Lock
@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from connectors.dialect import OPTION_NAMES, Dialect, Options, parse_options, resolve_dialect
+from connectors.found import aliases, find, once
 from connectors.parse import parse_slice
 from connectors.scan import scan, settle
 from connectors.textfile import TextFile, fingerprint, open_text, to_units, whole_units
@@ -30,10 +31,10 @@ def open_files(files: Mapping[str, Sequence[str]], options: Mapping[str, Any], b
     (`customers.csv.gz` is `customers`). A file that a table lists under several names is read once. `options`: see
     `Options`. Raises UsageError for a wrong option or an ambiguous name, SourceError if a glob matches no file.
     """
-    found = _find(files, base)
-    once = {table: _once(paths, base) for table, paths in found.items()}
-    notes = {table: tuple(_aliases(found[table], once[table], base)) for table in found}
-    return DelimitedFiles(once, parse_options(options), base, notes)
+    found = find(files, base)
+    unique = {table: once(paths, base) for table, paths in found.items()}
+    notes = {table: tuple(aliases(found[table], unique[table], base)) for table in found}
+    return DelimitedFiles(unique, parse_options(options), base, notes)
 
 
 def detect(path: Path) -> Dialect:
@@ -43,75 +44,6 @@ def detect(path: Path) -> Dialect:
     if dialect is None:
         raise _empty(path.name)
     return dialect
-
-
-def _find(files: Mapping[str, Sequence[str]], base: Path) -> dict[str, tuple[str, ...]]:
-    """The files of each table, as paths relative to `base`."""
-    tables: dict[str, tuple[str, ...]] = {}
-    for table, globs in files.items():
-        found: dict[str, None] = {}
-        for pattern in globs:
-            matched = sorted(_matches(base, pattern))
-            if not matched:
-                raise SourceError(f"no file matches {pattern!r} in {base}", hint="check the path under files:")
-            found.update(dict.fromkeys(matched))
-        named = {table: tuple(found)} if table else _by_stem(found, base)
-        for name, paths in named.items():
-            if name in tables:
-                raise UsageError(
-                    f"table {name!r} stands for both {tables[name][0]} and {paths[0]}",
-                    hint=f"name the tables: files: {{{name}: …, another_name: …}}",
-                )
-            tables[name] = paths
-    return tables
-
-
-def _matches(base: Path, pattern: str) -> Iterator[str]:
-    path = Path(pattern)
-    root, relative = (Path(path.anchor), str(path.relative_to(path.anchor))) if path.is_absolute() else (base, pattern)
-    if (root / relative).is_file():  # also if its name holds a glob's characters
-        yield pattern
-        return
-    if not path.name:  # "." and "./" are a folder, and glob will not have them
-        return
-    for match in root.glob(relative):
-        if match.is_file() and not match.name.startswith("."):
-            yield str(match if path.is_absolute() else match.relative_to(base))
-
-
-def _by_stem(paths: Iterable[str], base: Path) -> dict[str, tuple[str, ...]]:
-    named: dict[str, tuple[str, ...]] = {}
-    for path in paths:
-        name = Path(path).name
-        name = name[:-3] if name.lower().endswith(".gz") else name
-        stem = Path(name).stem
-        named[stem] = (*named.get(stem, ()), path)
-        first, *others = _once(named[stem], base)
-        if others:
-            raise UsageError(
-                f"{first} and {path} would both be the table {stem!r}",
-                hint=f"name the tables: files: {{{stem}: {first}, {stem}_2: {path}}}, or list both under one",
-            )
-    return named
-
-
-def _once(paths: Iterable[str], base: Path) -> tuple[str, ...]:
-    """The first name of each file: `t.csv`, `./t.csv` and a link to either would give every row three times."""
-    first: dict[Path, str] = {}
-    for path in paths:
-        first.setdefault((base / path).resolve(), path)
-    return tuple(first.values())
-
-
-def _aliases(paths: Sequence[str], once: Sequence[str], base: Path) -> Iterator[str]:
-    """A note for each file that stands among `paths` under other names than the one in `once`."""
-    names = {(base / name).resolve(): name for name in once}
-    others: dict[str, list[str]] = {}
-    for path in paths:
-        if path not in once:
-            others.setdefault(names[(base / path).resolve()], []).append(path)
-    for name, aliases in others.items():
-        yield f"{name}: read once, although it is listed as {', '.join(aliases)} too"
 
 
 def _empty(name: str) -> SourceError:

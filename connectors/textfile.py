@@ -9,7 +9,7 @@ import threading
 import weakref
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -70,7 +70,9 @@ class TextFile:
 
 
 @contextmanager
-def open_text(path: Path, name: str) -> Iterator[TextFile]:
+def open_text(
+    path: Path, name: str, what: str = "delimited text", hint: str = "export it as CSV first"
+) -> Iterator[TextFile]:
     """Open a file to read; a gzipped one (told by its first bytes) through a decompressed copy without a name.
 
     Raises SourceError if it is missing, unreadable, corrupt, or evidently not text.
@@ -83,26 +85,35 @@ def open_text(path: Path, name: str) -> Iterator[TextFile]:
     try:
         magic = file.read(0, 4)
         if magic in _NOT_TEXT:
-            raise SourceError(f"{name} is {_NOT_TEXT[magic]}, not delimited text", hint="export it as CSV first")
+            raise SourceError(f"{name} is {_NOT_TEXT[magic]}, not {what}", hint=hint)
         yield _decompressed(path, name, os.fstat(descriptor)) if magic[:2] == _GZIP else file
     finally:
         file.close()
 
 
-_spools: OrderedDict[tuple[int, int, int, int], TextFile] = OrderedDict()
-_spools_lock = threading.Lock()
+_spools: OrderedDict[Hashable, TextFile] = OrderedDict()
+_spools_lock = threading.RLock()  # a copy may be made of a copy
 
 
 def _decompressed(path: Path, name: str, status: os.stat_result) -> TextFile:
-    """The file's text in an unlinked temporary file, made once a process; it vanishes with its last reader."""
-    identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+    """The file's text in an unlinked temporary file."""
+    return copied(("gzip", *identity_of(status)), lambda: _decompress(path, name))
+
+
+def identity_of(status: os.stat_result) -> tuple[int, int, int, int]:
+    """What tells one state of a file from another without reading it."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def copied(key: Hashable, make: Callable[[], TextFile]) -> TextFile:
+    """A file's copy in another form, made once a process; it vanishes with its last reader."""
     with _spools_lock:
-        if identity not in _spools:
-            _spools[identity] = _decompress(path, name)
+        if key not in _spools:
+            _spools[key] = make()
             if len(_spools) > _SPOOLS:
                 _spools.popitem(last=False)
-        _spools.move_to_end(identity)
-        return _spools[identity]
+        _spools.move_to_end(key)
+        return _spools[key]
 
 
 def _decompress(path: Path, name: str) -> TextFile:
