@@ -329,7 +329,8 @@ def save_table(conn: Connection, migration: str, state: TableState) -> None:
 
 def set_hash(conn: Connection, migration: str, name: str, hash_name: str) -> None:
     conn.execute(
-        f"UPDATE {conn.ledger}.mapped_table SET hash = %s WHERE migration = %s AND name = %s", [hash_name, migration, name]
+        f"UPDATE {conn.ledger}.mapped_table SET hash = %s WHERE migration = %s AND name = %s",
+        [hash_name, migration, name],
     )
 
 
@@ -538,7 +539,8 @@ def save_findings(
     """Replace what an earlier verification of this level found; the differences among it are counted."""
     with conn.transaction():
         conn.execute(
-            f"DELETE FROM {conn.ledger}.finding WHERE migration = %s AND name = %s AND level = %s", [migration, name, level]
+            f"DELETE FROM {conn.ledger}.finding WHERE migration = %s AND name = %s AND level = %s",
+            [migration, name, level],
         )
         into = f'{conn.ledger}.finding (migration, name, level, "check", severity, message, key, expected, actual)'
         with conn.cursor() as cursor, cursor.copy(f"COPY {into} FROM STDIN") as copy:
