@@ -15,6 +15,7 @@ from lxml import etree
 from connectors.spool import BATCH_ROWS
 from connectors.xmlpath import XSI, Column, Records
 from connectors.xmlscan import Damage, Frame, Units
+from connectors.xmltags import local
 
 _NIL = f"{{{XSI}}}nil"
 _SILENT = frozenset({_NIL, f"{{{XSI}}}type", f"{{{XSI}}}schemaLocation", f"{{{XSI}}}noNamespaceSchemaLocation"})
@@ -28,7 +29,7 @@ META = pa.schema(
         ("·size", pa.int64()),
         ("·line", pa.int64()),
         ("·last", pa.int64()),  # of damage; 0 for records
-        ("·number", pa.int64()),  # of the record in its unit, from 0
+        ("·number", pa.int64()),  # of the record among the elements of its local name in its unit, from 0
         *((name, pa.string()) for name in ("·rule", "·reason", "·column", "·value")),
     ]
 )
@@ -142,6 +143,7 @@ class Extractor:
         self.beside = ""
         self._inner = records.steps[unit + 1 :]
         self._unit_tag = records.steps[unit]
+        self._alike = "{*}" + local(records.steps[-1])
         self._opened = opened
         self._width = len(records.columns)
         self._places = [slot for slot, column in enumerate(records.columns) if column.position]
@@ -240,8 +242,9 @@ class Extractor:
             return
         for place, unit in enumerate(units.elements, units.before + 1):
             at = place - units.before - 1
-            for number, (element, position, above) in enumerate(self._records(unit, place, base)):
-                self._place(units.starts[at], units.sizes[at], units.lines[at], number)
+            numbers = {element: number for number, element in enumerate(unit.iter(self._alike))}
+            for element, position, above in self._records(unit, place, base):
+                self._place(units.starts[at], units.sizes[at], units.lines[at], numbers[element])
                 if fault is not None:
                     self._reject(*fault)
                 elif isinstance(above, Repeated):

@@ -1,5 +1,6 @@
 """Where a record of an XML file stands, to the byte and the line, and its text: looked up for the few that are asked for."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,16 +19,14 @@ _META = ["·start", "·size", "·line", "·last", "·number"]
 
 @dataclass(frozen=True)
 class Origins:
-    """The origins of the rows of one slice. `unit` says which step of the path the units are at, `record` how many
-    records of the file precede the slice.
+    """The origins of the rows of one slice. `record` is how many records of the file precede it.
 
-    Units are known by their first byte; records within them are found again by their path, as names without prefixes.
+    Units are known by their first byte, records within them by their number among the elements of their local name.
     """
 
     file: Path
     name: str
     path: str
-    unit: int
     record: int
     rows: pa.Table
 
@@ -53,15 +52,11 @@ class Origins:
                 continue
             if start != unit:
                 unit, data = start, text.read(start, start + size)
-                spans = _spans(data, self._steps, anywhere=self.path.startswith("//"))
+                spans = _spans(data, re.split("[/:]", self.path)[-1].encode())
             begin, end = spans[numbers[ordinal]] if numbers[ordinal] < len(spans) else (0, len(data.rstrip()))
             first = line + data.count(text.line_end, 0, begin)
             last = first + data.count(text.line_end, begin, end)
             yield self._origin(text, ordinal, data[begin:end], start + begin, start + end, first, last)
-
-    @cached_property
-    def _steps(self) -> tuple[bytes, ...]:
-        return tuple(name.rpartition(":")[2].encode() for name in self.path.lstrip("/").split("/"))[self.unit :]
 
     def _origin(self, text: XmlText, ordinal: int, raw: bytes, start: int, end: int, line: int, last: int) -> Origin:
         locator: dict[str, Any] = {"file": self.name, "line": line, "last_line": last}
@@ -70,9 +65,9 @@ class Origins:
         return Origin(locator | {"record": self.record + ordinal + 1, "path": self.path}, raw)
 
 
-def _spans(data: bytes, steps: Sequence[bytes], *, anywhere: bool) -> list[tuple[int, int]]:
-    """Where the records in a unit begin and end, in the order of their first bytes."""
-    opened: list[tuple[bytes, int, int]] = []  # name, first byte, which span
+def _spans(data: bytes, name: bytes) -> list[tuple[int, int]]:
+    """Where the elements of this name, whatever its prefix, begin and end, in the order of their first bytes."""
+    opened: list[tuple[int, int]] = []  # first byte, which span
     found: list[tuple[int, int]] = []
     at = 0
     while (at := data.find(b"<", at)) >= 0:
@@ -81,13 +76,12 @@ def _spans(data: bytes, steps: Sequence[bytes], *, anywhere: bool) -> list[tuple
             break
         begin, at = at, token.end()
         if token["start"] is not None:
-            opened.append((token["start"].rpartition(b":")[2], begin, -1))
-            names = [name for name, _, _ in opened]
-            if (names[-len(steps) :] if anywhere else names) == list(steps):
-                opened[-1] = (opened[-1][0], begin, len(found))
+            named = token["start"].rpartition(b":")[2] == name
+            opened.append((begin, len(found) if named else -1))
+            if named:
                 found.append((begin, at))
         if opened and (token["end"] is not None or token["empty"]):
-            _, first, number = opened.pop()
+            first, number = opened.pop()
             if number >= 0:
                 found[number] = first, at
             if not opened:

@@ -50,7 +50,6 @@ class _Token:
     size: int
     hash: str
     path: str
-    unit: int
     columns: dict[str, str]
     namespaces: dict[str, str]
     first: int
@@ -67,7 +66,6 @@ class _Parsed:
 
     size: int
     hash: str
-    unit: int
     notes: tuple[str, ...]
 
 
@@ -117,7 +115,7 @@ class XmlFiles:
                 count, size = sum(spool.rows[first:stop]), sum(spool.sizes[first:stop])
                 columns = {column.name: column.path for column in records.columns}
                 token = _Token(
-                    *(name, parsed.size, parsed.hash, records.path, parsed.unit, columns, dict(records.namespaces)),
+                    *(name, parsed.size, parsed.hash, records.path, columns, dict(records.namespaces)),
                     *(first, stop, record),
                 )
                 yield Partition(table.name, ordinal, token.dump(), count, size)
@@ -137,7 +135,7 @@ class XmlFiles:
             )
         rows = self._slice(partition, token)
         rejected = pc.is_valid(rows.column("·rule"))
-        origins = Origins(self._base / token.file, token.file, token.path, token.unit, token.record, rows)
+        origins = Origins(self._base / token.file, token.file, token.path, token.record, rows)
         bad = np.flatnonzero(rejected.to_numpy(zero_copy_only=False)) if rejected.num_chunks else np.empty(0, np.int64)
         told = rows.select(["·rule", "·reason", "·column", "·value"]).take(pa.array(bad)).to_pylist()
         rejects = tuple(
@@ -182,7 +180,7 @@ class XmlFiles:
             raise SourceError(f"{name} is still being written to", hint="run again when it is complete")
         for extractor, spool in zip(extractors, spools, strict=True):
             key = (name, state, _key(extractor.records))
-            self._parsed[key] = _Parsed(size, hash_, level, tuple(self._noted(name, extractor, walk)))
+            self._parsed[key] = _Parsed(size, hash_, tuple(self._noted(name, extractor, walk)))
             self._spools.put(key, spool)
         return spools[0]
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from itertools import pairwise
+from itertools import islice, pairwise
 from xml.parsers import expat
 from xml.sax.saxutils import quoteattr
 
@@ -25,6 +25,7 @@ from connectors.xmltags import (
     holds_itself,
     local,
     same_local,
+    section_end,
     start_of,
     start_of_raw,
     text_of,
@@ -39,6 +40,7 @@ _WINDOW = 1 << 20
 _UNITS, _BYTES = 256, 1 << 18  # of one piece: small trees stay in the processor's cache
 _REPEATED, _SMALL = 2, 1 << 20  # a unit occurs at least so often, and has at most so many bytes on average
 _PROBED = 64 << 20
+_LONGEST_TAG = 1 << 12  # up to where its name ends
 _STRAY = etree.XPath("boolean(text()[normalize-space()])")
 
 
@@ -163,10 +165,8 @@ class Walk:
             end = begin + len(token[0])
             if token["start"] is not None:
                 at = yield from self._started(begin, end, token)
-            elif token["end"] is not None:
-                at = yield from self._closed(begin, end, token["end"])
             else:
-                at = end
+                at = yield from self._closed(begin, end, token["end"])
         if not self._begun:
             raise SourceError(f"{self._text.name} is no XML: it has no element", hint="look at its first lines")
         if self._cut_off:
@@ -253,12 +253,12 @@ class Walk:
 
     def _units(self, begin: int, raw: bytes) -> Steps:
         """Units from `begin` on, as long as one follows the other. Returns where to go on."""
-        start, window = start_of_raw(raw), _WINDOW >> 6
+        start, most, window = start_of_raw(raw), 16, _WINDOW >> 6
         careful = at = begin  # units are cut one by one up to `careful`
         while True:
             if at >= careful:
                 data, offset = self._having(at, window)
-                places = [found.start() for found in start.finditer(data, offset, offset + window)]
+                places = [found.start() for found in islice(start.finditer(data, offset, offset + window), most)]
                 first = 0
                 while first + 1 < len(places):
                     last = min(first + _UNITS, len(places) - 1)
@@ -272,7 +272,7 @@ class Walk:
                     first = last
                 at += places[first] - offset if places else 0
                 self._good = at
-                window = min(window * 4, _WINDOW)
+                most, window = most * 4, min(window * 4, _WINDOW)
             stop = self._end_of_unit(raw, at)
             if not stop:
                 return (
@@ -368,18 +368,21 @@ class Walk:
 
     def _resume(self, at: int) -> int:
         """Where the next unit may begin, or the element around it end; the file's end where neither comes."""
-        pattern = self._candidate
-        if self._stack:
-            raw = re.escape(self._stack[-1].raw)
-            pattern = re.compile(pattern.pattern + rb"|</" + raw + rb"\s*>")
-        size, overlap = self._text.size, 1 << 10
-        while at < size:
-            data = self._text.read(at, at + _WINDOW + overlap)
-            found = pattern.search(data)
-            if found and (found.start() < _WINDOW or at + len(data) >= size):
-                return at + found.start()
-            at += _WINDOW
-        return size
+        around = re.escape(self._stack[-1].raw) if self._stack else rb"(?!)"
+        pattern = re.compile(self._candidate.pattern + rb"|</" + around + rb"\s*>|<!--|<!\[CDATA\[|<\?")
+        size = _WINDOW >> 8
+        while at < self._text.size:
+            data, position = self._having(at, size)
+            stop = min(position + size, len(data))
+            while found := pattern.search(data, position, stop):
+                if found[0] not in SECTIONS:
+                    return self._base + found.start()
+                position = section_end(data, found[0], found.end(), stop) or found.end()
+            if self._base + stop >= self._text.size:
+                break
+            at += size - _LONGEST_TAG if size >= LARGEST else 0
+            size = min(size * 4, LARGEST)
+        return self._text.size
 
     def _damage(self, start: int, end: int, reason: str) -> Damage:
         head = self._text.read(start, min(end, start + _WINDOW))
@@ -414,6 +417,12 @@ class Walk:
             if self._stack and not self.stray and data[offset : begin if begin >= 0 else None].strip():
                 self.stray = self._line(at)
             token = TOKEN.match(data, begin) if begin >= 0 else None
+            if token and token["section"]:
+                end = section_end(data, token[0], token.end(), len(data))
+                if end:
+                    at = self._base + end
+                    continue
+                token = None
             if token or last or len(data) - offset >= LARGEST:
                 return self._base + begin, token
             if begin < 0:
@@ -452,21 +461,22 @@ class Walk:
         """Behind the end tag of an element of any size that begins at `begin`; 0 if it has none."""
         pattern, depth, at = ends_of(raw), 0, begin
         # What is searched for in vain again and again, to the end of the file, is looked for nearby only.
-        limit = self._text.size if self._wasted <= 16 * self._text.size else min(begin + _WINDOW, self._text.size)
+        limit = (
+            self._text.size if self._wasted <= 16 * self._text.size else min(begin + (_WINDOW >> 8), self._text.size)
+        )
         while at < limit:
             data = self._text.read(at, min(at + 4 * _WINDOW, limit))
             position = 0
             while token := pattern.search(data, position):
-                mark, position = SECTIONS.get(token[0]), token.end()
-                if mark:
-                    end = data.find(mark, position)
-                    position = end + len(mark) if end >= 0 else position
+                position = token.end()
+                if token[0] in SECTIONS:
+                    position = section_end(data, token[0], position, len(data)) or position
                 elif data[token.start() + 1] == SLASH:
                     depth -= 1
                 elif data[position - 2] != SLASH:
                     depth += 1
-                if depth == 0 and not mark:
-                    return at + position
+                if depth == 0 and token[0] not in SECTIONS:
+                    return at + position if self._fault(begin, at + position) is None else 0
             rest = data.rfind(b"<", position)
             at += rest if rest > 0 and at + len(data) < limit else len(data)
         self._wasted += limit - begin
@@ -474,15 +484,20 @@ class Walk:
 
     @cached_property
     def _sound_up_to(self) -> int:
-        """Where the first fault of the file is, by a parser that sees it as a whole; its size if there is none."""
+        """Where the first fault of the whole file is; its size if there is none."""
+        fault = self._fault(self._text.start, self._text.size)
+        return self._text.size if fault is None else fault
+
+    def _fault(self, start: int, end: int) -> int | None:
+        """Where what should be one element, and what may stand around it, is not well-formed."""
         parser = expat.ParserCreate("utf-8")
         try:
-            for at in range(self._text.start, self._text.size, _WINDOW):
-                parser.Parse(self._text.read(at, at + _WINDOW))
+            for at in range(start, end, _WINDOW):
+                parser.Parse(self._text.read(at, min(at + _WINDOW, end)))
             parser.Parse(b"", True)
         except expat.ExpatError:
-            return self._text.start + parser.ErrorByteIndex
-        return self._text.size
+            return start + parser.ErrorByteIndex
+        return None
 
     def _beside(self, start: int, end: int) -> bool:
         return bool(self._text.read(start, min(end, start + _WINDOW)).strip())

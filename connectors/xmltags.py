@@ -9,7 +9,7 @@ from functools import lru_cache
 
 TOKEN = re.compile(
     rb"""<(?:(?P<start>[^\s<>/!?"'=&]++)(?P<attributes>(?:\s++[^\s<>"'=/]++\s*+=\s*+(?:"[^"<]*+"|'[^'<]*+'))*+)\s*+(?P<empty>/?)>
-        |/(?P<end>[^\s<>/]++)\s*+>|(?P<doctype>!DOCTYPE)|!--(?:[^-]|-[^-])*+-->|\?.*?\?>|!\[CDATA\[.*?\]\]>)""",
+        |/(?P<end>[^\s<>/]++)\s*+>|(?P<doctype>!DOCTYPE)|(?P<section>!--|\?|!\[CDATA\[))""",
     re.DOTALL | re.VERBOSE,
 )
 SECTIONS = {b"<!--": b"-->", b"<![CDATA[": b"]]>", b"<?": b"?>"}
@@ -27,12 +27,8 @@ def balanced(data: bytes, raw: bytes) -> tuple[int, dict[int, int]]:
     pattern = ends_of(raw)
     while token := pattern.search(data, at):
         at = token.end()
-        if mark := SECTIONS.get(token[0]):
-            end = data.find(mark, at)
-            body = data[at:end] if end >= 0 else b""
-            unclosed = b"--" in body if mark == b"-->" else token[0] in body and b"<" + raw in body
-            if end >= 0 and not unclosed:
-                at = end + len(mark)
+        if token[0] in SECTIONS:
+            at = section_end(data, token[0], at, len(data)) or at
         elif data[token.start() + 1] == SLASH:
             if opened:
                 pairs[opened.pop()] = at
@@ -43,6 +39,20 @@ def balanced(data: bytes, raw: bytes) -> tuple[int, dict[int, int]]:
         if not opened:
             return at, pairs
     return 0, pairs
+
+
+def section_end(data: bytes, opener: bytes, at: int, stop: int) -> int:
+    """Behind a comment, section or instruction whose text begins at `at`; 0 if it does not end before `stop`.
+
+    One that seems to hold another opener of its kind is taken for one that was not closed.
+    """
+    if opener == b"<!--":
+        end = data.find(b"--", at, stop)
+        return end + 3 if end >= 0 and data[end + 2 : end + 3] == b">" else 0
+    another = data.find(opener, at, stop)
+    mark = SECTIONS[opener]
+    end = data.find(mark, at, another if another >= 0 else stop)
+    return end + len(mark) if end >= 0 else 0
 
 
 def holds_itself(data: bytes, raw: bytes) -> bool:
