@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from connectors.xmltags import TOKEN
+from connectors.xmltags import SECTIONS, TOKEN
 from connectors.xmltext import XmlText, open_xml
 from migrate.core import Origin
 
@@ -75,6 +75,9 @@ def _spans(data: bytes, name: bytes) -> list[tuple[int, int]]:
         if token is None:  # the unit was parsed, so this does not come
             break
         begin, at = at, token.end()
+        if token["section"]:
+            mark = SECTIONS[token[0]]
+            at = data.find(mark, at) + len(mark)
         if token["start"] is not None:
             named = token["start"].rpartition(b":")[2] == name
             opened.append((begin, len(found) if named else -1))
