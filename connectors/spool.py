@@ -55,7 +55,7 @@ class Spool:
 
         with pa.OSFile(path, "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
             yield write
-        self._source = pa.memory_map(path)
+        self._source = pa.OSFile(path, "rb")  # mapped, all that was ever read would count as memory
         self._lock = threading.Lock()
         self._reader = pa.ipc.open_file(self._source)
 

@@ -21,6 +21,7 @@ _NIL = f"{{{XSI}}}nil"
 _SILENT = frozenset({_NIL, f"{{{XSI}}}type", f"{{{XSI}}}schemaLocation", f"{{{XSI}}}noNamespaceSchemaLocation"})
 _NULL = object()  # a value that is there and says that it is none
 _BATCH_BYTES, _PACKED = 8 << 20, 256
+_LOOKED = 16  # pieces that are looked at for text beside elements: as many at first, then one in as many
 _BESIDE = etree.XPath("(//*[*][text()[normalize-space()]])[position() <= 20]")
 
 META = pa.schema(
@@ -45,11 +46,8 @@ class Wanted:
     slot: int = -1
     attributes: dict[str, int] = field(default_factory=dict)
     children: dict[str, "Wanted"] = field(default_factory=dict)
+    texts: dict[str, int] = field(default_factory=dict)  # of children of which the text is wanted and nothing else
     unread: set[str] = field(default_factory=set)
-
-    @property
-    def leaf(self) -> bool:
-        return self.slot >= 0 and not self.children
 
 
 class Repeated(Exception):
@@ -62,49 +60,37 @@ class Repeated(Exception):
 
 
 def fill(element: etree._Element, wanted: Wanted, row: Row) -> None:
-    """Put an element's values into their slots. Raises Repeated."""
-    items = element.items()
-    if items:
-        _attributes(items, wanted, row)
-    slot = wanted.slot
-    if slot >= 0:
-        _put(row, slot, _value(element, items))
-        if not wanted.children:
-            return
-    children = wanted.children
-    for child in element:
-        below = children.get(child.tag)
-        if below is None:
-            wanted.unread.add(child.tag)
-        elif below.children:
-            fill(child, below, row)
-        else:
-            items = child.items()
-            if items:
-                _attributes(items, below, row)
-            slot = below.slot
-            if slot >= 0:
-                value = _value(child, items) if items or len(child) else child.text or ""
-                if row[slot] is not None:
-                    raise Repeated(slot, row[slot], value)
-                row[slot] = value
-            else:
-                below.unread.update(grandchild.tag for grandchild in child)
-
-
-def _attributes(items: Sequence[tuple[Any, Any]], wanted: Wanted, row: Row) -> None:
+    """Put an element's values into their slots. Raises Repeated. The hot loop: what it does, it does for every element."""
+    items: Any = element.items()
     for name, value in items:
         slot = wanted.attributes.get(name, -1)
         if slot >= 0:
-            _put(row, slot, value)
+            if row[slot] is not None:
+                raise Repeated(slot, row[slot], value)
+            row[slot] = value
         elif name not in _SILENT:
             wanted.unread.add("@" + name)
-
-
-def _put(row: Row, slot: int, value: object) -> None:
-    if row[slot] is not None:
-        raise Repeated(slot, row[slot], value)
-    row[slot] = value
+    slot = wanted.slot
+    if slot >= 0:
+        found = _value(element, items)
+        if row[slot] is not None:
+            raise Repeated(slot, row[slot], found)
+        row[slot] = found
+        if not wanted.children:
+            return
+    children, texts = wanted.children, wanted.texts
+    for child in element:
+        tag = child.tag
+        slot = texts.get(tag, -1)
+        if slot >= 0 and not len(child) and not child.keys():
+            text = child.text or ""
+            if row[slot] is not None:
+                raise Repeated(slot, row[slot], text)
+            row[slot] = text
+        elif (below := children.get(tag)) is None:
+            wanted.unread.add(tag)
+        else:
+            fill(child, below, row)
 
 
 def _value(element: etree._Element, items: Sequence[tuple[Any, Any]]) -> object:
@@ -126,7 +112,15 @@ def compile_columns(columns: Sequence[tuple[int, Column]]) -> Wanted:
             node.slot = slot
         else:
             node.attributes[column.attribute] = slot
+    _note_texts(root)
     return root
+
+
+def _note_texts(wanted: Wanted) -> None:
+    for tag, below in wanted.children.items():
+        if below.slot >= 0 and not below.children and not below.attributes:
+            wanted.texts[tag] = below.slot
+        _note_texts(below)
 
 
 class Extractor:
@@ -163,6 +157,7 @@ class Extractor:
             else:
                 self._around.append((level, wanted))
         self._fast = not self._inner and not records.anywhere and not self._places  # a row a unit
+        self._looked = 0
         self._packed: list[pa.RecordBatch] = []
         self._filled = self._bytes = 0  # rows packed and bytes read since the last batch
         self._clear()
@@ -222,7 +217,8 @@ class Extractor:
         self._clear()
 
     def _take(self, units: Units) -> None:
-        if not self.beside and units.elements:
+        self._looked += 1
+        if not self.beside and units.elements and (self._looked < _LOOKED or self._looked % _LOOKED == 0):
             self.beside = self._text_beside(units.elements[0])
         base, fault = self._surroundings(units.frames)
         self._bytes += sum(units.sizes)

@@ -1,5 +1,6 @@
 """What stands in an XML file: its elements by their paths, which of them repeat, and which columns they would make."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,6 +10,7 @@ from lxml import etree
 from connectors.xmlpath import XML, XSI, shown
 from connectors.xmltext import XmlText
 
+_KEY = re.compile(r"(id|nr|no|num|number|key|code)$", re.IGNORECASE)
 _MOST = 1_000_000  # elements that an outline looks at
 
 
@@ -67,6 +69,66 @@ def outline(text: XmlText) -> Node:
     except etree.XMLSyntaxError:
         return top
     return top
+
+
+def proposed(top: Node) -> dict[str, Any]:
+    """Options for a source of this file: a table for each element that repeats, `namespaces` and `tables` as in a project.
+
+    A repeated element inside another gets columns for what identifies the outer ones, and its place among its siblings.
+    """
+    namespaces = with_prefixes({}, top)
+    found = list(_repeating(top, (), ())) or [_only(top)]
+    tables: dict[str, Any] = {}
+    for steps, node, around in found:
+        columns: dict[str, str] = {}
+        for depth, outer in around:
+            up, name = "../" * (len(steps) - depth), _local(steps[depth - 1])
+            for key in _identifying(outer):
+                columns[f"{name}_{_local(key)}"] = (
+                    up + ("@" if key in outer.attributes else "") + shown(key, namespaces)
+                )
+        if around:
+            columns["position"] = "position()"
+        own, _ = columns_of(node, namespaces)
+        columns |= {(f"{name}_2" if name in columns else name): path for name, path in own.items()}
+        unique = name = _local(steps[-1])
+        number = 1
+        while unique in tables:
+            number += 1
+            unique = f"{name}_{number}"
+        record = "/" + "/".join(shown(step, namespaces) for step in steps)
+        if columns:
+            tables[unique] = {"record": record, "columns": columns}
+    return ({"namespaces": namespaces} if namespaces else {}) | {"tables": tables}
+
+
+Found = tuple[tuple[str, ...], Node, tuple[tuple[int, Node], ...]]
+
+
+def _repeating(node: Node, steps: tuple[str, ...], around: tuple[tuple[int, Node], ...]) -> Iterator[Found]:
+    """(steps, node, the repeated elements around it with their depths) of each element that repeats in its parent."""
+    for tag, child in node.children.items():
+        below = (*steps, tag)
+        if child.many:
+            yield below, child, around
+        inner = (*around, (len(below), child)) if child.many else around
+        yield from _repeating(child, below, inner)
+
+
+def _only(top: Node) -> Found:
+    """The record of a file in which nothing repeats: its root, or the one element with children that the root holds."""
+    [(tag, root)] = top.children.items()
+    inner = list(root.children.items())
+    if len(inner) == 1 and (inner[0][1].children or inner[0][1].attributes):
+        return (tag, inner[0][0]), inner[0][1], ()
+    return (tag,), root, ()
+
+
+def _identifying(node: Node) -> list[str]:
+    """The attribute or child whose name says that it identifies the element; the first attribute otherwise."""
+    leaves = [tag for tag, child in node.children.items() if not child.children and not child.many]
+    keys = [name for name in (*node.attributes, *leaves) if _KEY.search(_local(name))]
+    return (keys or list(node.attributes))[:1]
 
 
 def note(element: etree._Element, node: Node) -> None:

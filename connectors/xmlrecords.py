@@ -14,14 +14,14 @@ from connectors.found import aliases, match, once
 from connectors.spool import Spool, Spools
 from connectors.xmlextract import Extractor, unread
 from connectors.xmlorigin import Origins
-from connectors.xmloutline import Node, columns_of, note, outline, paths, uris, with_prefixes
+from connectors.xmloutline import Node, columns_of, note, outline, paths, proposed, uris, with_prefixes
 from connectors.xmlpath import Records, compile_table, compile_tables, shown, shown_path
 from connectors.xmlscan import Cut, Units, Walk, unit_level
 from connectors.xmltext import XmlText, identify, open_xml
 from migrate.core import Batch, Partition, Reject, Source, Table
 from migrate.errors import SourceError, UsageError
 
-__all__ = ["XmlFiles", "open_files"]
+__all__ = ["XmlFiles", "open_files", "propose"]
 
 _CHANGED = "put the file back as it was, or start over with: migrate run --restart"
 _NAMED = 12  # names that a message lists
@@ -37,6 +37,17 @@ def open_files(files: Mapping[str, Sequence[str]], options: Mapping[str, Any], b
     found = match(files[""], base)
     unique = once(found, base)
     return XmlFiles(unique, tables, base, tuple(aliases(found, unique, base)))
+
+
+def propose(path: Path) -> dict[str, Any]:
+    """Options for a source of this file, for a first project file. Raises SourceError if it cannot be read as XML."""
+    with open_xml(path, path.name) as text:
+        for _ in Walk(text, Cut(("",), False)):  # which refuses what is no XML, or has a DTD
+            break
+        top = outline(text)
+    if not top.children:
+        raise SourceError(f"{path.name} is no XML that can be read", hint="look at its first lines")
+    return proposed(top)
 
 
 @dataclass(frozen=True, slots=True)

@@ -272,7 +272,7 @@ class Walk:
                     first = last
                 at += places[first] - offset if places else 0
                 self._good = at
-                most, window = most * 4, min(window * 4, _WINDOW)
+                most, window = min(most * 4, _WINDOW), min(window * 4, _WINDOW)
             stop = self._end_of_unit(raw, at)
             if not stop:
                 return (
