@@ -7,7 +7,7 @@ zero stay text, and no value of the sample is repeated in the file.
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import duckdb
@@ -75,18 +75,24 @@ class _Guess:
     comment: str = ""
 
 
-def scaffold(
-    migration: str,
-    tables: Sequence[tuple[str, Table, pa.RecordBatch | None]],
-    source: str,
-    files: Mapping[str, Sequence[str]],
-    options: Mapping[str, Any] | None = None,
-) -> str:
-    """The text of a first project file, with comments; it parses.
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A source to write down. `kind` is the key of its files, which are table → globs ("" → as the kind has it).
 
-    `tables` are a name for the target, the source's table and some of its rows, as texts; `files` is table → globs (""
-    → each file is a table); `options` are reading options to write down, keys as in the project file.
+    `tables` are a name for the target, the source's table and some of its rows, as texts; `options` are reading options,
+    keys as in the project file.
     """
+
+    name: str
+    kind: str
+    files: Mapping[str, Sequence[str]]
+    tables: Sequence[tuple[str, Table, pa.RecordBatch | None]]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def scaffold(migration: str, drafts: Sequence[Draft]) -> str:
+    """The text of a first project file, with comments; it parses."""
+    sources = _unique(_letter_first(snake_case(draft.name)) for draft in drafts)
     lines = [
         f"# yaml-language-server: $schema={SCHEMA_FILE}",
         "# What goes where. Every expression below is a guess from a sample: look at each, then `migrate check`.",
@@ -96,15 +102,14 @@ def scaffold(
         "# timezone: Europe/Berlin  # of times that name no zone",
         "",
         "sources:",
-        f"  {_scalar(_letter_first(snake_case(source)))}:",
-        *_files(files),
-        *(f"    {option}: {_option(value)}" for option, value in (options or {}).items()),
-        "",
-        "tables:",
     ]
-    names = _unique(_letter_first(snake_case(name)) for name, _, _ in tables)
-    for name, (_, table, sample) in zip(names, tables, strict=True):
-        lines += _table(name, _letter_first(snake_case(source)), table, sample)
+    for source, draft in zip(sources, drafts, strict=True):
+        lines += [f"  {_scalar(source)}:", *_files(draft.kind, draft.files), *_options(draft.options, "    ")]
+    lines += ["", "tables:"]
+    tables = [(source, *table) for source, draft in zip(sources, drafts, strict=True) for table in draft.tables]
+    names = _unique(_letter_first(snake_case(name)) for _, name, _, _ in tables)
+    for target, (source, _, table, sample) in zip(names, tables, strict=True):
+        lines += _table(target, source, table, sample)
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -118,10 +123,10 @@ def snake_case(name: str) -> str:
 # --------------------------------------------------------------------------------------------------------------- tables
 
 
-def _files(files: Mapping[str, Sequence[str]]) -> list[str]:
+def _files(kind: str, files: Mapping[str, Sequence[str]]) -> list[str]:
     if set(files) == {""}:
-        return ["    files:", *(f"      - {_scalar(glob)}" for glob in files[""])]
-    lines = ["    files:"]
+        return [f"    {kind}:", *(f"      - {_scalar(glob)}" for glob in files[""])]
+    lines = [f"    {kind}:"]
     for table, globs in files.items():
         written = _scalar(globs[0]) if len(globs) == 1 else "[" + ", ".join(map(_flow, globs)) + "]"
         lines.append(f"      {_scalar(table)}: {written}")
@@ -287,6 +292,16 @@ def _reads_back(text: str, document: str) -> bool:
     if not isinstance(node, yaml.MappingNode) or len(node.value) != 1 + document.startswith("{"):
         return False
     return all(each.value == text and each.tag == "tag:yaml.org,2002:str" for each in node.value[0])
+
+
+def _options(options: Mapping[str, Any], indent: str) -> list[str]:
+    lines = []
+    for option, value in options.items():
+        if isinstance(value, Mapping):
+            lines += [f"{indent}{_scalar(option)}:", *_options(value, indent + "  ")]
+        else:
+            lines.append(f"{indent}{_scalar(option)}: {_option(value)}")
+    return lines
 
 
 def _option(value: Any) -> str:

@@ -120,7 +120,11 @@ def compiled(work: Session, names: Sequence[str]) -> list[Mapping]:
             with explained(f"read the catalogue for {name}"):
                 target = catalogue(work.conn, spec.target_schema, spec.target_name)
             mapping = compile_table(spec, table, target, work.context)
-            mappings.append(replace(mapping, digest=_with_options(mapping.digest, work.project.sources[spec.source])))
+            mappings.append(
+                replace(
+                    mapping, digest=_with_options(mapping.digest, work.project.sources[spec.source], spec.source_table)
+                )
+            )
         except UsageError as error:
             faults.append(error)
     if faults:
@@ -128,10 +132,13 @@ def compiled(work: Session, names: Sequence[str]) -> list[Mapping]:
     return mappings
 
 
-def _with_options(digest: str, source: SourceSpec) -> str:
+def _with_options(digest: str, source: SourceSpec, table: str) -> str:
     """How a source is read is part of what its rows become."""
-    options = json.dumps(dict(source.options), sort_keys=True, default=str)
-    return hashlib.sha256(f"{digest}\n{options}".encode()).hexdigest()
+    options = dict(source.options)
+    if "tables" in options:  # of which the others are none of this table's business
+        options["tables"] = options["tables"].get(table)
+    written = json.dumps(options, sort_keys=True, default=str)
+    return hashlib.sha256(f"{digest}\n{written}".encode()).hexdigest()
 
 
 def digest(mapping: Mapping) -> str:

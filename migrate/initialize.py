@@ -2,20 +2,25 @@
 
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pyarrow as pa
 
 from connectors.registry import open_source
-from mappings.scaffold import SCHEMA_FILE, scaffold, snake_case
+from connectors.xmlrecords import propose
+from mappings.scaffold import SCHEMA_FILE, Draft, scaffold, snake_case
 from mappings.schema import json_schema
 from migrate.core import Source, Table
 from migrate.errors import UsageError
 
 _SAMPLE_BYTES = 4 << 20
-_SUFFIXES = (".csv", ".tsv", ".txt", ".dat", ".psv", ".csv.gz", ".tsv.gz", ".txt.gz")
+_SUFFIXES = {
+    "files": (".csv", ".tsv", ".txt", ".dat", ".psv", ".csv.gz", ".tsv.gz", ".txt.gz"),
+    "xml": (".xml", ".xml.gz"),
+}
+"""What the names of each kind of files end in; a file that is given by its name and ends otherwise is delimited text."""
 
 
 def write(files: Sequence[Path], migration: str | None, out: Path, *, overwrite: bool) -> list[str]:
@@ -25,27 +30,54 @@ def write(files: Sequence[Path], migration: str | None, out: Path, *, overwrite:
     found = list(itertools.chain.from_iterable(_expanded(path) for path in files))
     if not found:
         raise UsageError(
-            "There are no delimited files there.",
-            hint=f"Files ending in {', '.join(_SUFFIXES)} are looked for in a folder.",
+            "There are no delimited files or XML files there.",
+            hint=f"Files ending in {', '.join(itertools.chain(*_SUFFIXES.values()))} are looked for in a folder.",
         )
     base = out.resolve().parent
-    globs = tuple(_relative(path, base) for path in found)
-    source = open_source("files", {"": globs}, {}, base)
-    tables = [_sampled(source, name) for name in source.tables()]
+    by_kind = {kind: [path for path in found if _kind(path) == kind] for kind in _SUFFIXES}
+    drafts = [draft for kind, paths in by_kind.items() if paths for draft in _DRAFTERS[kind](paths, base)]
     name = migration or snake_case(base.name) or "migration"
-    out.write_text(scaffold(name, tables, "files", {"": globs}), encoding="utf-8")
+    out.write_text(scaffold(name, drafts), encoding="utf-8")
     (base / SCHEMA_FILE).write_text(json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    told = [note for _, table, _ in tables for note in table.notes]
+    tables = [table for draft in drafts for table in draft.tables]
     return [
-        *told,
+        *(note for _, table, _ in tables for note in table.notes),
         f"Wrote {out} and {SCHEMA_FILE} (its schema, for editors): {len(tables)} tables.",
         "Next: look at it, export TARGET_URL=postgresql://user@host:5432/database, then `migrate check`.",
     ]
 
 
+def _delimited(paths: Sequence[Path], base: Path) -> list[Draft]:
+    return [_draft("files", "files", paths, {}, base)]
+
+
+def _xml(paths: Sequence[Path], base: Path) -> list[Draft]:
+    """One source for all files with the same tables: what the first of them holds says which columns there are."""
+    alike: dict[tuple[str, ...], tuple[list[Path], dict[str, Any]]] = {}
+    for path in paths:
+        options = propose(path)
+        records = tuple(sorted(table["record"] for table in options["tables"].values()))
+        alike.setdefault(records, ([], options))[0].append(path)
+    return [_draft("xml", "xml", several, options, base) for several, options in alike.values()]
+
+
+_DRAFTERS: dict[str, Callable[[Sequence[Path], Path], list[Draft]]] = {"files": _delimited, "xml": _xml}
+
+
+def _draft(name: str, kind: str, paths: Sequence[Path], options: Mapping[str, Any], base: Path) -> Draft:
+    files = {"": tuple(_relative(path, base) for path in paths)}
+    source = open_source(kind, files, options, base)
+    return Draft(name, kind, files, [_sampled(source, table) for table in source.tables()], options)
+
+
+def _kind(path: Path) -> str:
+    return next((kind for kind, suffixes in _SUFFIXES.items() if path.name.lower().endswith(suffixes)), "files")
+
+
 def _expanded(path: Path) -> list[Path]:
     if path.is_dir():
-        return sorted(p for p in path.iterdir() if p.name.lower().endswith(_SUFFIXES))
+        every = tuple(itertools.chain(*_SUFFIXES.values()))
+        return sorted(p for p in path.iterdir() if p.name.lower().endswith(every))
     if not path.exists():
         raise UsageError(f"{path} does not exist.")
     return [path]

@@ -7,7 +7,7 @@ import pytest
 
 from mappings.compile import Context, compile_table
 from mappings.mapper import Mapper
-from mappings.scaffold import scaffold
+from mappings.scaffold import Draft, scaffold
 from migrate.core import Step
 from migrate.project import Project, load, open_source
 
@@ -51,7 +51,7 @@ def test_what_init_writes_for_the_example_loads_it(tmp_path: Path) -> None:
         partition = next(iter(source.partitions(table, rows=1000, bytes=1 << 20)))
         samples.append((name, table, next(iter(source.read(partition, table.schema.names))).rows))
     files = {name: [str(SHOP / "landing" / f"{name}.csv")] for name in source.tables()}
-    (tmp_path / "migrate.yaml").write_text(scaffold("shop", samples, "crm", files), encoding="utf-8")
+    (tmp_path / "migrate.yaml").write_text(scaffold("shop", [Draft("crm", "files", files, samples)]), encoding="utf-8")
     project = load(tmp_path, ENVIRON)
     (customers,) = steps(project, "customers")
     assert (customers.rows.num_rows, len(customers.rejects)) == (3, 1)
