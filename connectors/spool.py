@@ -9,8 +9,8 @@ import tempfile
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 
 import pyarrow as pa
 
@@ -25,17 +25,37 @@ class Spool:
 
     def __init__(self, batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> None:
         """Parse `batches` to their end, keeping one in memory at a time. What they raise ends the making."""
+        with self._filling(schema) as write:
+            for batch in batches:
+                write(batch)
+
+    @classmethod
+    def several(cls, schemas: Sequence[pa.Schema], batches: Iterator[tuple[int, pa.RecordBatch]]) -> "list[Spool]":
+        """Spools filled side by side from one parse: each batch comes with the number of its schema."""
+        spools = [cls.__new__(cls) for _ in schemas]
+        with ExitStack() as stack:
+            fillings = zip(spools, schemas, strict=True)
+            writes = [stack.enter_context(spool._filling(schema)) for spool, schema in fillings]
+            for number, batch in batches:
+                writes[number](batch)
+        return spools
+
+    @contextmanager
+    def _filling(self, schema: pa.Schema) -> Iterator[Callable[[pa.RecordBatch], None]]:
         descriptor, path = tempfile.mkstemp(prefix="migrate-spool-", suffix=".arrow")
         os.close(descriptor)
         self._remove = weakref.finalize(self, _removed, path)
         self.rows: list[int] = []
         self.sizes: list[int] = []
+
+        def write(batch: pa.RecordBatch) -> None:
+            writer.write_batch(batch)
+            self.rows.append(batch.num_rows)
+            self.sizes.append(batch.nbytes)
+
         with pa.OSFile(path, "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
-            for batch in batches:
-                writer.write_batch(batch)
-                self.rows.append(batch.num_rows)
-                self.sizes.append(batch.nbytes)
-        self._source = pa.memory_map(path)
+            yield write
+        self._source = pa.OSFile(path, "rb")  # mapped, all that was ever read would count as memory
         self._lock = threading.Lock()
         self._reader = pa.ipc.open_file(self._source)
 
@@ -81,8 +101,12 @@ class Spools:
                     self._kept.move_to_end(key)
                     return self._kept[key]
             spool = make()
-            with self._lock:
-                self._kept[key] = spool
-                while len(self._kept) > _KEPT:
-                    self._kept.popitem(last=False)
+            self.put(key, spool)
             return spool
+
+    def put(self, key: Hashable, spool: Spool) -> None:
+        """Keep a spool that was made beside another."""
+        with self._lock:
+            self._kept[key] = spool
+            while len(self._kept) > _KEPT:
+                self._kept.popitem(last=False)

@@ -231,15 +231,21 @@ EXCEL = Section(
 
 RECORDS = Section(
     "A table in an XML file",
-    "Which elements are the rows. Repeated children are a table of their own, whose columns may reach up: `../@no`.",
+    "Which elements are the rows. Repeated children are a table of their own, whose columns may reach up: `../@no`. "
+    "docs/xml.md says more.",
     (
-        Key("record", text("a path, as in /orders/order", texts.not_empty), "The path of the elements.", required=True),
+        Key(
+            "record",
+            text("a path, as in /orders/order", texts.not_empty),
+            "The path of the elements: `/orders/order`, or `//order` at any depth.",
+            required=True,
+        ),
         Key(
             "columns",
             named(text("a path", texts.not_empty), "a mapping of column to path", texts.not_empty, least=1),
-            "The columns, each with its path from the record: `@no`, `ship/city`, `../@date`, `.` for its text, "
-            "`position()` for its place among its siblings.",
-            "its attributes and its children without children",
+            "The columns, each with its path from the record: `@no`, `ship/city`, `ship/@code`, `../@date`, `../head/date`, "
+            "`.` for its whole text, `position()` for its place among its siblings.",
+            "its attributes, and what its children hold that do not repeat: `ship/city` is `ship_city`",
         ),
     ),
     words="a mapping with `record`",
@@ -247,7 +253,8 @@ RECORDS = Section(
 
 XML = Section(
     "A source of XML files",
-    "XML files, streamed; `.gz` is read too. Every value is read as text. DTDs and entities are refused.",
+    "XML files, streamed; `.gz` is read too. Every table is read from all of them, every value as text. Files with a "
+    "DOCTYPE are refused.",
     (
         Key("xml", _GLOBS, "Where the files are, from the project file's folder: globs.", required=True),
         Key(

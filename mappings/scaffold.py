@@ -77,20 +77,22 @@ class _Guess:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A source to write down: its name and kind, its files as table → globs ("": the tables are not named), its options.
+    """A source to write down. `kind` is the key of its files, which are table → globs ("" → as the kind has it).
 
-    `tables` are a name for the target, the source's table and some of its rows, as texts.
+    `tables` are a name for the target, the source's table and some of its rows, as texts; `options` are reading options,
+    keys as in the project file.
     """
 
     name: str
-    tables: Sequence[tuple[str, Table, pa.RecordBatch | None]]
+    kind: str
     files: Mapping[str, Sequence[str]]
-    kind: str = "files"
+    tables: Sequence[tuple[str, Table, pa.RecordBatch | None]]
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-def scaffold(migration: str, sources: Sequence[Draft]) -> str:
+def scaffold(migration: str, drafts: Sequence[Draft]) -> str:
     """The text of a first project file, with comments; it parses."""
+    sources = _unique(_letter_first(snake_case(draft.name)) for draft in drafts)
     lines = [
         f"# yaml-language-server: $schema={SCHEMA_FILE}",
         "# What goes where. Every expression below is a guess from a sample: look at each, then `migrate check`.",
@@ -101,14 +103,13 @@ def scaffold(migration: str, sources: Sequence[Draft]) -> str:
         "",
         "sources:",
     ]
-    for draft in sources:
-        lines += [f"  {_scalar(_letter_first(snake_case(draft.name)))}:", *_files(draft.kind, draft.files)]
-        lines += [f"    {option}: {_option(value)}" for option, value in draft.options.items()]
+    for source, draft in zip(sources, drafts, strict=True):
+        lines += [f"  {_scalar(source)}:", *_files(draft.kind, draft.files), *_options(draft.options, "    ")]
     lines += ["", "tables:"]
-    tables = [(draft, *each) for draft in sources for each in draft.tables]
+    tables = [(source, *table) for source, draft in zip(sources, drafts, strict=True) for table in draft.tables]
     names = _unique(_letter_first(snake_case(name)) for _, name, _, _ in tables)
-    for name, (draft, _, table, sample) in zip(names, tables, strict=True):
-        lines += _table(name, _letter_first(snake_case(draft.name)), table, sample)
+    for target, (source, _, table, sample) in zip(names, tables, strict=True):
+        lines += _table(target, source, table, sample)
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -291,6 +292,16 @@ def _reads_back(text: str, document: str) -> bool:
     if not isinstance(node, yaml.MappingNode) or len(node.value) != 1 + document.startswith("{"):
         return False
     return all(each.value == text and each.tag == "tag:yaml.org,2002:str" for each in node.value[0])
+
+
+def _options(options: Mapping[str, Any], indent: str) -> list[str]:
+    lines = []
+    for option, value in options.items():
+        if isinstance(value, Mapping):
+            lines += [f"{indent}{_scalar(option)}:", *_options(value, indent + "  ")]
+        else:
+            lines.append(f"{indent}{_scalar(option)}: {_option(value)}")
+    return lines
 
 
 def _option(value: Any) -> str:

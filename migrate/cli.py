@@ -83,11 +83,12 @@ def demo(flags: Common, folder: Path) -> None:
 )
 @takes("yes", "verbose")
 def init(flags: Common, files: tuple[Path, ...], migration: str | None, out: Path) -> None:
-    """Write a first project file from delimited files, with what was detected and guessed.
+    """Write a first project file from delimited and XML files, with what was detected and guessed.
 
     \b
     migrate init landing/*.csv
     migrate init landing/ --migration acme -o acme.yaml
+    migrate init orders.xml
     """
     from migrate.initialize import write
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
@@ -188,11 +188,17 @@ def _target(work: Session, spec: TableSpec) -> TargetTable | None:
 
 def _with_options(digest: str, spec: TableSpec, sources: Dictionary[str, SourceSpec]) -> str:
     """How sources are read is part of what their rows become; of several, their order and names are too."""
-    if len(spec.origins) == 1:
-        options = json.dumps(dict(sources[spec.origins[0][0]].options), sort_keys=True, default=str)
-    else:
-        options = json.dumps([(o, dict(sources[o[0]].options)) for o in spec.origins], sort_keys=True, default=str)
-    return hashlib.sha256(f"{digest}\n{options}".encode()).hexdigest()
+    read = [(origin, _options(sources[origin[0]], origin[1])) for origin in spec.origins]
+    written = json.dumps(read[0][1] if len(read) == 1 else read, sort_keys=True, default=str)
+    return hashlib.sha256(f"{digest}\n{written}".encode()).hexdigest()
+
+
+def _options(source: SourceSpec, table: str) -> dict[str, Any]:
+    """The options by which one table is read: those of a source's other tables are none of its business."""
+    options = dict(source.options)
+    if "tables" in options:
+        options["tables"] = options["tables"].get(table)
+    return options
 
 
 def digest(mapping: Mapping) -> str:

@@ -2,13 +2,14 @@
 
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pyarrow as pa
 
 from connectors.registry import open_source
+from connectors.xmlrecords import propose
 from mappings.scaffold import SCHEMA_FILE, Draft, scaffold, snake_case
 from mappings.schema import json_schema
 from migrate.core import Source, Table
@@ -18,8 +19,9 @@ _SAMPLE_BYTES = 4 << 20
 _SUFFIXES = {
     "files": (".csv", ".tsv", ".txt", ".dat", ".psv", ".csv.gz", ".tsv.gz", ".txt.gz"),
     "excel": (".xlsx", ".xlsm", ".xlsb", ".xls"),
+    "xml": (".xml", ".xml.gz"),
 }
-"""The kind of source by how a file's name ends; a file that was named and ends otherwise is taken for delimited text."""
+"""What the names of each kind of files end in; a file that is given by its name and ends otherwise is delimited text."""
 
 
 def write(files: Sequence[Path], migration: str | None, out: Path, *, overwrite: bool) -> list[str]:
@@ -28,44 +30,68 @@ def write(files: Sequence[Path], migration: str | None, out: Path, *, overwrite:
         raise UsageError(f"{out} exists already.", hint="Give another name with -o, or --yes to overwrite it.")
     found = list(itertools.chain.from_iterable(_expanded(path) for path in files))
     if not found:
-        endings = ", ".join(itertools.chain.from_iterable(_SUFFIXES.values()))
         raise UsageError(
-            "There are no files to read there.", hint=f"Files ending in {endings} are looked for in a folder."
+            "There are no files to read there.",
+            hint=f"Files ending in {', '.join(itertools.chain(*_SUFFIXES.values()))} are looked for in a folder.",
         )
     base = out.resolve().parent
-    by_kind: dict[str, list[str]] = {}
-    for path in found:
-        by_kind.setdefault(_kind(path) or "files", []).append(_relative(path, base))
-    drafts = [_draft(kind, globs, base) for kind, globs in by_kind.items()]
-    tables = [table for draft in drafts for table in draft.tables]
+    by_kind = {kind: [path for path in found if _kind(path) == kind] for kind in _SUFFIXES}
+    drafts = [draft for kind, paths in by_kind.items() if paths for draft in _DRAFTERS[kind](paths, base)]
     name = migration or snake_case(base.name) or "migration"
     out.write_text(scaffold(name, drafts), encoding="utf-8")
     (base / SCHEMA_FILE).write_text(json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    told = [note for _, table, _ in tables for note in table.notes]
+    tables = [table for draft in drafts for table in draft.tables]
     return [
-        *told,
+        *(note for _, table, _ in tables for note in table.notes),
         f"Wrote {out} and {SCHEMA_FILE} (its schema, for editors): {len(tables)} tables.",
         "Next: look at it, export TARGET_URL=postgresql://user@host:5432/database, then `migrate check`.",
     ]
 
 
-def _kind(path: Path) -> str | None:
-    return next((kind for kind, suffixes in _SUFFIXES.items() if path.name.lower().endswith(suffixes)), None)
+def _delimited(paths: Sequence[Path], base: Path) -> list[Draft]:
+    return [_draft("files", "files", paths, {}, base)]
+
+
+def _excel(paths: Sequence[Path], base: Path) -> list[Draft]:
+    return [_draft("excel", "excel", paths, {}, base)]
+
+
+def _xml(paths: Sequence[Path], base: Path) -> list[Draft]:
+    """One source for all files with the same tables: what the first of them holds says which columns there are."""
+    alike: dict[tuple[str, ...], tuple[list[Path], dict[str, Any]]] = {}
+    for path in paths:
+        options = propose(path)
+        records = tuple(sorted(table["record"] for table in options["tables"].values()))
+        alike.setdefault(records, ([], options))[0].append(path)
+    return [_draft("xml", "xml", several, options, base) for several, options in alike.values()]
+
+
+_DRAFTERS: dict[str, Callable[[Sequence[Path], Path], list[Draft]]] = {
+    "files": _delimited,
+    "excel": _excel,
+    "xml": _xml,
+}
+
+
+def _draft(name: str, kind: str, paths: Sequence[Path], options: Mapping[str, Any], base: Path) -> Draft:
+    files = {"": tuple(_relative(path, base) for path in paths)}
+    source = open_source(kind, files, options, base)
+    return Draft(name, kind, files, [_sampled(source, table) for table in source.tables()], options)
+
+
+def _kind(path: Path) -> str:
+    return next((kind for kind, suffixes in _SUFFIXES.items() if path.name.lower().endswith(suffixes)), "files")
 
 
 def _expanded(path: Path) -> list[Path]:
     if path.is_dir():
-        return sorted(p for p in path.iterdir() if _kind(p) and not p.name.startswith((".", "~$")))
+        every = tuple(itertools.chain(*_SUFFIXES.values()))
+        return sorted(
+            p for p in path.iterdir() if p.name.lower().endswith(every) and not p.name.startswith((".", "~$"))
+        )
     if not path.exists():
         raise UsageError(f"{path} does not exist.")
     return [path]
-
-
-def _draft(kind: str, globs: Sequence[str], base: Path) -> Draft:
-    """The source of one kind that these files make, with a sample of each table."""
-    files = {"": tuple(globs)}
-    source = open_source(kind, files, {}, base)
-    return Draft(kind, [_sampled(source, name) for name in source.tables()], files, kind)
 
 
 def _relative(path: Path, base: Path) -> str:

@@ -392,7 +392,8 @@ def _from_file(
     """
     by_key, by_line = sought
     if by_line:
-        standing = _standing(work, mapping, state, by_line.values())
+        standing, shared = _standing(work, mapping, state, by_line.values())
+        by_line = {line: r for line, r in by_line.items() if line not in shared}
         here = ((line, row) for batch in _batches(*file, mapping) for _, line, row in _lines(batch))
         if any(standing.get(line, row) != row for line, row in here):
             by_line = {}
@@ -433,27 +434,34 @@ def _sought(
     else:
         named = files
     others = left.keys() - {r.id for r in lined}
-    by_line = {line: r for r in lined if str(r.locator["file"]) in named for line in _lines_of(r.locator)}
+    claims = [(line, r) for r in lined if str(r.locator["file"]) in named for line in _lines_of(r.locator)]
+    claimed = Counter(line for line, _ in claims)
+    by_line = {line: r for line, r in claims if claimed[line] == 1}  # several records of XML can share a line
     return {key: r for r in left.values() if r.id in others and (key := r.key) is not None}, by_line
 
 
 def _standing(
     work: Session, mapping: CompiledMapping, state: TableState, lined: Collection[QuarantinedRow]
-) -> dict[int, tuple[object, ...]]:
+) -> tuple[dict[int, tuple[object, ...]], set[int]]:
     """What stands at the source on the lines around some rejects of one file, rejected rows left out: they are mended.
 
-    Around means their chunks and the next: where a chunk's last row was taken out, only that one shows it.
+    Around means their chunks and the next: where a chunk's last row was taken out, only that one shows it. Second: the
+    lines on which a row begins that was not rejected; where a reject is on them too, they tell neither from the other.
     """
     partitions = ledger.pinned(work.conn, work.migration, state.name, state.generation)
     rejects = quarantine.rows(work.conn, work.migration, names=[state.name])
     [file] = {str(r.locator["file"]) for r in lined}
     chunks = {r.chunk + more for r in lined for more in (0, 1)} & set(range(len(partitions)))
     standing: dict[int, tuple[object, ...]] = {}
+    others: set[int] = set()
     for chunk in chunks:
+        rejected = [r.ordinal for r in rejects if r.chunk == chunk]
         mended = {_lines_of(r.locator)[0] for r in rejects if r.chunk == chunk}
         for batch in work.source_of(mapping.spec).read(partitions[chunk], mapping.reads):
             standing.update((line, row) for name, line, row in _lines(batch) if name == file and line not in mended)
-    return standing
+            kept = [int(o) for o in batch.ordinals[~np.isin(batch.ordinals, rejected)]]
+            others.update(_lines_of(o.locator)[0] for o in batch.locate(kept) if o.locator["file"] == file)
+    return standing, others
 
 
 def _lines(batch: Batch) -> Iterator[tuple[str, int, tuple[object, ...]]]:

@@ -17,9 +17,8 @@ ENVIRON = {"TARGET_URL": "postgresql://db/shop"}
 
 def steps(project: Project, name: str) -> Iterator[Step]:
     spec = project.spec.tables[name]
-    [(name, source_table)] = spec.origins
-    source = open_source(project, name)
-    table = source.schema(source_table)
+    source = open_source(project, spec.source)
+    table = source.schema(spec.source_table)
     context = Context(
         project.spec.migration, project.spec.path, project.spec.timezone, project.lookups, project.functions
     )
@@ -52,7 +51,7 @@ def test_what_init_writes_for_the_example_loads_it(tmp_path: Path) -> None:
         partition = next(iter(source.partitions(table, rows=1000, bytes=1 << 20)))
         samples.append((name, table, next(iter(source.read(partition, table.schema.names))).rows))
     files = {name: [str(SHOP / "landing" / f"{name}.csv")] for name in source.tables()}
-    (tmp_path / "migrate.yaml").write_text(scaffold("shop", [Draft("crm", samples, files)]), encoding="utf-8")
+    (tmp_path / "migrate.yaml").write_text(scaffold("shop", [Draft("crm", "files", files, samples)]), encoding="utf-8")
     project = load(tmp_path, ENVIRON)
     (customers,) = steps(project, "customers")
     assert (customers.rows.num_rows, len(customers.rejects)) == (3, 1)

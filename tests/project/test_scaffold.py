@@ -20,7 +20,9 @@ def batch(**columns: Sequence[str | None]) -> pa.RecordBatch:
 
 def written(sample: pa.RecordBatch, **more: object) -> str:
     table = Table("customers", sample.schema, notes=("encoding cp1252 (detected)",))
-    return scaffold("Acme 2", [Draft("crm", [("Customers", table, sample)], {"customers": ["in/*.csv"]}, options=more)])
+    return scaffold(
+        "Acme 2", [Draft("crm", "files", {"customers": ["in/*.csv"]}, [("Customers", table, sample)], more)]
+    )
 
 
 def project(text: str) -> ProjectSpec:
@@ -167,7 +169,9 @@ NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"
 @given(st.lists(NAMES, min_size=1, max_size=6, unique=True), NAMES, NAMES, st.text(max_size=20))
 def test_any_names_make_a_file_that_parses(columns: list[str], table: str, source: str, note: str) -> None:
     schema = pa.schema([(name, pa.string()) for name in columns])
-    text = scaffold("m", [Draft(source, [(table, Table(table, schema, notes=(note,)), None)], {table: ["a: b #.csv"]})])
+    text = scaffold(
+        "m", [Draft(source, "files", {table: ["a: b #.csv"]}, [(table, Table(table, schema, notes=(note,)), None)])]
+    )
     (made,) = project(text).tables.values()
     assert [column.expression for column in made.columns] == [quoted(name) for name in columns]
     assert len({column.name for column in made.columns}) == len(columns)

@@ -1,0 +1,524 @@
+"""An XML file cut into units, the elements that stand next to each other by the thousand, each parsed on its own by lxml.
+
+No parser goes on after a fault, so the file is cut before it is parsed: by where the units begin and end. Some hundred units
+at a time are parsed as one piece; it holds if the parser sees as many elements as the scan saw starts. Where it does not,
+the units are cut one by one. What is no whole unit and no sound tag around units is damage: a range of bytes up to the next
+place where a unit can begin, or the element around the units ends.
+"""
+
+import re
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from itertools import islice, pairwise
+from xml.parsers import expat
+from xml.sax.saxutils import quoteattr
+
+from lxml import etree
+
+from connectors.xmltags import (
+    SECTIONS,
+    SLASH,
+    TOKEN,
+    balanced,
+    ends_of,
+    holds_itself,
+    local,
+    same_local,
+    section_end,
+    start_of,
+    start_of_raw,
+    text_of,
+)
+from connectors.xmltext import XmlText
+from migrate.errors import SourceError
+
+LARGEST = 16 << 20
+"""Bytes of the largest unit that is believed."""
+
+_WINDOW = 1 << 20
+_UNITS, _BYTES = 256, 1 << 18  # of one piece: small trees stay in the processor's cache
+_REPEATED, _SMALL = 2, 1 << 20  # a unit occurs at least so often, and has at most so many bytes on average
+_PROBED = 64 << 20
+_LONGEST_TAG = 1 << 12  # up to where its name ends
+_STRAY = etree.XPath("boolean(text()[normalize-space()])")
+
+
+@dataclass(slots=True, eq=False)
+class Frame:
+    """An open element around the units. `element` is its start tag and, once captured, the children that are wanted.
+
+    `units` counts the units in it so far; `doubt` is the line of a damage in it after which it is not sure that what
+    follows belongs to this element, nor which place it has in it.
+    """
+
+    raw: bytes
+    element: etree._Element
+    number: int
+    line: int
+    units: int = 0
+    doubt: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Units:
+    """Sound units, one after the other in the same element: where each begins, how many bytes belong to it, its line.
+
+    Blanks and comments behind a unit may be counted to it. `before` is how many units precede them in their element.
+    """
+
+    elements: Sequence[etree._Element]
+    starts: Sequence[int]
+    sizes: Sequence[int]
+    lines: Sequence[int]
+    frames: tuple[Frame, ...]
+    before: int
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """A range of bytes that is no XML, and its lines. `fault` is the line that is wrong, where that is known better."""
+
+    start: int
+    end: int
+    line: int
+    last: int
+    reason: str
+    rule: str = "structure"
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Which elements are units: at the end of `path`, or, with `anywhere`, all that have its only name.
+
+    `wanted[i]` are the names of the children of the i-th element of the path that have to be captured.
+    """
+
+    path: tuple[str, ...]
+    anywhere: bool
+    wanted: Mapping[int, frozenset[str]] = field(default_factory=dict)
+
+
+def unit_level(text: XmlText, steps: Sequence[str]) -> int:
+    """Which element of a path from the root is the unit: the outermost that repeats and is small, else the last.
+
+    The larger the unit, the more is in one tree where columns can reach up; what stands around units is slow to read.
+    """
+    counts = [0] * len(steps)
+    starts = [start_of(local(step)) for step in steps]
+    probed = min(text.size, _PROBED)
+    for at in range(text.start, probed, _WINDOW):
+        data = text.read(at, at + _WINDOW)
+        for level in range(1, len(steps) - 1):
+            counts[level] += sum(1 for _ in starts[level].finditer(data))
+    for level in range(1, len(steps) - 1):
+        if counts[level] >= _REPEATED and probed / counts[level] <= _SMALL:
+            return level
+    return len(steps) - 1
+
+
+Steps = Generator[Units | Damage, None, int]
+
+
+class Walk:
+    """All units of a file and all damage, in order. Raises SourceError where it has a DTD or is no XML at all.
+
+    Once walked, `opened` are the elements around the units with their wanted children, those behind units too, by their
+    number; `stray` is the line of the first text that stands beside the units, 0 where there is none.
+    """
+
+    def __init__(self, text: XmlText, cut: Cut) -> None:
+        self.opened: list[etree._Element] = []
+        self.stray = 0
+        self._text = text
+        self._cut = cut
+        self._stack: list[Frame] = []
+        self._data, self._base = b"", 0
+        self._good = text.start  # behind the last unit and the last tag that were sound
+        self._counted = (text.start, 1)  # a position, and the line that it is on
+        self._begun = self._ended = self._cut_off = False
+        self._nested = False  # units were seen that hold elements of their own name
+        self._wasted = 0  # bytes that were searched in vain for the end of an element
+        self._candidate = start_of(local(cut.path[-1]))
+        self._pairs: tuple[int, int, dict[int, int]] = (0, 0, {})
+        self._parser = etree.XMLParser(
+            resolve_entities=False,
+            no_network=True,
+            load_dtd=False,
+            remove_comments=True,
+            remove_pis=True,
+            collect_ids=False,
+            huge_tree=True,  # a unit has a size of its own that it must not exceed
+        )
+
+    def __iter__(self) -> Iterator[Units | Damage]:
+        at = self._text.start
+        while True:
+            begin, token = self._next(at)
+            if begin < 0:
+                break
+            if token is None:
+                at = yield from self._broken(begin, "no well-formed tag, comment or section begins here")
+                continue
+            if token["doctype"]:
+                raise _refused(self._text, self._line(begin))
+            end = begin + len(token[0])
+            if token["start"] is not None:
+                at = yield from self._started(begin, end, token)
+            else:
+                at = yield from self._closed(begin, end, token["end"])
+        if not self._begun:
+            raise SourceError(f"{self._text.name} is no XML: it has no element", hint="look at its first lines")
+        if self._cut_off:
+            return
+        if self._stack:
+            names = ", ".join(f"<{text_of(frame.raw)}>" for frame in reversed(self._stack))
+            yield self._damage(
+                self._good, self._text.size, f"the file ends before {names} is closed: it may be cut off"
+            )
+        elif self._beside(self._good, self._text.size):
+            yield self._damage(self._good, self._text.size, "text follows the end of the document")
+
+    # ------------------------------------------------------------------------------------------- the tags around units
+
+    def _started(self, begin: int, end: int, token: "re.Match[bytes]") -> Steps:
+        """A start tag. Returns where to go on."""
+        if self._ended:
+            return (yield from self._broken(begin, "an element follows the end of the document"))
+        self._begun = True
+        raw, level = token["start"], len(self._stack)
+        anywhere, path = self._cut.anywhere, self._cut.path
+        sought = path[-1] if anywhere else path[level] if level < len(path) else ""
+        named = bool(sought) and same_local(raw, sought)
+        if named or anywhere:
+            tag: etree._Element | str | None = None
+            if named or b"xmlns" in token["attributes"]:
+                tag = self._parsed(token[0] if token["empty"] else token[0] + b"</" + raw + b">")
+            if isinstance(tag, str):
+                return (yield from self._broken(begin, tag))
+            if named and tag is not None and tag[0].tag == sought:
+                if anywhere or level == len(path) - 1:
+                    return (yield from self._units(begin, raw))
+                self._good = end
+            if anywhere or self._good == end:
+                around = self._stack[-1].element if self._stack else etree.Element("r")
+                self._stack.append(Frame(raw, around if tag is None else tag[0], len(self.opened), self._line(begin)))
+                if not anywhere:
+                    self.opened.append(self._stack[-1].element)
+                return end if not token["empty"] else (yield from self._closed(begin, end, raw))
+        if level > 1 and raw == self._stack[-1].raw and self._sound_up_to < self._text.size:
+            # Elements that contain their like, or one whose end tag is lost: in a broken file rather that.
+            yield self._damage(
+                self._good, begin, f"line {self._line(begin)}: <{text_of(raw)}> begins before the last one ends"
+            )
+            self._stack.pop()
+            self._good = begin
+            return begin
+        return (yield from self._passed(begin, end, token))
+
+    def _passed(self, begin: int, end: int, token: "re.Match[bytes]") -> Steps:
+        """An element that is not on the path. Returns where it ends."""
+        stop = end if token["empty"] else self._skip(token["start"], begin)
+        if not stop:
+            return (yield from self._broken(begin, f"the element <{text_of(token['start'])}> is not closed"))
+        wanted = self._cut.wanted.get(len(self._stack) - 1)
+        if wanted and stop - begin <= LARGEST:
+            found = self._parsed(self._text.read(begin, stop))
+            if isinstance(found, str):
+                return (yield from self._broken(begin, found, stop))
+            if found[0].tag in wanted:
+                self._stack[-1].element.append(found[0])
+        if not self._stack:
+            self._ended, self._good = True, stop
+        return stop
+
+    def _closed(self, begin: int, end: int, raw: bytes) -> Steps:
+        """An end tag. Returns where to go on."""
+        names = [frame.raw for frame in self._stack]
+        if raw not in names:
+            due = f" where </{text_of(names[-1])}> is due" if names else " and closes nothing"
+            return (yield from self._broken(begin, f"</{text_of(raw)}> stands here{due}"))
+        if raw != names[-1]:
+            reason = f"line {self._line(begin)}: </{text_of(raw)}> stands here where </{text_of(names[-1])}> is due"
+            yield self._damage(self._good, end, reason)
+            self._good = end
+        while self._stack.pop().raw != raw:
+            pass
+        self._ended = not self._stack
+        if not self._cut.anywhere or self._ended:
+            self._good = end
+        return end
+
+    # ------------------------------------------------------------------------------------------------------- the units
+
+    def _units(self, begin: int, raw: bytes) -> Steps:
+        """Units from `begin` on, as long as one follows the other. Returns where to go on."""
+        start, most, window = start_of_raw(raw), 16, _WINDOW >> 6
+        careful = at = begin  # units are cut one by one up to `careful`
+        while True:
+            if at >= careful:
+                data, offset = self._having(at, window)
+                places = [found.start() for found in islice(start.finditer(data, offset, offset + window), most)]
+                first = 0
+                while first + 1 < len(places):
+                    last = min(first + _UNITS, len(places) - 1)
+                    while last > first + 1 and places[last] - places[first] > _BYTES:
+                        last = (first + last + 1) // 2
+                    piece = self._piece(data, places[first : last + 1])
+                    if piece is None:
+                        careful = self._base + places[last]
+                        break
+                    yield piece
+                    first = last
+                at += places[first] - offset if places else 0
+                self._good = at
+                most, window = min(most * 4, _WINDOW), min(window * 4, _WINDOW)
+            stop = self._end_of_unit(raw, at)
+            if not stop:
+                return (
+                    yield from self._broken(at, f"the element <{text_of(raw)}> is not closed where the next begins")
+                )
+            unit = self._parsed(self._text.read(at, stop), at)
+            if isinstance(unit, str):
+                yield self._damage(at, stop, unit)
+                self._count(1)
+            else:
+                yield self._sound([unit[0]], [at], [stop - at], [self._line(at)])
+            self._good = stop
+            begin, token = self._next(stop)
+            if token is None or token["start"] != raw or b"xmlns" in token["attributes"]:
+                return stop
+            at = begin
+
+    def _end_of_unit(self, raw: bytes, begin: int) -> int:
+        """Behind the end tag of a unit; 0 if it has none.
+
+        A unit that holds elements of its own name is one if the file is sound up to its end. In a broken file the end
+        tag that seems to be its own may be another's.
+        """
+        stop = self._close(raw, begin)
+        if not stop or self._nested:
+            return stop
+        data = self._text.read(begin, stop)
+        if len(start_of_raw(raw).findall(data)) > 1 and holds_itself(data, raw):
+            self._nested = stop <= self._sound_up_to
+            return stop if self._nested else 0
+        return stop
+
+    def _piece(self, data: bytes, places: Sequence[int]) -> Units | None:
+        """The units that begin at all but the last of these places; None unless each is one whole unit."""
+        root = self._parsed(data[places[0] : places[-1]])
+        if isinstance(root, str):
+            return None
+        elements = list(root.iterchildren(self._cut.path[-1]))
+        if not len(elements) == len(places) - 1 == len(root):
+            return None
+        if not self.stray and _STRAY(root):
+            self.stray = self._line(self._base + places[0])
+        base, line_end = self._base, self._text.line_end
+        lines, line, last = [], self._line(base + places[0]), places[0]
+        for place in places:
+            line += data.count(line_end, last, place)
+            last = place
+            lines.append(line)
+        self._counted = base + last, lines.pop()
+        sizes = [stop - start for start, stop in pairwise(places)]
+        return self._sound(elements, [base + place for place in places[:-1]], sizes, lines)
+
+    def _sound(
+        self, elements: Sequence[etree._Element], starts: Sequence[int], sizes: Sequence[int], lines: Sequence[int]
+    ) -> Units:
+        frames = tuple(self._stack)
+        return Units(elements, starts, sizes, lines, frames, self._count(len(elements)))
+
+    def _count(self, units: int) -> int:
+        if not self._stack:
+            return 0
+        before = self._stack[-1].units
+        self._stack[-1].units += units
+        return before
+
+    def _parsed(self, data: bytes, at: int = -1) -> etree._Element | str:
+        """What the bytes are as children of one element, in the namespaces around; what is wrong with them otherwise.
+
+        With the position of the bytes in the file the fault is told with its line.
+        """
+        scope = self._stack[-1].element.nsmap if self._stack else {}
+        opened = _opened(tuple(scope.items()))
+        try:
+            return etree.fromstring(opened + data + b"</r>", self._parser)
+        except etree.XMLSyntaxError as error:
+            message = re.sub(r", line \d+, column \d+$", "", str(error.msg)).strip()
+            if at < 0:
+                return message
+            before = self._line(at) - 1
+            message = re.sub(r"(?<= line )\d+", lambda number: str(before + int(number[0])), message)
+            return f"line {before + (error.lineno or 1)}: {message}"
+
+    # --------------------------------------------------------------------------------------------------------- damage
+
+    def _broken(self, at: int, reason: str, stop: int = 0) -> Steps:
+        """Damage from the last sound thing to the next place to go on at, which is returned."""
+        line = self._line(at)
+        end = self._resume(max(at + 1, stop))
+        yield self._damage(self._good, end, f"line {line}: {reason}")
+        self._good = end
+        self._cut_off = end >= self._text.size
+        return end
+
+    def _resume(self, at: int) -> int:
+        """Where the next unit may begin, or the element around it end; the file's end where neither comes."""
+        around = re.escape(self._stack[-1].raw) if self._stack else rb"(?!)"
+        pattern = re.compile(self._candidate.pattern + rb"|</" + around + rb"\s*>|<!--|<!\[CDATA\[|<\?")
+        size = _WINDOW >> 8
+        while at < self._text.size:
+            data, position = self._having(at, size)
+            stop = min(position + size, len(data))
+            while found := pattern.search(data, position, stop):
+                if found[0] not in SECTIONS:
+                    return self._base + found.start()
+                position = section_end(data, found[0], found.end(), stop) or found.end()
+            if self._base + stop >= self._text.size:
+                break
+            at += size - _LONGEST_TAG if size >= LARGEST else 0
+            size = min(size * 4, LARGEST)
+        return self._text.size
+
+    def _damage(self, start: int, end: int, reason: str) -> Damage:
+        head = self._text.read(start, min(end, start + _WINDOW))
+        start += len(head) - len(head.lstrip())
+        tail = self._text.read(max(start, end - _WINDOW), end)
+        end -= len(tail) - len(tail.rstrip())
+        end = max(end, start)
+        line = self._line(start)
+        for frame in self._stack:
+            frame.doubt = frame.doubt or line
+        data = self._text.read(start, min(end, start + LARGEST))
+        rule = "structure"
+        try:
+            data[: -3 if end - start > LARGEST else None].decode("utf-8")
+        except UnicodeDecodeError as error:
+            where = self._line(start + error.start)
+            what = f"byte 0x{data[error.start]:02x} is" if self._text.exact else "a byte there is"
+            rule, reason = "encoding", f"line {where}: {what} not valid {self._text.encoding}"
+        return Damage(start, end, line, self._line(end), reason, rule)
+
+    # ---------------------------------------------------------------------------------------------------------- tokens
+
+    def _next(self, at: int) -> tuple[int, "re.Match[bytes] | None"]:
+        """The next tag, comment or instruction from `at` on and where it begins; -1 at the file's end."""
+        size = 1 << 14
+        while True:
+            data, offset = self._having(at, size)
+            begin = data.find(b"<", offset)
+            last = self._base + len(data) >= self._text.size
+            if begin < 0 and last:
+                return -1, None
+            if self._stack and not self.stray and data[offset : begin if begin >= 0 else None].strip():
+                self.stray = self._line(at)
+            token = TOKEN.match(data, begin) if begin >= 0 else None
+            if token and token["section"]:
+                end = section_end(data, token[0], token.end(), len(data))
+                if end:
+                    at = self._base + end
+                    continue
+                token = None
+            if token or last or len(data) - offset >= LARGEST:
+                return self._base + begin, token
+            if begin < 0:
+                at = self._base + len(data)
+            size *= 4
+
+    def _having(self, at: int, size: int) -> tuple[bytes, int]:
+        """Bytes of the file that hold `size` from `at` on, or all that there are, and where in them `at` is."""
+        end = min(at + size, self._text.size)
+        if not self._base <= at <= end <= self._base + len(self._data):
+            self._data, self._base = self._text.read(at, at + max(size, _WINDOW)), at
+        return self._data, at - self._base
+
+    def _close(self, raw: bytes, begin: int) -> int:
+        """Behind the end tag of the unit that begins at `begin`; 0 if it has none within a unit's size."""
+        low, high, pairs = self._pairs
+        if low <= begin < high:
+            return pairs.get(begin, 0)
+        size = _WINDOW >> 6
+        while True:
+            data, offset = self._having(begin, size)
+            data = data[offset : offset + size]
+            last = begin + len(data) >= self._text.size
+            stop, found = balanced(data, raw)
+            if stop:
+                return begin + stop
+            if last or size >= LARGEST:
+                break
+            size *= 4
+        # Units that do not end come in crowds, behind a lost end tag: each is looked up from now on.
+        covered = len(data) if last else len(data) // 2
+        self._pairs = begin, begin + covered, {begin + a: begin + b for a, b in found.items()}
+        return 0
+
+    def _skip(self, raw: bytes, begin: int) -> int:
+        """Behind the end tag of an element of any size that begins at `begin`; 0 if it has none."""
+        pattern, depth, at = ends_of(raw), 0, begin
+        # What is searched for in vain again and again, to the end of the file, is looked for nearby only.
+        limit = (
+            self._text.size if self._wasted <= 16 * self._text.size else min(begin + (_WINDOW >> 8), self._text.size)
+        )
+        while at < limit:
+            data = self._text.read(at, min(at + 4 * _WINDOW, limit))
+            position = 0
+            while token := pattern.search(data, position):
+                position = token.end()
+                if token[0] in SECTIONS:
+                    position = section_end(data, token[0], position, len(data)) or position
+                elif data[token.start() + 1] == SLASH:
+                    depth -= 1
+                elif data[position - 2] != SLASH:
+                    depth += 1
+                if depth == 0 and token[0] not in SECTIONS:
+                    return at + position if self._fault(begin, at + position) is None else 0
+            rest = data.rfind(b"<", position)
+            at += rest if rest > 0 and at + len(data) < limit else len(data)
+        self._wasted += limit - begin
+        return 0
+
+    @cached_property
+    def _sound_up_to(self) -> int:
+        """Where the first fault of the whole file is; its size if there is none."""
+        fault = self._fault(self._text.start, self._text.size)
+        return self._text.size if fault is None else fault
+
+    def _fault(self, start: int, end: int) -> int | None:
+        """Where what should be one element, and what may stand around it, is not well-formed."""
+        parser = expat.ParserCreate("utf-8")
+        try:
+            for at in range(start, end, _WINDOW):
+                parser.Parse(self._text.read(at, min(at + _WINDOW, end)))
+            parser.Parse(b"", True)
+        except expat.ExpatError:
+            return start + parser.ErrorByteIndex
+        return None
+
+    def _beside(self, start: int, end: int) -> bool:
+        return bool(self._text.read(start, min(end, start + _WINDOW)).strip())
+
+    def _line(self, at: int) -> int:
+        known, line = self._counted
+        line += self._text.lines(known, at) if at >= known else -self._text.lines(at, known)
+        self._counted = at, line
+        return line
+
+
+@lru_cache(64)
+def _opened(scope: tuple[tuple[str | None, str], ...]) -> bytes:
+    """A start tag that declares these namespaces."""
+    declared = "".join(f" xmlns{f':{prefix}' if prefix else ''}={quoteattr(uri)}" for prefix, uri in scope)
+    return f"<r{declared}>".encode()
+
+
+def _refused(text: XmlText, line: int) -> SourceError:
+    return SourceError(
+        f"{text.name}:{line}: the file has a document type (DOCTYPE), and such files are not read: what it declares can "
+        "replace text, read other files or fill the memory",
+        hint="remove the DOCTYPE; where entities are used, resolve them first: xmllint --noent --dropdtd",
+    )
