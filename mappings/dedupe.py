@@ -19,7 +19,7 @@ import pyarrow as pa
 from mappings.sql import identifier, literal
 from mappings.survivorship import Order, chosen, preferred
 
-MEMORY = "640MB"
+MEMORY = "480MB"
 """What DuckDB may use before it spills; with all that surrounds it, a process stays below 1 GB."""
 
 _BITS = 32  # of a row's position that are its ordinal: pos = chunk << 32 | ordinal
@@ -133,8 +133,8 @@ class Ballot:
                 f"GROUP BY h{i} HAVING count(*) > 1"
             )
             parts.append(f"SELECT pos FROM ballot SEMI JOIN shared{i} ON h{i} = h")
-        result = self._db.execute(f"SELECT pos FROM ({' UNION '.join(parts)}) ORDER BY pos").fetchnumpy()
-        positions: Positions = np.asarray(result["pos"], np.int64)
+        found = self._db.sql(f"SELECT pos FROM ({' UNION '.join(parts)}) ORDER BY pos").to_arrow_reader(_BATCH)
+        positions: Positions = np.concatenate([np.zeros(0, np.int64), *(batch["pos"].to_numpy() for batch in found)])
         for i in range(len(self._dedupe.rules)):
             self._db.execute(f"DROP TABLE shared{i}")
         self._db.execute("DROP TABLE ballot")
