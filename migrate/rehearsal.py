@@ -3,6 +3,7 @@
 A canary is a dry run of a sample of each table's rows, closed under references: what a sampled row refers to is in it too.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,9 @@ from migrate.errors import RetryableError
 from migrate.plan import Plan, TablePlan, upsert_key
 from migrate.target import connect
 from reports.model import Report
+
+_SHOWN = re.compile(r"\((personal|may be personal); `migrate rejects show \d+` says why\)")
+"""What a listing says instead of a personal value: the row can be asked for only while there is a quarantine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,20 +46,22 @@ class Rehearsal:
         def named(text: str) -> str:
             for shadowed, real in self.names.items():
                 text = text.replace(shadowed, real)
-            return text
+            return _SHOWN.sub(r"(\1)", text)
 
         tables = [
             replace(
                 table,
                 target=named(table.target),
                 rejects=tuple(
-                    replace(r, samples=tuple(replace(s, reason=named(s.reason)) for s in r.samples))
+                    replace(r, samples=tuple(replace(s, reason=named(s.reason), id=None) for s in r.samples))
                     for r in table.rejects
                 ),
             )
             for table in report.tables
         ]
-        return replace(report, tables=tuple(tables), dry_run=True, next_command="migrate run")
+        return replace(
+            report, tables=tuple(tables), dry_run=True, next_command="migrate run" if tables else "migrate status"
+        )
 
 
 def sweep(work: Session) -> None:

@@ -22,7 +22,7 @@ _LOSERS = 12
 def sections(report: Report) -> Iterator[tuple[str, str, Html]]:
     """(anchor, title, content) of each section that has something to say."""
     yield "tables", "Tables", _tables(report)
-    yield "rejects", "Rejected rows", _rejects(report.tables)
+    yield "rejects", "Rejected rows", _rejects(report.tables, dry_run=report.dry_run)
     yield "duplicates", "Merged rows", _duplicates(report.tables)
     yield "orphans", "Orphans", _orphans(report.tables)
     yield "verification", "Verification", _verification(report)
@@ -97,7 +97,7 @@ def _bar(t: TableReport) -> Html:
     return bar(f"{t.name}, {t.read:,} rows read", {fate: getattr(t, fate) for fate in FATES}, share)
 
 
-def _rejects(tables: Sequence[TableReport]) -> Html:
+def _rejects(tables: Sequence[TableReport], *, dry_run: bool) -> Html:
     columns = [
         Column("Table"),
         Column("Rule"),
@@ -127,6 +127,10 @@ def _rejects(tables: Sequence[TableReport]) -> Html:
         "All of them: <code>migrate rejects list</code>. Reject 12 whole, with its raw bytes: "
         "<code>migrate rejects show 12</code>. Once mended: <code>migrate rejects replay</code>."
     )
+    if dry_run:
+        lead = Html(
+            "Of each kind the first few. The quarantine of a dry run is gone with it; the run itself keeps all of them."
+        )
     return join([tag("p", lead, class_="lead"), table("rejects-title", columns, rows)])
 
 
