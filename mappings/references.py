@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import duckdb
 
@@ -10,6 +11,9 @@ from mappings.faults import Mark, suggest
 from mappings.spec import ReferenceSpec, TableSpec
 from mappings.sql import Node
 from migrate.core import Column, TargetTable
+
+Orphans = Literal["reject", "null", "keep"]
+"""What becomes of a row whose parent does not exist."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,17 +36,19 @@ class Parent:
 class Reference:
     """Target columns that together name a row of another mapped table by `parent_columns`.
 
-    `table` is the parent's name in the project, `address` its target (schema, name); `foreign_key` names the constraint that
-    says the same, where the target has one. `elsewhere`: further relations in which the parent may stand; `enforced`: whether a
-    constraint may say so, where the target is made from the mapping.
+    `table` is the parent's name in the project, `address` its target (schema, name); `foreign_key` names the constraint
+    that says the same, where the target has one. `by`: the expressions that identify the parent, for messages.
+    `elsewhere`: further relations in which the parent may stand; `enforced`: whether a constraint may say so, where the
+    target is made from the mapping.
     """
 
     columns: tuple[str, ...]
     table: str
     address: tuple[str, str]
     parent_columns: tuple[str, ...]
-    orphans: str
+    orphans: Orphans
     foreign_key: str | None = None
+    by: tuple[str, ...] = ()
     elsewhere: tuple[tuple[str, str], ...] = ()
     enforced: bool = True
 
@@ -138,7 +144,7 @@ def compile_references(
     fault: Callable[[Mark, str, str], None],
 ) -> tuple[Reference, ...]:
     """A table's references, by parent and by what they are made of: a parent's key of two columns is one reference."""
-    found: dict[tuple[str, tuple[str, ...], str], list[tuple[str, str]]] = {}
+    found: dict[tuple[str, tuple[str, ...], Orphans], list[tuple[str, str]]] = {}
     for column in spec.columns:
         reference = column.reference
         if reference is None or column.name not in columns:
@@ -156,7 +162,7 @@ def compile_references(
         group = (reference.table, tuple(by.text for by in reference.by), reference.orphans)
         found.setdefault(group, []).append((column.name, name))
     made = []
-    for (table, _, orphans), pairs in found.items():
+    for (table, by, orphans), pairs in found.items():
         names, parent_columns = tuple(zip(*pairs, strict=True))
         address = parents[table].address
         mark = next(c.reference.mark for c in spec.columns if c.name == names[0] and c.reference is not None)
@@ -173,5 +179,5 @@ def compile_references(
         if declared is not None and orphans == "keep":
             message = f'column "{names[0]}": orphans cannot be kept, the foreign key {declared} refuses them'
             fault(mark, message, "Say orphans: reject, or drop the foreign key.")
-        made.append(Reference(names, table, address, parent_columns, orphans, declared))
+        made.append(Reference(names, table, address, parent_columns, orphans, declared, by))
     return tuple(made)

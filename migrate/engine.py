@@ -18,11 +18,11 @@ import pyarrow as pa
 from connectors.union import Union
 from mappings.compile import Context, Mapping, compile_table
 from mappings.dedupe import Ballot
-from mappings.references import Parent, ReferenceFault, parent_column
+from mappings.references import Parent, Reference, ReferenceFault, parent_column
 from mappings.spec import Budget, SourceSpec, TableSpec
 from migrate import checksum, crosswalk, election, ledger, lifecycle
 from migrate.commit import ATTEMPTS, Committer, Policy, Receipt, backoff
-from migrate.core import Chunk, Event, OnEvent, Partition, Source, TargetTable
+from migrate.core import Chunk, Event, ForeignKey, OnEvent, Partition, Source, TargetTable
 from migrate.crosswalk import Keys
 from migrate.errors import FindingsError, RetryableError, UsageError
 from migrate.pipeline import Pipeline
@@ -567,17 +567,21 @@ def _uniques(work: Session, plan: TablePlan) -> list[UniqueScreen]:
 def _screens(plan: TablePlan) -> list[tuple[ForeignKeyScreen, Policy]]:
     """The foreign keys and mapped references that a chunk can decide: not those within the table's knot."""
     mapping = plan.mapping
-    policies = {r.foreign_key: r.orphans for r in mapping.references}
+    references = {r.foreign_key: r for r in mapping.references if r.foreign_key is not None}
     inner = {key.name for key in plan.inner}
-    keys = [
-        (key, policies.get(key.name, "reject"))
+    keys: list[tuple[ForeignKey, Reference | None]] = [
+        (key, references.get(key.name))
         for key in mapping.target.foreign_keys
         if set(key.columns) <= set(mapping.columns) and key.name not in inner
     ]
-    keys += [
-        (reference_key(r), r.orphans) for r in mapping.references if r.foreign_key is None and r.table not in plan.knot
-    ]
-    return [(ForeignKeyScreen(key, mapping.schema, mapping.wires), policy) for key, policy in keys]  # type: ignore[misc]
+    keys += [(reference_key(r), r) for r in mapping.references if r.foreign_key is None and r.table not in plan.knot]
+    screens: list[tuple[ForeignKeyScreen, Policy]] = []
+    for key, reference in keys:
+        # The key itself may be a uuid, which tells nobody which column of the source to look at.
+        told = replace(key, name=f"{key.name}, by {', '.join(reference.by)}") if reference is not None else key
+        policy = reference.orphans if reference is not None else "reject"
+        screens.append((ForeignKeyScreen(told, mapping.schema, mapping.wires), policy))
+    return screens
 
 
 def selected(project: Project, select: Sequence[str], exclude: Sequence[str]) -> list[str]:
