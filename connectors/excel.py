@@ -16,9 +16,10 @@ import pyarrow.compute as pc
 
 from connectors.cells import letters
 from connectors.found import aliases, match, once, same_columns
+from connectors.openbook import open_workbook
 from connectors.sheet import Definition, Layout, batches, header_rows, resolve, spool_schema
 from connectors.spool import Spool, Spools
-from connectors.workbook import File, Workbook, open_file, open_workbook
+from connectors.workbook import File, Workbook, open_file
 from migrate.core import Batch, Origin, Partition, Reject, Source, Table
 from migrate.errors import InternalError, SourceError, UsageError
 

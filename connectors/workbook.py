@@ -1,4 +1,4 @@
-"""A workbook as its readers show it, whatever its format: sheets, names, cells; and what a file is that is no workbook."""
+"""A workbook as its readers show it, whatever its format: sheets, names, cells, and the parts of its archive."""
 
 import os
 import posixpath
@@ -17,9 +17,7 @@ from lxml import etree
 from connectors.cells import Cells, column_of
 from migrate.errors import SourceError
 
-_OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
-_ENCRYPTED = "EncryptedPackage".encode("utf-16-le")
-_AGAIN = "transfer the file again, or open it in Excel and save it anew"
+AGAIN = "transfer the file again, or open it in Excel and save it anew"
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,45 +149,10 @@ def open_file(path: Path, name: str) -> Iterator[File]:
 
 
 @contextmanager
-def open_workbook(file: File) -> Iterator[Workbook]:
-    """The workbook in a file, by its content and not by its name. Raises SourceError for all that is none."""
-    file.stream.seek(0)
-    head = file.stream.read(4096)
-    if head.startswith(_OLE):
-        from connectors.xls import Xls  # only for those who have such files
-
-        file.stream.seek(0)
-        data = file.stream.read()
-        if _ENCRYPTED in data:
-            raise SourceError(
-                f"{file.name} is protected by a password", hint="open it in Excel and save it without the password"
-            )
-        if len(data) % 512:  # such a file is made of sectors, and xlrd would read on without the last one
-            raise SourceError(f"{file.name} is cut off: its last part is missing", hint=_AGAIN)
-        yield Xls(data, file.name)
-        return
-    if not head.startswith(b"PK"):
-        raise _no_workbook(file.name, head)
-    from connectors.ooxml import Xlsx
-    from connectors.xlsb import Xlsb
-
-    with readable(file.name):
-        archive = zipfile.ZipFile(file.stream)
-        parts = set(archive.namelist())
-    if "xl/workbook.bin" in parts:
-        yield Xlsb(archive, file.name)
-    elif "[Content_Types].xml" in parts and any(part.startswith("xl/") for part in parts):
-        yield Xlsx(archive, file.name, file.state)
-    else:
-        what = "an OpenDocument file" if "content.xml" in parts else "a zip archive, but no workbook"
-        raise SourceError(f"{file.name} is {what}", hint="save it as .xlsx, in Excel or in LibreOffice")
-
-
-@contextmanager
 def part_of(archive: zipfile.ZipFile, path: str, name: str) -> Iterator[IO[bytes]]:
     """A part of an archive, to be read. Raises SourceError if it is not there, or damaged."""
     if path not in archive.NameToInfo:
-        raise SourceError(f"{name} is damaged: it has no {path}", hint=_AGAIN)
+        raise SourceError(f"{name} is damaged: it has no {path}", hint=AGAIN)
     with readable(name), archive.open(path) as part:
         yield part
 
@@ -230,26 +193,8 @@ def readable(name: str) -> Iterator[None]:
     try:
         yield
     except zipfile.BadZipFile as error:
-        raise SourceError(f"{name} is cut off or damaged: {error}", hint=_AGAIN) from error
+        raise SourceError(f"{name} is cut off or damaged: {error}", hint=AGAIN) from error
     except (EOFError, zlib.error) as error:
-        raise SourceError(f"{name} is damaged: {error or 'it ends too early'}", hint=_AGAIN) from error
+        raise SourceError(f"{name} is damaged: {error or 'it ends too early'}", hint=AGAIN) from error
     except (RuntimeError, NotImplementedError) as error:  # an encrypted archive, or a method that nobody uses
-        raise SourceError(f"{name} cannot be read: {error}", hint=_AGAIN) from error
-
-
-def _no_workbook(name: str, head: bytes) -> SourceError:
-    start = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:2048].lower()
-    if not head:
-        return SourceError(f"{name} is empty", hint="transfer the file again")
-    if b"office:spreadsheet" in start:
-        return SourceError(f"{name} is an XML spreadsheet of 2003", hint="open it in Excel and save it as .xlsx")
-    if start.startswith((b"<!doctype html", b"<html", b"<table", b"<meta", b"<head", b"<body", b"<style", b"<div")):
-        return SourceError(
-            f"{name} is a web page (HTML), whatever its name says", hint="open it in Excel and save it as .xlsx"
-        )
-    if b"\0" not in head or head.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return SourceError(
-            f"{name} is text, not a workbook",
-            hint="if it is delimited text, make it a source with files: instead of excel:",
-        )
-    return SourceError(f"{name} is not a workbook", hint="Excel files (.xlsx, .xlsm, .xlsb, .xls) are read")
+        raise SourceError(f"{name} cannot be read: {error}", hint=AGAIN) from error
