@@ -4,8 +4,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mappings.sql import identifier
-
 _RULE = re.compile(r"\s*(\w+)\s*(?:\((.*)\))?\s*", re.DOTALL)
 _BY_VALUE = ("latest", "earliest")
 KEEP = ("first", "last", *_BY_VALUE, "most_complete")
@@ -39,7 +37,7 @@ class Order:
 
 def preferred(order: Order) -> str:
     """The ORDER BY term of `keep` that puts the preferred row first; NULL comes last. `pos` is the source's order."""
-    value = identifier(order.column)
+    value = order.column
     terms = {
         "first": "pos",
         "last": "pos DESC",
@@ -51,18 +49,19 @@ def preferred(order: Order) -> str:
 
 
 def chosen(column: str, order: Order, survivors: str) -> tuple[str, str]:
-    """(window column or "", aggregate over a cluster) in SQL: the `pos` of the row whose value of `column` lives on.
+    """(window column or "", aggregate over a cluster) in SQL: the `pos` of the row whose value of `column`
+    lives on.
 
     `survivors` are the terms of `keep`, which break ties. A NULL is never chosen: where no row has a value, the aggregate
     is NULL.
     """
-    value, window = identifier(column), ""
+    value, window = column, ""
     if order.how == "filled":
         by = survivors
     elif order.how == "most_complete":
         by = f"strlen(CAST({value} AS VARCHAR)) DESC, {survivors}"
     elif order.how == "most_frequent":
-        times = identifier(f"·times·{column}")
+        times = f"times_{column}"
         window = f"count({value}) OVER (PARTITION BY cluster, {value}) AS {times}"
         by = f"{times} DESC, {survivors}"
     else:
