@@ -24,6 +24,7 @@ from connectors.xmltags import (
     ends_of,
     holds_itself,
     local,
+    nests,
     same_local,
     section_end,
     start_of,
@@ -38,7 +39,7 @@ LARGEST = 16 << 20
 
 _WINDOW = 1 << 20
 _UNITS, _BYTES = 256, 1 << 18  # of one piece: small trees stay in the processor's cache
-_REPEATED, _SMALL = 2, 1 << 20  # a unit occurs at least so often, and has at most so many bytes on average
+_REPEATED, _SMALL = 2, 1 << 14  # a unit occurs at least so often, and has at most so many bytes on average
 _PROBED = 64 << 20
 _LONGEST_TAG = 1 << 12  # up to where its name ends
 _STRAY = etree.XPath("boolean(text()[normalize-space()])")
@@ -137,6 +138,7 @@ class Walk:
         self._good = text.start  # behind the last unit and the last tag that were sound
         self._counted = (text.start, 1)  # a position, and the line that it is on
         self._begun = self._ended = self._cut_off = False
+        self._ahead: tuple[int, int] | None = None  # text before the root
         self._nested = False  # units were seen that hold elements of their own name
         self._wasted = 0  # bytes that were searched in vain for the end of an element
         self._candidate = start_of(local(cut.path[-1]))
@@ -157,8 +159,8 @@ class Walk:
             begin, token = self._next(at)
             if begin < 0:
                 break
-            if token is None:
-                at = yield from self._broken(begin, "no well-formed tag, comment or section begins here")
+            if isinstance(token, str):
+                at = yield from self._broken(begin, token)
                 continue
             if token["doctype"]:
                 raise _refused(self._text, self._line(begin))
@@ -185,6 +187,9 @@ class Walk:
         """A start tag. Returns where to go on."""
         if self._ended:
             return (yield from self._broken(begin, "an element follows the end of the document"))
+        if self._ahead:
+            yield self._damage(*self._ahead, "text stands before the document", doubt=False)
+            self._ahead = None
         self._begun = True
         raw, level = token["start"], len(self._stack)
         anywhere, path = self._cut.anywhere, self._cut.path
@@ -280,13 +285,13 @@ class Walk:
                 )
             unit = self._parsed(self._text.read(at, stop), at)
             if isinstance(unit, str):
-                yield self._damage(at, stop, unit)
+                yield self._damage(at, stop, unit, doubt=not nests(self._text.read(at, stop)))
                 self._count(1)
             else:
                 yield self._sound([unit[0]], [at], [stop - at], [self._line(at)])
             self._good = stop
             begin, token = self._next(stop)
-            if token is None or token["start"] != raw or b"xmlns" in token["attributes"]:
+            if isinstance(token, str) or token["start"] != raw or b"xmlns" in token["attributes"]:
                 return stop
             at = begin
 
@@ -384,14 +389,15 @@ class Walk:
             size = min(size * 4, LARGEST)
         return self._text.size
 
-    def _damage(self, start: int, end: int, reason: str) -> Damage:
+    def _damage(self, start: int, end: int, reason: str, *, doubt: bool = True) -> Damage:
+        """A damage. Where tags are amiss, what follows may belong elsewhere: a part of the file may be lost in between."""
         head = self._text.read(start, min(end, start + _WINDOW))
         start += len(head) - len(head.lstrip())
         tail = self._text.read(max(start, end - _WINDOW), end)
         end -= len(tail) - len(tail.rstrip())
         end = max(end, start)
         line = self._line(start)
-        for frame in self._stack:
+        for frame in self._stack if doubt else ():
             frame.doubt = frame.doubt or line
         data = self._text.read(start, min(end, start + LARGEST))
         rule = "structure"
@@ -405,17 +411,23 @@ class Walk:
 
     # ---------------------------------------------------------------------------------------------------------- tokens
 
-    def _next(self, at: int) -> tuple[int, "re.Match[bytes] | None"]:
-        """The next tag, comment or instruction from `at` on and where it begins; -1 at the file's end."""
+    def _next(self, at: int) -> tuple[int, "re.Match[bytes] | str"]:
+        """The next tag from `at` on and where it begins, or what is wrong there; -1 at the file's end."""
         size = 1 << 14
         while True:
             data, offset = self._having(at, size)
             begin = data.find(b"<", offset)
             last = self._base + len(data) >= self._text.size
             if begin < 0 and last:
-                return -1, None
-            if self._stack and not self.stray and data[offset : begin if begin >= 0 else None].strip():
-                self.stray = self._line(at)
+                return -1, ""
+            beside = data[offset : begin if begin >= 0 else None].strip()
+            if beside and not self._begun:
+                self._ahead = self._ahead or (at, self._base + begin)
+            elif beside and begin >= 0:
+                wrong = self._parsed(beside) if self._stack else "text follows the end of the document"
+                if isinstance(wrong, str):
+                    return at, wrong
+                self.stray = self.stray or self._line(at)
             token = TOKEN.match(data, begin) if begin >= 0 else None
             if token and token["section"]:
                 end = section_end(data, token[0], token.end(), len(data))
@@ -424,7 +436,7 @@ class Walk:
                     continue
                 token = None
             if token or last or len(data) - offset >= LARGEST:
-                return self._base + begin, token
+                return self._base + begin, token or "no well-formed tag, comment or section begins here"
             if begin < 0:
                 at = self._base + len(data)
             size *= 4

@@ -61,6 +61,27 @@ def holds_itself(data: bytes, raw: bytes) -> bool:
     return len(pairs) > 1
 
 
+def nests(data: bytes) -> bool:
+    """Whether the tags of an element are what they should be, so that what is wrong with it is a matter of characters."""
+    opened: list[bytes] = []
+    at = 0
+    while (at := data.find(b"<", at)) >= 0:
+        token = TOKEN.match(data, at)
+        if token is None:
+            return False
+        at = token.end()
+        if token["section"]:
+            at = section_end(data, token[0], at, len(data))
+            if not at:
+                return False
+        elif token["end"] is not None:
+            if not opened or opened.pop() != token["end"]:
+                return False
+        elif not token["empty"]:
+            opened.append(token["start"] or b"")
+    return not opened
+
+
 @lru_cache(64)
 def ends_of(raw: bytes) -> "re.Pattern[bytes]":
     name = re.escape(raw)

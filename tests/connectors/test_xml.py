@@ -273,6 +273,7 @@ def test_any_file_is_read_as_a_parser_reads_it(tmp_path: Path, records: list[str
         ("<r>\n<x n='1'/>\n<x n='2'/>\n", "12", 4, "the file ends before <r> is closed"),
         ("<r>\n<x n='1'/>\n</r>\n<x n='2'/>", "1", 4, "follows the end"),
         ("<r>\n<x n='1'/>\n</r>\njunk", "1", 4, "follows the end"),
+        ("<r>\n<x n='1'/>\n&no;\n<x n='2'/></r>", "12", 3, "Entity 'no' not defined"),
         ("<r>\n<x n='1'/></q>\n<x n='2'/></r>", "12", 2, "</q> stands here"),
         ("<r>\n<x n='1'/>\n<x n='2'><a></x>\n<x n='3'/></r>", "13", 3, "mismatch"),
         ("<r>\n<x n='1'/>\n<y><x n='2'></y>\n<x n='3'/></r>", "13", 3, "<y> is not closed"),
@@ -302,6 +303,20 @@ def test_no_row_is_given_to_the_wrong_parent(tmp_path: Path) -> None:
     assert rejects
     assert all(str(row["n"]).startswith(str(row["id"])) for row in rows)
     assert {row["n"] for row in rows if row["id"] == "3"} == {f"3{i:05d}" for i in range(8_000)}
+
+
+def test_a_bad_character_makes_nobody_doubt_the_parent(tmp_path: Path) -> None:
+    """Where the tags are in order no part of the file is lost; where they are not, the rest of the group is rejected."""
+    group = "<g id='{}'>" + "".join(f"<x>{i}{'y' * 400}</x>\n" for i in range(100)) + "</g>"
+    data = "<r>" + group.format(1) + group.format(2) + "</r>"
+    table = {"record": "/r/g/x", "columns": {"id": "../@id", "v": ".", "n": "position()"}}
+    rows, [reject] = read(opened(tmp_path, data.replace("50y", "50&y", 1), t=table), "t")
+    assert len(rows) == 199
+    assert [row["n"] for row in rows[49:51]] == ["50", "52"]
+    assert reject.rule == "structure"
+    rows, rejects = read(opened(tmp_path, data.replace("<x>50y", "<x><a>50y", 1), t=table), "t")
+    assert (len(rows), len(rejects)) == (150, 50)
+    assert "not sure that it belongs to the element on line 1" in rejects[1].reason
 
 
 @pytest.mark.parametrize(

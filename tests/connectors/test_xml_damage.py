@@ -6,8 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from lxml import etree
 
 from connectors.xmlrecords import open_files
+from migrate.errors import SourceError
 
 RECORDS, EVERY = 10_000, 20
 COLUMNS = {"no": "@no", "name": "name", "city": "ship/city", "code": "ship/@code", "note": "note", "day": "../@day"}
@@ -168,3 +170,53 @@ def test_every_damage_is_rejected_and_every_other_record_is_read(tmp_path: Path,
     assert found.keys() == planted.keys()
     # What looks like a record in a section that is not closed any more is told apart from it, and rejected as well.
     assert {planted[i][0] for i, reasons in found.items() if len(reasons) > 1} <= {"unclosed_section"}
+
+
+def grouped(random_: random.Random) -> tuple[bytes, list[tuple[int, int, Row]]]:
+    """A file with groups of records, and for each record its bytes' place and its row of `GROUPED`."""
+    parts, records, at, number = ['<r v="top">\n'], [], 12, 0
+    for group in range(random_.choice([1, 2, 4])):
+        parts.append(f'<g id="g{group}">\n')
+        at += len(parts[-1])
+        for _ in range(random_.choice([3, 8])):
+            text = f'<o n="{number}"><a>a{number}</a><l/><l>x</l></o>\n'
+            records.append((at, at + len(text), (str(number), f"a{number}", f"g{group}", "top")))
+            parts.append(text)
+            at, number = at + len(text), number + 1
+        parts.append("</g>\n")
+        at += len(parts[-1])
+    return "".join([*parts, "</r>\n"]).encode(), records
+
+
+GROUPED = {"n": "@n", "a": "a", "g": "../@id", "top": "../../@v"}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_is_cut_out_or_put_in_no_other_record_is_altered(tmp_path: Path, seed: int) -> None:
+    random_ = random.Random(seed)
+    tables = {"t": {"record": "/r/g/o", "columns": GROUPED}}
+    for _ in range(150):
+        data, records = grouped(random_)
+        at = random_.randrange(13, len(data))
+        stop = at + random_.choice([0, 1, 1, 3, 10, 60, len(data)])
+        put = random_.choice(
+            [b"", b"<", b"<!--", b"<![CDATA[", b"&x;", b'"', b"</o>", b"</g>", b"<?", b"\0", b"\xff", b">"]
+        )
+        damaged = data[:at] + put + data[stop:]
+        (tmp_path / "a.xml").write_bytes(damaged)
+        source = open_files({"": ["a.xml"]}, {"tables": tables}, tmp_path)
+        try:
+            table = source.schema("t")
+        except SourceError as error:
+            if "no element matches" not in error.message:
+                raise
+            continue
+        batches = [b for p in source.partitions(table, rows=9, bytes=999) for b in source.read(p, list(GROUPED))]
+        rows = {row[0]: row for b in batches for row in zip(*(c.to_pylist() for c in b.rows.columns), strict=True)}
+        for first, last, row in records:
+            if (last <= at or first >= stop) and f'<g id="{row[2]}">'.encode() in damaged:
+                assert rows.get(row[0], row) == row, damaged
+        try:
+            etree.fromstring(damaged)
+        except etree.XMLSyntaxError:
+            assert any(b.rejects for b in batches), damaged
