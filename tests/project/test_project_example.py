@@ -17,7 +17,7 @@ ENVIRON = {"TARGET_URL": "postgresql://db/shop"}
 
 def steps(project: Project, name: str) -> Iterator[Step]:
     spec = project.spec.tables[name]
-    source = open_source(project, spec.source)
+    source = open_source(project, spec.origins[0][0])
     table = source.schema(spec.source_table)
     context = Context(
         project.spec.migration, project.spec.path, project.spec.timezone, project.lookups, project.functions
