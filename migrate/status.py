@@ -82,6 +82,10 @@ def gather(conn: Connection, project: Project, names: Sequence[str]) -> Report:
                 source=spec.came_from,
                 duplicates=_duplicates(merged.get(name), spec),
                 orphans=tuple(OrphanCount(c, policy, n) for table, c, policy, n in orphans if table == name),
+                notes=tuple(
+                    f"the foreign key {key.name} is off until the table is finalized: {definition}"
+                    for key, definition in ledger.suspended(conn, migration, name)
+                ),
             )
         )
     runs = tuple(

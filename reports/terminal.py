@@ -44,6 +44,8 @@ def render(report: Report, console: Console) -> None:
     if report.done_before:
         console.print(brief(f"nothing to do: {', '.join(report.done_before)}"), highlight=False, markup=False)
     for table in report.tables:
+        for note in table.notes:
+            console.print(Text(brief(f"{table.name}: {note}"), style="yellow"))
         for v in table.verifications:
             result = "equal" if not v.findings else f"{v.findings:,} differences"
             age = "" if v.current else " (of an earlier load: run `migrate verify` again)"

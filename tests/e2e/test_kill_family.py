@@ -53,6 +53,15 @@ def test_a_run_killed_twice_ends_as_a_clean_run(
     assert family.orphans(rig) == []
 
 
+def test_what_is_off_meanwhile_is_said(rig: Rig) -> None:
+    family.make(rig, n=30)
+    assert rig.killed_at("settle", 1, *RUN).code == KILLED
+    said = rig.migrate("status").out
+    assert "departments: the foreign key departments_head_fkey is off until the table is finalized" in said
+    rig.migrate(*RUN)
+    assert "is off" not in rig.migrate("status").out
+
+
 @pytest.mark.parametrize(
     ("seed", "kills"), [(3, 25), pytest.param(4, 150, marks=pytest.mark.soak)], ids=["25 kills", "150 kills"]
 )
