@@ -1,0 +1,278 @@
+"""The keys of a source in the project file: delimited text, workbooks, XML, and what their files promise."""
+
+import yaml
+
+from mappings import texts
+from mappings.shapes import (
+    Key,
+    Section,
+    Shape,
+    boolean,
+    choice,
+    converted,
+    either,
+    keys_of,
+    many,
+    named,
+    text,
+    whole,
+)
+
+_ONE_CHARACTER = "Put the character in quotes."
+_GLOBS = many(text("a glob", texts.not_empty, references=True), "a glob or a list of globs")
+SOURCE_NAMES = many(text("a name", texts.not_empty), "a name or a list of names")
+TEXTS = many(text(null=True), "a text or a list of texts", least=0)
+_TABLES = named(_GLOBS, "a mapping of table to globs", texts.not_empty, least=1)
+_FILES = either(
+    "a glob, a list of globs, or a mapping of table to globs",
+    lambda node: _TABLES if isinstance(node, yaml.MappingNode) else _GLOBS,
+    _GLOBS,
+    _TABLES,
+)
+
+LIMITS = Section(
+    "Expected rows",
+    "How many rows a table must have.",
+    (
+        Key("least", whole(), "At least so many.", "0"),
+        Key("most", whole(), "At most so many.", "no limit"),
+    ),
+)
+_COUNT_WORDS = "a number of rows, or {least: 1, most: 5000}"
+_COUNT = whole(_COUNT_WORDS)
+_TYPED = named(
+    text("a type, as in integer, text, date DD.MM.YYYY or decimal de", texts.column_type),
+    "a mapping of column to type",
+    texts.not_empty,
+    least=1,
+)
+_LAYOUT_WORDS = "a list of names, or a mapping of column to type"
+
+EXPECT = Section(
+    "What a table is expected to be",
+    "What the files promise, checked by `migrate check` and before `migrate run` writes anything; see layout.md.",
+    (
+        Key(
+            "columns",
+            either(
+                _LAYOUT_WORDS,
+                lambda node: _TYPED if isinstance(node, yaml.MappingNode) else SOURCE_NAMES,
+                SOURCE_NAMES,
+                _TYPED,
+            ),
+            "The columns of each file: exactly these. With types, every value must fit its column's: `text`, a type of "
+            "PostgreSQL, `boolean`, `date DD.MM.YYYY`, `timestamp DD.MM.YYYY HH24:MI` (several formats: `… or …`), "
+            "`decimal de` or `decimal(10,2) de` (amounts as the locale writes them).",
+            "any",
+        ),
+        Key("any_order", boolean(), "Whether the columns may stand in another order.", "false"),
+        Key(
+            "rows",
+            either(
+                _COUNT_WORDS,
+                lambda node: LIMITS.shape if isinstance(node, yaml.MappingNode) else _COUNT,
+                _COUNT,
+                LIMITS.shape,
+            ),
+            "How many rows all files of the table hold together.",
+            "any number",
+        ),
+        Key(
+            "severity",
+            choice("error", "warning"),
+            "`error` refuses the run where an expectation is not met; `warning` only says so.",
+            "error",
+        ),
+    ),
+)
+_EXPECT = Key(
+    "expect",
+    named(EXPECT.shape, "a mapping of table to what it is expected to be", texts.not_empty, least=1),
+    "What tables of this source are expected to be, by their names.",
+    "nothing",
+)
+
+FILES = Section(
+    "A source of files",
+    "Delimited text files. What is not said here is detected from the files; `migrate check` shows what was detected.",
+    (
+        Key(
+            "files",
+            _FILES,
+            "Where the files are, from the project file's folder: globs. One glob or a list makes each file a table "
+            "named after it; a mapping names the tables itself, each of one or more files. `.gz` is read too.",
+            required=True,
+        ),
+        Key("encoding", text("an encoding", texts.encoding), "The files' encoding, as Python names it.", "detected"),
+        Key(
+            "delimiter",
+            converted(
+                "one ASCII character, or tab, comma, semicolon, pipe or space",
+                {"type": "string"},
+                texts.delimiter,
+                hint=_ONE_CHARACTER,
+            ),
+            "What stands between two fields: a character, or `tab`, `comma`, `semicolon`, `pipe`, `space`.",
+            "detected",
+        ),
+        Key(
+            "quote",
+            converted("one ASCII character, or none", {"type": "string"}, texts.sign_or_none, hint=_ONE_CHARACTER),
+            "What stands around a field: one character, or `none`.",
+            "detected",
+        ),
+        Key(
+            "escape",
+            converted("one ASCII character, or none", {"type": "string"}, texts.sign_or_none, hint=_ONE_CHARACTER),
+            "What makes the next character a plain one, or `none`.",
+            "detected",
+        ),
+        Key("header", boolean(), "Whether the first line names the columns.", "true"),
+        Key("columns", SOURCE_NAMES, "The columns' names, for files without a header or instead of it.", "the header"),
+        Key(
+            "nulls",
+            TEXTS,
+            'Unquoted texts that mean NULL. A quoted field is never NULL, so `""` is an empty text.',
+            "the empty field",
+        ),
+        Key("skip_lines", whole(), "How many lines to skip before the header.", "0"),
+        Key(
+            "ragged",
+            choice("reject", "pad"),
+            "What becomes of a row with too few fields: rejected, or padded with NULLs.",
+            "reject",
+        ),
+        Key(
+            "max_record_bytes",
+            converted("a size, as in 16MB", {"type": ["string", "integer"]}, texts.size),
+            "The longest row that is believed: a longer one is taken for an unclosed quote and rejected. "
+            "`KB`, `MB` and `GB` are powers of 1024.",
+            "16MB",
+        ),
+        Key(
+            "trailer",
+            text("a regular expression", texts.trailer),
+            "The last lines of each file that match this regular expression from their beginning are no rows. What its "
+            "group `rows` matches is how many rows the file must hold: `^TRL;(?P<rows>\\d+)`.",
+            "none",
+        ),
+        _EXPECT,
+    ),
+    words="a mapping with `files`",
+)
+
+SHEET = Section(
+    "A table in a workbook",
+    "Where in the workbook a table stands. Without `tables`, each visible sheet is a table of the sheet's name.",
+    (
+        Key(
+            "sheet",
+            text("a sheet's name or number", texts.not_empty),
+            "The sheet, by its name, or by its number among the visible ones, from 1.",
+            "that of the name in `range`, or 1",
+        ),
+        Key(
+            "range",
+            text("cells, as in B3:K500, or a name", texts.not_empty),
+            "The cells of header and rows: `B3:K500`, `B:K`, or the name of a range or of a table in the workbook.",
+            "all that is used",
+        ),
+        Key(
+            "header",
+            text("a row number, rows as in 3-4, or none", texts.not_empty),
+            "The row with the columns' names, by its number in the sheet; `3-4` joins two rows, as under merged cells.",
+            "the first row that is not blank",
+        ),
+        Key("columns", SOURCE_NAMES, "The columns' names, instead of the header's.", "the header"),
+    ),
+    words="a mapping",
+)
+
+EXCEL = Section(
+    "A source of workbooks",
+    "Excel workbooks (`.xlsx`, `.xlsm`, `.xlsb`, `.xls`). Every cell is read as text: numbers in their shortest exact "
+    "form, dates in ISO 8601, truth values as `true` and `false`.",
+    (
+        Key("excel", _GLOBS, "Where the workbooks are, from the project file's folder: globs.", required=True),
+        Key(
+            "tables",
+            named(SHEET.shape, "a mapping of table to where it stands", texts.not_empty, least=1),
+            "The tables in the workbooks, by a name that you choose.",
+            "each visible sheet",
+        ),
+        Key("hidden", boolean(), "Whether hidden sheets are tables too, where `tables` does not name them.", "false"),
+        Key(
+            "errors",
+            choice("reject", "null"),
+            "What a cell with an error (`#N/A`, `#REF!`) or with a date that is none becomes: its row is rejected, or it is "
+            "NULL.",
+            "reject",
+        ),
+        Key(
+            "merged",
+            choice("first", "fill"),
+            "Whether the value of merged cells stands in their first cell only, or in all of them.",
+            "first",
+        ),
+        _EXPECT,
+    ),
+    words="a mapping with `excel`",
+)
+
+RECORDS = Section(
+    "A table in an XML file",
+    "Which elements are the rows. Repeated children are a table of their own, whose columns may reach up: `../@no`. "
+    "docs/xml.md says more.",
+    (
+        Key(
+            "record",
+            text("a path, as in /orders/order", texts.not_empty),
+            "The path of the elements: `/orders/order`, or `//order` at any depth.",
+            required=True,
+        ),
+        Key(
+            "columns",
+            named(text("a path", texts.not_empty), "a mapping of column to path", texts.not_empty, least=1),
+            "The columns, each with its path from the record: `@no`, `ship/city`, `ship/@code`, `../@date`, `../head/date`, "
+            "`.` for its whole text, `position()` for its place among its siblings.",
+            "its attributes, and what its children hold that do not repeat: `ship/city` is `ship_city`",
+        ),
+    ),
+    words="a mapping with `record`",
+)
+
+XML = Section(
+    "A source of XML files",
+    "XML files, streamed; `.gz` is read too. Every table is read from all of them, every value as text. Files with a "
+    "DOCTYPE are refused.",
+    (
+        Key("xml", _GLOBS, "Where the files are, from the project file's folder: globs.", required=True),
+        Key(
+            "namespaces",
+            named(text("a URI", texts.not_empty), "a mapping of prefix to URI", texts.not_empty),
+            "The prefixes that the paths use.",
+            "none",
+        ),
+        Key(
+            "tables",
+            named(RECORDS.shape, "a mapping of table to its records", texts.not_empty, least=1),
+            "The tables in the files, by a name that you choose.",
+            required=True,
+        ),
+        _EXPECT,
+    ),
+    words="a mapping with `xml`",
+)
+
+_SOURCE_WORDS = "a URL or a mapping with `files`, `excel` or `xml`"
+_URL = text(_SOURCE_WORDS, texts.source_url, secret=True, references=True)
+
+
+def _source_section(node: yaml.Node) -> Shape:
+    if not isinstance(node, yaml.MappingNode):
+        return _URL
+    keys = keys_of(node)
+    return (EXCEL if "excel" in keys else XML if "xml" in keys else FILES).shape
+
+
+SOURCE = either(_SOURCE_WORDS, _source_section, FILES.shape, EXCEL.shape, XML.shape, _URL)
