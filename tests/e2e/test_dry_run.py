@@ -1,6 +1,7 @@
 """Whatever a dry run says would happen, happens; and when it has ended, nothing of it is there."""
 
 import random
+import signal
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,8 @@ def test_nothing_is_left_behind(rig: Rig) -> None:
 
 def test_a_killed_dry_run_is_swept_by_the_next_command(rig: Rig) -> None:
     family.make(rig, n=30)
-    for point in ("claim", "settle", "shadow-drop"):
+    # The second drop is the one with which a dry run begins: of what the one before has left.
+    for point in ("claim", "settle", "settle", "shadow-drop", "shadow-drop"):
         assert rig.killed_at(point, 1, "run", "--dry-run", "--yes").code == -9
         assert schemas(rig) != []
     rig.migrate("run", "--dry-run", "--yes")
@@ -59,6 +61,17 @@ def test_a_killed_dry_run_is_swept_by_the_next_command(rig: Rig) -> None:
     assert rig.killed_at("settle", 1, "run", "--dry-run", "--yes").code == -9
     rig.migrate("run", "--yes")
     assert schemas(rig) == ["migrate_ledger"]
+
+
+def test_an_interrupted_dry_run_leaves_nothing(rig: Rig) -> None:
+    family.make(rig, n=300)
+    running = rig.start("run", "--dry-run", "--yes", "--batch-bytes", "500", "--log-format", "json")
+    running.until(lambda lines: any('"event": "chunk"' in line for line in lines))
+    running.process.send_signal(signal.SIGINT)
+    ended = running.end()
+    assert ended.code == 130, ended.said
+    assert "Stopped safely" in ended.err
+    assert schemas(rig) == []
 
 
 def test_a_canary_is_closed_under_references(rig: Rig) -> None:
