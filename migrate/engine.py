@@ -62,7 +62,7 @@ class Session:
     """A loaded project with its open sources and a connection to the target: what most commands need.
 
     In a dry run, `standing` gives for each target the real table with whose rows new ones may not share a key, and
-    `samples` stand in for the tables' sources where it is a canary.
+    `samples` stand in for the tables' sources where it is a canary; of tables that are not `rehearsed` the real ledger knows.
     """
 
     project: Project
@@ -71,6 +71,7 @@ class Session:
     sources: dict[str, Source] = field(default_factory=dict)
     samples: Dictionary[str, Source] = field(default_factory=dict)
     standing: Dictionary[str, tuple[str, str] | None] = field(default_factory=dict)
+    rehearsed: frozenset[str] | None = None
     _keys: dict[tuple[str, tuple[str, ...]], Keys] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -83,7 +84,8 @@ class Session:
         with self._lock:
             if (table, columns) not in self._keys:
                 stored: Iterable[pa.Table] = ()
-                with self.connect() as conn:
+                inside = self.rehearsed is None or table in self.rehearsed
+                with self.connect() if inside else connect(self.project.target) as conn:
                     if ledger.exists(conn):
                         stored = list(crosswalk.stored_keys(conn, self.migration, table, columns))
                 self._keys[table, columns] = Keys(columns, stored)

@@ -91,6 +91,7 @@ def rehearsal(
                 work,
                 conn=connect(work.project.target, ledger=place.ledger),
                 samples={},
+                rehearsed=frozenset(p.name for p in todo),
                 standing={clones.tables[p.mapping.target.qualified].qualified: _standing(p) for p in todo},
             )
             inside.forget()

@@ -63,6 +63,18 @@ def test_a_killed_dry_run_is_swept_by_the_next_command(rig: Rig) -> None:
     assert schemas(rig) == ["migrate_ledger"]
 
 
+def test_children_follow_the_survivors_of_parents_that_are_loaded_already(rig: Rig) -> None:
+    family.make(rig, n=60)
+    rig.write("migrate.yaml", family.PROJECT.replace("mode: replace", "mode: append"))
+    rig.migrate("run", "--yes", "-s", "regions", "-s", "companies", "-s", "persons")
+    dry = rig.migrate("run", "--dry-run", "--yes", "--output", "json").json()
+    assert dry["done_before"] == ["regions", "companies", "persons"]
+    rig.migrate("run", "--yes")
+    for table in dry["tables"]:
+        told = tuple(table[fate] for fate in ("read", "loaded", "merged", "filtered", "rejected"))
+        assert told == rig.fates(table["name"]), table["name"]
+
+
 def test_an_interrupted_dry_run_leaves_nothing(rig: Rig) -> None:
     family.make(rig, n=300)
     running = rig.start("run", "--dry-run", "--yes", "--batch-bytes", "500", "--log-format", "json")
