@@ -337,4 +337,10 @@ def cautions(mapping: CompiledMapping) -> list[str]:
         said.append(f"user triggers will fire for each row: {', '.join(mapping.target.triggers)}")
     if mapping.unscreened:
         said.append(f"checked by the server only: {', '.join(mapping.unscreened)}")
+    told = {rule.columns for rule in mapping.dedupe.rules} if mapping.dedupe is not None else set()
+    for key in dict.fromkeys((mapping.target.key, *mapping.target.uniques)):
+        if key and set(key) <= set(mapping.columns) and key not in told:
+            said.append(
+                f"which rows share the key ({', '.join(key)}) only the server can tell: it refuses all but the first"
+            )
     return said

@@ -197,3 +197,12 @@ def test_check_says_which_privilege_is_missing_and_how_to_grant_it(rig: Rig, gra
     assert ended.code not in (0, 12), ended.said
     assert said in ended.said
     assert "GRANT" in ended.said
+
+
+def test_a_key_that_only_the_server_can_compare_is_told(rig: Rig) -> None:
+    rig.sql("CREATE TABLE t (id int PRIMARY KEY, v jsonb UNIQUE)")
+    rig.write("migrate.yaml", PROJECT.replace("MODE", "append"))
+    rig.write("t.csv", 'id,v\n1,"{}"\n')
+    said = rig.migrate("plan").out
+    assert "which rows share the key (v) only the server can tell" in said
+    assert "the key (id)" not in said
