@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from mappings.sql import identifier, literal
-from mappings.survivorship import Order, chosen, preferred
+from mappings.survivorship import Order, chosen, held, preferred
 
 MEMORY = "480MB"
 """What DuckDB may use before it spills; with all that surrounds it, a process stays below 1 GB."""
@@ -150,7 +150,7 @@ class Ballot:
         batch = batch.append_column("·key", pa.array(standing.keys, pa.string()))
         hashes = ", ".join(f"{_hash(rule)} AS h{i}" for i, rule in enumerate(self._dedupe.rules))
         complete = " + ".join(
-            f"(CASE WHEN coalesce(CAST({identifier(c)} AS VARCHAR), '') = '' THEN 0 ELSE 1 END)" for c in self._counted
+            f"(CASE WHEN coalesce(CAST({identifier(held(c))} AS VARCHAR), '') = '' THEN 0 ELSE 1 END)" for c in self._counted
         )
         self._db.register("batch", batch)
         select = f'SELECT *, {hashes}, {complete or "0"} AS "·complete" FROM batch'
@@ -304,8 +304,9 @@ class Ballot:
         """For rows that live on under another key: the target columns of both, as `schema` has them, loser's then survivor's."""
         if not self._stood:
             return
-        pairs = [f"{side}.{identifier(c)} AS {identifier(f'{side}·{c}')}" for side in ("l", "s") for c in columns]
-        differ = " OR ".join(f"l.{identifier(c)} IS DISTINCT FROM s.{identifier(c)}" for c in columns)
+        names = [identifier(held(c)) for c in columns]
+        pairs = [f"{side}.{name}" for side in ("l", "s") for name in names]
+        differ = " OR ".join(f"l.{name} IS DISTINCT FROM s.{name}" for name in names)
         sql = (
             f"SELECT {', '.join(pairs)} FROM elected l JOIN elected s ON s.pos = l.by_pos "
             f"WHERE l.place > 1 AND ({differ}) ORDER BY l.pos"
@@ -321,7 +322,7 @@ class Ballot:
         for column, order in self._dedupe.columns:
             window, aggregate = chosen(column, order, self._survivors)
             relation = f"(SELECT *, {window} FROM elected WHERE members > 1)" if window else "elected"
-            value = identifier(column)
+            value = identifier(held(column))
             sql = f"""
                 SELECT (s.pos >> {_BITS})::INTEGER AS chunk, s.pos & {_LOW} AS ordinal,
                        (o.pos >> {_BITS})::INTEGER AS from_chunk, o.pos & {_LOW} AS from_ordinal, o.{value} AS value
@@ -344,12 +345,12 @@ class Ballot:
 
 
 def _positioned(rows: pa.RecordBatch, chunk: int, ordinals: Positions) -> pa.RecordBatch:
-    return rows.append_column("pos", pa.array((np.int64(chunk) << _BITS) | ordinals))
+    return rows.rename_columns([held(name) for name in rows.schema.names]).append_column("pos", pa.array((np.int64(chunk) << _BITS) | ordinals))
 
 
 def _hash(rule: KeyRule) -> str:
     """SQL of 128 bits of a row's key; NULL where it has none. Each text is preceded by its length, so that none runs on."""
-    texts = [f"CAST({identifier(c)} AS VARCHAR)" for c in rule.columns]
+    texts = [f"CAST({identifier(held(c))} AS VARCHAR)" for c in rule.columns]
     missing = " OR ".join(f"{t} IS NULL" if rule.blank_matches else f"coalesce(trim({t}), '') = ''" for t in texts)
     joined = texts[0] if len(texts) == 1 else f"concat({', '.join(f'strlen({t}), chr(58), {t}' for t in texts)})"
     return f"CASE WHEN {missing} THEN NULL ELSE md5_number({joined}) END"

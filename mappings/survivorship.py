@@ -37,15 +37,20 @@ class Order:
     column: str = ""
 
 
+def held(column: str) -> str:
+    """The name under which DuckDB has a column of the rows: like no name of ours, and unlike any other's in whatever case."""
+    return f"v·{column.encode().hex()}"
+
+
 def preferred(order: Order) -> str:
     """The ORDER BY term of `keep` that puts the preferred row first; NULL comes last. `pos` is the source's order."""
-    value = identifier(order.column)
+    value = identifier(held(order.column))
     terms = {
         "first": "pos",
         "last": "pos DESC",
         "latest": f"{value} DESC NULLS LAST",
         "earliest": f"{value} ASC NULLS LAST",
-        "most_complete": f"{value} DESC",
+        "most_complete": '"·complete" DESC',
     }
     return terms[order.how]
 
@@ -56,13 +61,13 @@ def chosen(column: str, order: Order, survivors: str) -> tuple[str, str]:
     `survivors` are the terms of `keep`, which break ties. A NULL is never chosen: where no row has a value, the aggregate
     is NULL.
     """
-    value, window = identifier(column), ""
+    value, window = identifier(held(column)), ""
     if order.how == "filled":
         by = survivors
     elif order.how == "most_complete":
         by = f"strlen(CAST({value} AS VARCHAR)) DESC, {survivors}"
     elif order.how == "most_frequent":
-        times = identifier(f"·times·{column}")
+        times = '"·times"'
         window = f"count({value}) OVER (PARTITION BY cluster, {value}) AS {times}"
         by = f"{times} DESC, {survivors}"
     else:
