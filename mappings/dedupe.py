@@ -182,7 +182,9 @@ class Ballot:
     def _cluster(self) -> None:
         """label(pos, cluster): the smallest pos of all that a row is connected with by merging rules.
 
-        Label propagation with pointer jumping, in as many rounds as the logarithm of the longest chain, about.
+        Labels are pointers to rows of the same cluster, and only become less. Each round a row takes the least label among
+        its neighbours, hooks the row that it pointed to there as well, and then all take their label's label: so whole
+        trees are joined at once, and the rounds are about the logarithm of the longest chain.
         """
         merging = [i for i, rule in enumerate(self._dedupe.rules) if rule.merges]
         self._db.execute("CREATE TABLE label AS SELECT pos, pos AS cluster FROM standing")
@@ -210,9 +212,13 @@ class Ballot:
             if not changed or not changed[0]:
                 break
             self._db.execute(
-                "CREATE OR REPLACE TABLE label AS "
-                "SELECT label.pos, coalesce(further.cluster, nearer.cluster, label.cluster) AS cluster FROM label "
-                "LEFT JOIN nearer ON nearer.pos = label.pos LEFT JOIN nearer further ON further.pos = nearer.cluster"
+                "CREATE OR REPLACE TABLE hooked AS SELECT label.pos, least(label.cluster, min(n.cluster)) AS cluster "
+                "FROM label LEFT JOIN (SELECT pos, cluster FROM nearer UNION ALL "
+                "SELECT label.cluster, nearer.cluster FROM nearer JOIN label USING (pos)) n USING (pos) "
+                "GROUP BY label.pos, label.cluster"
+            )
+            self._db.execute(
+                "CREATE OR REPLACE TABLE label AS SELECT h.pos, of.cluster FROM hooked h JOIN hooked of ON of.pos = h.cluster"
             )
 
     def _refuse(self) -> None:
@@ -350,10 +356,16 @@ def _positioned(rows: pa.RecordBatch, chunk: int, ordinals: Positions) -> pa.Rec
 
 def _hash(rule: KeyRule) -> str:
     """SQL of 128 bits of a row's key; NULL where it has none. Each text is preceded by its length, so that none runs on."""
-    texts = [f"CAST({identifier(held(c))} AS VARCHAR)" for c in rule.columns]
+    texts = [_text(identifier(held(c))) for c in rule.columns]
     missing = " OR ".join(f"{t} IS NULL" if rule.blank_matches else f"coalesce(trim({t}), '') = ''" for t in texts)
     joined = texts[0] if len(texts) == 1 else f"concat({', '.join(f'strlen({t}), chr(58), {t}' for t in texts)})"
     return f"CASE WHEN {missing} THEN NULL ELSE md5_number({joined}) END"
+
+
+def _text(value: str) -> str:
+    """SQL of a value's text, the same for values that are equal: of floating numbers, 0 and -0 are."""
+    text = f"CAST({value} AS VARCHAR)"
+    return f"CASE WHEN typeof({value}) IN ('FLOAT', 'DOUBLE') AND {text} = '-0.0' THEN '0.0' ELSE {text} END"
 
 
 def _one_by_one(codes: Sequence[Positions]) -> tuple[Positions, Positions]:
