@@ -150,7 +150,8 @@ class Ballot:
         batch = batch.append_column("·key", pa.array(standing.keys, pa.string()))
         hashes = ", ".join(f"{_hash(rule)} AS h{i}" for i, rule in enumerate(self._dedupe.rules))
         complete = " + ".join(
-            f"(CASE WHEN coalesce(CAST({identifier(held(c))} AS VARCHAR), '') = '' THEN 0 ELSE 1 END)" for c in self._counted
+            f"(CASE WHEN coalesce(CAST({identifier(held(c))} AS VARCHAR), '') = '' THEN 0 ELSE 1 END)"
+            for c in self._counted
         )
         self._db.register("batch", batch)
         select = f'SELECT *, {hashes}, {complete or "0"} AS "·complete" FROM batch'
@@ -351,7 +352,9 @@ class Ballot:
 
 
 def _positioned(rows: pa.RecordBatch, chunk: int, ordinals: Positions) -> pa.RecordBatch:
-    return rows.rename_columns([held(name) for name in rows.schema.names]).append_column("pos", pa.array((np.int64(chunk) << _BITS) | ordinals))
+    return rows.rename_columns([held(name) for name in rows.schema.names]).append_column(
+        "pos", pa.array((np.int64(chunk) << _BITS) | ordinals)
+    )
 
 
 def _hash(rule: KeyRule) -> str:
