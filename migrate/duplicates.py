@@ -34,6 +34,7 @@ def preview(flags: Common, out: Path | None) -> None:
     migrate dedupe preview -s customers -o duplicates.csv
     """
     from migrate import engine
+    from migrate.personal import masked_summary
     from reports.progress import watcher
 
     found: list[tuple[str, Summary, int]] = []
@@ -47,7 +48,8 @@ def preview(flags: Common, out: Path | None) -> None:
                 if ballot is None:
                     continue
                 try:
-                    found.append((plan.name, ballot.summary(), ballot.tally()[1]))
+                    short = masked_summary(ballot.summary(), plan.mapping.spec)
+                    found.append((plan.name, short, ballot.tally()[1]))
                     if out is not None:
                         for batch in ballot.losers():
                             write(_pairs(plan.name, batch.to_pydict()))
