@@ -308,15 +308,19 @@ class Ballot:
         """
 
     def keys(self, columns: Sequence[str], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-        """For rows that live on under another key: the target columns of both, as `schema` has them, loser's then survivor's."""
+        """For rows that live on under another key: the target columns of both, as `schema` has them, loser's then survivor's.
+
+        A survivor without the key is left out: its children are orphans, and would otherwise silently lose their reference.
+        """
         if not self._stood:
             return
         names = [identifier(held(c)) for c in columns]
         pairs = [f"{side}.{name}" for side in ("l", "s") for name in names]
         differ = " OR ".join(f"l.{name} IS DISTINCT FROM s.{name}" for name in names)
+        whole = " AND ".join(f"s.{name} IS NOT NULL" for name in names)
         sql = (
             f"SELECT {', '.join(pairs)} FROM elected l JOIN elected s ON s.pos = l.by_pos "
-            f"WHERE l.place > 1 AND ({differ}) ORDER BY l.pos"
+            f"WHERE l.place > 1 AND ({differ}) AND {whole} ORDER BY l.pos"
         )
         fields = [schema.field(c) for c in columns]
         named = [f.with_name(f"{side}·{f.name}") for side in ("l", "s") for f in fields]
