@@ -65,7 +65,7 @@ def chosen(column: str, order: Order, survivors: str) -> tuple[str, str]:
     if order.how == "filled":
         by = survivors
     elif order.how == "most_complete":
-        by = f"strlen(CAST({value} AS VARCHAR)) DESC, {survivors}"
+        by = f"length(CAST({value} AS VARCHAR)) DESC, {survivors}"
     elif order.how == "most_frequent":
         times = '"·times"'
         window = f"count({value}) OVER (PARTITION BY cluster, {value}) AS {times}"
