@@ -20,7 +20,7 @@ from mappings.direct import direct
 from mappings.expression import Compiler, Expression, ExpressionError
 from mappings.faults import Fault, Mark, faults_error, suggest
 from mappings.functions import FUNCTIONS, Scope
-from mappings.references import Parent, Reference, ReferenceFault, compile_references, derived
+from mappings.references import Parent, Reference, ReferenceFault, compile_references, derived, parent_type
 from mappings.runtime import UserFunction, connect
 from mappings.sameness import compile_dedupe
 from mappings.spec import ColumnSpec, TableSpec, Written
@@ -234,7 +234,8 @@ class _Compilation:
         return found
 
     def _new_column(self, spec: ColumnSpec, expression: Expression) -> Column | None:
-        written = spec.type or inferred(expression.type)
+        of_parent = parent_type(spec.reference, self.context.parents) if spec.reference is not None else None
+        written = spec.type or of_parent or inferred(expression.type)
         if written is None:
             self._fault(
                 spec.mark,
@@ -379,7 +380,8 @@ class _Compilation:
             "types": [c.expression.type for c in cells],
             "where": spec.where,
             "policies": [spec.key, spec.mode, spec.on, spec.nullif, spec.nul],
-            "references": [dataclasses.astuple(r) for r in references],
+            # not the constraint that says the same: the one that finalizing makes would look like another mapping
+            "references": [[r.columns, r.table, r.address, r.parent_columns, r.orphans] for r in references],
             "dedupe": dataclasses.astuple(dedupe) if dedupe is not None and spec.dedupe is not None else None,
             "checks": [dataclasses.astuple(check) for check in target.checks],
             "functions": {n: FUNCTIONS[n].version for n in called if n in FUNCTIONS},

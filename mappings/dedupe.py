@@ -8,7 +8,7 @@ another are candidates; these are then mapped whole, and those that the mapping 
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from mappings.sql import identifier, literal
-from mappings.survivorship import Order, chosen, preferred
+from mappings.survivorship import Order, chosen, held, preferred
 
 MEMORY = "480MB"
 """What DuckDB may use before it spills; with all that surrounds it, a process stays below 1 GB."""
@@ -25,7 +25,6 @@ MEMORY = "480MB"
 _BITS = 32  # of a row's position that are its ordinal: pos = chunk << 32 | ordinal
 _LOW = (1 << _BITS) - 1
 _BATCH = 100_000
-_COMPLETE = "·complete"  # how an order by completeness names its column
 
 Positions = npt.NDArray[np.int64]
 
@@ -100,21 +99,14 @@ class Ballot:
     """One election. Use: cast all rows, ask for the candidates, let them stand, `elect`, read the results, close."""
 
     def __init__(self, dedupe: Dedupe, columns: Sequence[str], memory: str = MEMORY) -> None:
-        """`columns` are the target's, of which most_complete counts those that hold something."""
-        # Columns have names of our own in here: users may call theirs as they like, and DuckDB folds case.
-        used = [c for rule in dedupe.rules for c in rule.columns] + [o.column for o in dedupe.keep]
-        used += [name for column, order in dedupe.columns for name in (column, order.column)]
-        names = [name for name in dict.fromkeys((*columns, *used)) if name not in ("", _COMPLETE)]
-        self._alias = {name: f"c{i}" for i, name in enumerate(names)} | {"": "", _COMPLETE: "complete"}
-        self._rules = [replace(rule, columns=tuple(self._alias[c] for c in rule.columns)) for rule in dedupe.rules]
-        self._keep = [replace(order, column=self._alias[order.column]) for order in dedupe.keep]
-        self._columns = [(c, replace(order, column=self._alias[order.column])) for c, order in dedupe.columns]
-        self._counted = [self._alias[c] for c in columns]
+        """`columns` are the target columns that most_complete counts."""
+        self._dedupe = dedupe
+        self._counted = columns
         self._folder = Path(tempfile.mkdtemp(prefix="migrate-ballot-"))
         self._db = duckdb.connect(config={"memory_limit": memory, "temp_directory": str(self._folder)})
         self._db.execute("SET TimeZone = 'UTC'")
         self._db.execute("SET preserve_insertion_order = false")
-        hashes = ", ".join(f"h{i} UHUGEINT" for i in range(len(self._rules)))
+        hashes = ", ".join(f"h{i} UHUGEINT" for i in range(len(dedupe.rules)))
         self._db.execute(f"CREATE TABLE ballot (pos BIGINT, {hashes})")
         self._stood = False
 
@@ -126,20 +118,16 @@ class Ballot:
 
     def cast(self, chunk: int, rows: pa.RecordBatch, ordinals: Positions) -> None:
         """Take note of the keys of some rows."""
-        some = " OR ".join(f"h{i} IS NOT NULL" for i in range(len(self._rules)))
-        hashes = ", ".join(f"{_hash(rule)} AS h{i}" for i, rule in enumerate(self._rules))
-        self._db.register("batch", self._positioned(rows, chunk, ordinals))
+        some = " OR ".join(f"h{i} IS NOT NULL" for i in range(len(self._dedupe.rules)))
+        hashes = ", ".join(f"{_hash(rule)} AS h{i}" for i, rule in enumerate(self._dedupe.rules))
+        self._db.register("batch", _positioned(rows, chunk, ordinals))
         self._db.execute(f"INSERT INTO ballot SELECT * FROM (SELECT pos, {hashes} FROM batch) WHERE {some}")
         self._db.unregister("batch")
-
-    def _positioned(self, rows: pa.RecordBatch, chunk: int, ordinals: Positions) -> pa.RecordBatch:
-        named = rows.rename_columns([self._alias[name] for name in rows.schema.names])
-        return named.append_column("pos", pa.array((np.int64(chunk) << _BITS) | ordinals))
 
     def candidates(self) -> dict[int, Positions]:
         """The ordinals, sorted, of all rows that share a key with another, by chunk."""
         parts = []
-        for i in range(len(self._rules)):
+        for i in range(len(self._dedupe.rules)):
             self._db.execute(
                 f"CREATE TABLE shared{i} AS SELECT h{i} AS h FROM ballot WHERE h{i} IS NOT NULL "
                 f"GROUP BY h{i} HAVING count(*) > 1"
@@ -147,7 +135,7 @@ class Ballot:
             parts.append(f"SELECT pos FROM ballot SEMI JOIN shared{i} ON h{i} = h")
         found = self._db.sql(f"SELECT pos FROM ({' UNION '.join(parts)}) ORDER BY pos").to_arrow_reader(_BATCH)
         positions: Positions = np.concatenate([np.zeros(0, np.int64), *(batch["pos"].to_numpy() for batch in found)])
-        for i in range(len(self._rules)):
+        for i in range(len(self._dedupe.rules)):
             self._db.execute(f"DROP TABLE shared{i}")
         self._db.execute("DROP TABLE ballot")
         if not len(positions):
@@ -157,15 +145,16 @@ class Ballot:
 
     def stand(self, chunk: int, standing: Standing) -> None:
         """Let candidates stand that the mapping would load."""
-        batch = self._positioned(standing.rows, chunk, standing.ordinals)
-        batch = batch.append_column("hash", pa.array(standing.hashes.view(np.int64)))
-        batch = batch.append_column("key", pa.array(standing.keys, pa.string()))
-        hashes = ", ".join(f"{_hash(rule)} AS h{i}" for i, rule in enumerate(self._rules))
+        batch = _positioned(standing.rows, chunk, standing.ordinals)
+        batch = batch.append_column("·hash", pa.array(standing.hashes.view(np.int64)))
+        batch = batch.append_column("·key", pa.array(standing.keys, pa.string()))
+        hashes = ", ".join(f"{_hash(rule)} AS h{i}" for i, rule in enumerate(self._dedupe.rules))
         complete = " + ".join(
-            f"(CASE WHEN coalesce(CAST({c} AS VARCHAR), '') = '' THEN 0 ELSE 1 END)" for c in self._counted
+            f"(CASE WHEN coalesce(CAST({identifier(held(c))} AS VARCHAR), '') = '' THEN 0 ELSE 1 END)"
+            for c in self._counted
         )
         self._db.register("batch", batch)
-        select = f"SELECT *, {hashes}, {complete or '0'} AS complete FROM batch"
+        select = f'SELECT *, {hashes}, {complete or "0"} AS "·complete" FROM batch'
         self._db.execute(f"INSERT INTO standing {select}" if self._stood else f"CREATE TABLE standing AS {select}")
         self._db.unregister("batch")
         self._stood = True
@@ -175,8 +164,8 @@ class Ballot:
     @property
     def _survivors(self) -> str:
         """ORDER BY terms of `keep`, made total by the source key and the source's order."""
-        terms = [preferred(order) for order in self._keep]
-        return ", ".join([*terms, "key NULLS LAST", "pos"])
+        terms = [preferred(order) for order in self._dedupe.keep]
+        return ", ".join([*terms, '"·key" NULLS LAST', "pos"])
 
     def elect(self) -> None:
         """Decide. Then `losers`, `keys` and `overrides` tell the results."""
@@ -194,9 +183,11 @@ class Ballot:
     def _cluster(self) -> None:
         """label(pos, cluster): the smallest pos of all that a row is connected with by merging rules.
 
-        Label propagation with pointer jumping, in as many rounds as the logarithm of the longest chain, about.
+        Labels are pointers to rows of the same cluster, and only become less. Each round a row takes the least label among
+        its neighbours, hooks the row that it pointed to there as well, and then all take their label's label: so whole
+        trees are joined at once, and the rounds are about the logarithm of the longest chain.
         """
-        merging = [i for i, rule in enumerate(self._rules) if rule.merges]
+        merging = [i for i, rule in enumerate(self._dedupe.rules) if rule.merges]
         self._db.execute("CREATE TABLE label AS SELECT pos, pos AS cluster FROM standing")
         if not merging:
             return
@@ -222,9 +213,13 @@ class Ballot:
             if not changed or not changed[0]:
                 break
             self._db.execute(
-                "CREATE OR REPLACE TABLE label AS "
-                "SELECT label.pos, coalesce(further.cluster, nearer.cluster, label.cluster) AS cluster FROM label "
-                "LEFT JOIN nearer ON nearer.pos = label.pos LEFT JOIN nearer further ON further.pos = nearer.cluster"
+                "CREATE OR REPLACE TABLE hooked AS SELECT label.pos, least(label.cluster, min(n.cluster)) AS cluster "
+                "FROM label LEFT JOIN (SELECT pos, cluster FROM nearer UNION ALL "
+                "SELECT label.cluster, nearer.cluster FROM nearer JOIN label USING (pos)) n USING (pos) "
+                "GROUP BY label.pos, label.cluster"
+            )
+            self._db.execute(
+                "CREATE OR REPLACE TABLE label AS SELECT h.pos, of.cluster FROM hooked h JOIN hooked of ON of.pos = h.cluster"
             )
 
     def _refuse(self) -> None:
@@ -233,7 +228,7 @@ class Ballot:
         As a server does that takes the rows one by one in the source's order: a row is refused if one before it that was
         not refused has its key.
         """
-        unique = [i for i, rule in enumerate(self._rules) if not rule.merges]
+        unique = [i for i, rule in enumerate(self._dedupe.rules) if not rule.merges]
         self._db.execute("CREATE TABLE refused (pos BIGINT, by_pos BIGINT, rule INTEGER)")
         if not unique:
             return
@@ -297,31 +292,35 @@ class Ballot:
         )
 
     def _losers(self) -> str:
-        merging = [i for i, rule in enumerate(self._rules) if rule.merges]
-        named = "".join(f"WHEN l.h{i} = s.h{i} THEN {literal(self._rules[i].name)} " for i in merging)
+        merging = [i for i, rule in enumerate(self._dedupe.rules) if rule.merges]
+        named = "".join(f"WHEN l.h{i} = s.h{i} THEN {literal(self._dedupe.rules[i].name)} " for i in merging)
         named = f"CASE {named}ELSE 'other duplicates' END" if named else "''"
-        unique = "".join(f"WHEN {i} THEN {literal(rule.name)} " for i, rule in enumerate(self._rules))
+        unique = "".join(f"WHEN {i} THEN {literal(rule.name)} " for i, rule in enumerate(self._dedupe.rules))
         return f"""
             SELECT (pos >> {_BITS})::INTEGER AS chunk, pos & {_LOW} AS ordinal, (by_pos >> {_BITS})::INTEGER AS by_chunk,
                    by_pos & {_LOW} AS by_ordinal, fate, rule, hash, loser, survivor
-            FROM (SELECT l.pos, l.by_pos, 'merged' AS fate, {named} AS rule, l.hash AS hash, l.key AS loser,
-                         s.key AS survivor
+            FROM (SELECT l.pos, l.by_pos, 'merged' AS fate, {named} AS rule, l."·hash" AS hash, l."·key" AS loser,
+                         s."·key" AS survivor
                   FROM elected l JOIN elected s ON s.pos = l.by_pos WHERE l.place > 1
                   UNION ALL
-                  SELECT r.pos, r.by_pos, 'rejected', CASE r.rule {unique}END, l.hash, l.key, s.key
+                  SELECT r.pos, r.by_pos, 'rejected', CASE r.rule {unique}END, l."·hash", l."·key", s."·key"
                   FROM refused r JOIN elected l ON l.pos = r.pos JOIN elected s ON s.pos = r.by_pos)
         """
 
     def keys(self, columns: Sequence[str], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-        """For rows that live on under another key: the target columns of both, as `schema` has them, loser's then survivor's."""
+        """For rows that live on under another key: the target columns of both, as `schema` has them, loser's then survivor's.
+
+        A survivor without the key is left out: its children are orphans, and would otherwise silently lose their reference.
+        """
         if not self._stood:
             return
-        held = [(c, self._alias[c]) for c in columns]
-        pairs = [f"{side}.{alias} AS {identifier(f'{side}·{c}')}" for side in ("l", "s") for c, alias in held]
-        differ = " OR ".join(f"l.{alias} IS DISTINCT FROM s.{alias}" for _, alias in held)
+        names = [identifier(held(c)) for c in columns]
+        pairs = [f"{side}.{name}" for side in ("l", "s") for name in names]
+        differ = " OR ".join(f"l.{name} IS DISTINCT FROM s.{name}" for name in names)
+        whole = " AND ".join(f"s.{name} IS NOT NULL" for name in names)
         sql = (
             f"SELECT {', '.join(pairs)} FROM elected l JOIN elected s ON s.pos = l.by_pos "
-            f"WHERE l.place > 1 AND ({differ}) ORDER BY l.pos"
+            f"WHERE l.place > 1 AND ({differ}) AND {whole} ORDER BY l.pos"
         )
         fields = [schema.field(c) for c in columns]
         named = [f.with_name(f"{side}·{f.name}") for side in ("l", "s") for f in fields]
@@ -331,10 +330,10 @@ class Ballot:
         """(column, rows) where a survivor takes another row's value: chunk, ordinal, from_chunk, from_ordinal, value."""
         if not self._stood:
             return
-        for column, order in self._columns:
-            value = self._alias[column]
-            window, aggregate = chosen(value, order, self._survivors)
+        for column, order in self._dedupe.columns:
+            window, aggregate = chosen(column, order, self._survivors)
             relation = f"(SELECT *, {window} FROM elected WHERE members > 1)" if window else "elected"
+            value = identifier(held(column))
             sql = f"""
                 SELECT (s.pos >> {_BITS})::INTEGER AS chunk, s.pos & {_LOW} AS ordinal,
                        (o.pos >> {_BITS})::INTEGER AS from_chunk, o.pos & {_LOW} AS from_ordinal, o.{value} AS value
@@ -356,12 +355,24 @@ class Ballot:
                 yield pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
+def _positioned(rows: pa.RecordBatch, chunk: int, ordinals: Positions) -> pa.RecordBatch:
+    return rows.rename_columns([held(name) for name in rows.schema.names]).append_column(
+        "pos", pa.array((np.int64(chunk) << _BITS) | ordinals)
+    )
+
+
 def _hash(rule: KeyRule) -> str:
     """SQL of 128 bits of a row's key; NULL where it has none. Each text is preceded by its length, so that none runs on."""
-    texts = [f"CAST({c} AS VARCHAR)" for c in rule.columns]
+    texts = [_text(identifier(held(c))) for c in rule.columns]
     missing = " OR ".join(f"{t} IS NULL" if rule.blank_matches else f"coalesce(trim({t}), '') = ''" for t in texts)
     joined = texts[0] if len(texts) == 1 else f"concat({', '.join(f'strlen({t}), chr(58), {t}' for t in texts)})"
     return f"CASE WHEN {missing} THEN NULL ELSE md5_number({joined}) END"
+
+
+def _text(value: str) -> str:
+    """SQL of a value's text, the same for values that are equal: of floating numbers, 0 and -0 are."""
+    text = f"CAST({value} AS VARCHAR)"
+    return f"CASE WHEN typeof({value}) IN ('FLOAT', 'DOUBLE') AND {text} = '-0.0' THEN '0.0' ELSE {text} END"
 
 
 def _one_by_one(codes: Sequence[Positions]) -> tuple[Positions, Positions]:

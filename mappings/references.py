@@ -80,6 +80,18 @@ def parent_column(reference: ReferenceSpec, parents: Mapping[str, Parent]) -> st
     return name
 
 
+def parent_type(reference: ReferenceSpec, parents: Mapping[str, Parent]) -> str | None:
+    """The PostgreSQL type of what a reference means, where its target or its mapping says so. Raises ReferenceFault."""
+    parent, name = parents[reference.table], parent_column(reference, parents)
+    column = parent.target.column(name) if parent.target is not None else None
+    if column is not None:
+        return column.type
+    spec = next(c for c in parent.spec.columns if c.name == name)
+    if spec.type is None and spec.reference is not None:
+        return parent_type(spec.reference, parents)
+    return spec.type
+
+
 def derived(
     connection: duckdb.DuckDBPyConnection,
     reference: ReferenceSpec,

@@ -4,6 +4,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mappings.sql import identifier
+
 _RULE = re.compile(r"\s*(\w+)\s*(?:\((.*)\))?\s*", re.DOTALL)
 _BY_VALUE = ("latest", "earliest")
 KEEP = ("first", "last", *_BY_VALUE, "most_complete")
@@ -35,33 +37,37 @@ class Order:
     column: str = ""
 
 
+def held(column: str) -> str:
+    """The name under which DuckDB has a column of the rows: like no name of ours, and unlike any other's in whatever case."""
+    return f"v·{column.encode().hex()}"
+
+
 def preferred(order: Order) -> str:
     """The ORDER BY term of `keep` that puts the preferred row first; NULL comes last. `pos` is the source's order."""
-    value = order.column
+    value = identifier(held(order.column))
     terms = {
         "first": "pos",
         "last": "pos DESC",
         "latest": f"{value} DESC NULLS LAST",
         "earliest": f"{value} ASC NULLS LAST",
-        "most_complete": f"{value} DESC",
+        "most_complete": '"·complete" DESC',
     }
     return terms[order.how]
 
 
 def chosen(column: str, order: Order, survivors: str) -> tuple[str, str]:
-    """(window column or "", aggregate over a cluster) in SQL: the `pos` of the row whose value of `column`
-    lives on.
+    """(window column or "", aggregate over a cluster) in SQL: the `pos` of the row whose value of `column` lives on.
 
     `survivors` are the terms of `keep`, which break ties. A NULL is never chosen: where no row has a value, the aggregate
     is NULL.
     """
-    value, window = column, ""
+    value, window = identifier(held(column)), ""
     if order.how == "filled":
         by = survivors
     elif order.how == "most_complete":
-        by = f"strlen(CAST({value} AS VARCHAR)) DESC, {survivors}"
+        by = f"length(CAST({value} AS VARCHAR)) DESC, {survivors}"
     elif order.how == "most_frequent":
-        times = f"times_{column}"
+        times = '"·times"'
         window = f"count({value}) OVER (PARTITION BY cluster, {value}) AS {times}"
         by = f"{times} DESC, {survivors}"
     else:

@@ -38,12 +38,16 @@ class Hasher:
         """`key` are the columns that choose the bucket; without any, the whole row does."""
         self._json = [i for i, w in enumerate(wires) if w.encoder == "jsonb"]
         self._counted = {i: kind for i, f in enumerate(schema) if (kind := _counted(f.type)) is not None}
-        terms = [_canonical(schema.field(i)) for i, w in enumerate(wires) if w.hashed]
+        # DuckDB takes names that differ in case only for the same: columns go by their places.
+        self._places = [f"c{i}" for i in range(len(schema))]
+        fields = [f.with_name(place) for f, place in zip(schema, self._places, strict=True)]
+        terms = [_canonical(f) for f, w in zip(fields, wires, strict=True) if w.hashed]
         row = f"hash({', '.join(terms)})" if terms else "hash(0)"
-        of_key = [_canonical(schema.field(name)) for name in key]
+        of_key = [_canonical(fields[schema.get_field_index(name)]) for name in key]
         bucket = f"hash({', '.join(of_key)})" if of_key else row
-        shown = [f"{_shown(f)} AS {_quoted(f.name)}" for f, w in zip(schema, wires, strict=True) if w.hashed]
-        self._texts = f"SELECT {', '.join(shown) or '0 AS nothing'} FROM batch"
+        shown = [_shown(f) for f, w in zip(fields, wires, strict=True) if w.hashed]
+        self._hashed = [name for name, w in zip(schema.names, wires, strict=True) if w.hashed] or ["nothing"]
+        self._texts = f"SELECT {', '.join(shown) or '0'} FROM batch"
         self._hashes = f"SELECT ({bucket} % {BUCKETS})::BIGINT AS bucket, {row} AS hash FROM "
         self._names = schema.names
         self._connection = duckdb.connect(config={"threads": 1})
@@ -54,6 +58,7 @@ class Hasher:
         batch = self._canonical(batch.select(self._names))
         for i, kind in self._counted.items():
             batch = batch.set_column(i, batch.schema.field(i).name, batch.column(i).cast(kind))
+        batch = batch.rename_columns(self._places)
         if self._prepared is None:
             self._prepared = Prepared(self._connection, "hashes", batch, lambda relation: self._hashes + relation)
         result = self._prepared(batch)
@@ -66,10 +71,10 @@ class Hasher:
             batch = batch.set_column(
                 i, batch.schema.field(i).name, pc.replace_substring_regex(batch.column(i), _MARKED, r"\1")
             )
-        self._connection.register("batch", batch)
+        self._connection.register("batch", batch.select(self._names).rename_columns(self._places))
         result = self._connection.sql(self._texts).to_arrow_table()
         self._connection.unregister("batch")
-        return result
+        return result.rename_columns(self._hashed)
 
     def _canonical(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         for i in self._json:

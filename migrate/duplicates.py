@@ -34,20 +34,27 @@ def preview(flags: Common, out: Path | None) -> None:
     migrate dedupe preview -s customers -o duplicates.csv
     """
     from migrate import engine
+    from migrate.personal import masked_summary
     from reports.progress import watcher
 
     found: list[tuple[str, Summary, int]] = []
-    with opened(flags) as work, _writing(out) as write:
+    with opened(flags) as work:
         options = run_options(flags, restart=True)
         mappings = engine.compiled(work, chosen(flags, work.project))
+        tables = engine.rehearsed(work, mappings, options).tables
         stop = engine.Stop()
-        with stopping(flags, stop), watcher(flags.log_format, quiet=flags.quiet) as watch:
-            for plan in engine.rehearsed(work, mappings, options).tables:
+        with (
+            _writing(out) as write,
+            stopping(flags, stop),
+            watcher(flags.log_format, quiet=flags.quiet) as watch,
+        ):
+            for plan in tables:
                 ballot = engine.elect(work, plan, options, stop, watch)
                 if ballot is None:
                     continue
                 try:
-                    found.append((plan.name, ballot.summary(), ballot.tally()[1]))
+                    short = masked_summary(ballot.summary(), plan.mapping.spec)
+                    found.append((plan.name, short, ballot.tally()[1]))
                     if out is not None:
                         for batch in ballot.losers():
                             write(_pairs(plan.name, batch.to_pydict()))
@@ -57,7 +64,7 @@ def preview(flags: Common, out: Path | None) -> None:
         return
     _show(flags, found)
     if out is not None:
-        click.echo(f"Wrote {out}.")
+        click.echo(f"Wrote {out}.", err=flags.output == "json")
 
 
 def _pairs(table: str, columns: dict[str, list[Any]]) -> Iterator[tuple[Any, ...]]:
@@ -126,11 +133,12 @@ def export(flags: Common, out: Path) -> None:
     """
     from migrate import crosswalk, ledger
 
-    with opened(flags) as work, _writing(out) as write:
+    with opened(flags) as work:
         names = chosen(flags, work.project)
         if not ledger.exists(work.conn):
             raise GateError("Nothing has been loaded yet.", hint="`migrate dedupe preview -o FILE` says what would be.")
-        rows: Iterable[tuple[Any, ...]] = crosswalk.pairs(work.conn, work.migration, names)
-        write(rows)
+        with _writing(out) as write:
+            rows: Iterable[tuple[Any, ...]] = crosswalk.pairs(work.conn, work.migration, names)
+            write(rows)
     if str(out) != "-":
-        click.echo(f"Wrote {out}.")
+        click.echo(f"Wrote {out}.", err=flags.output == "json")

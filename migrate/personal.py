@@ -8,6 +8,7 @@ import re
 from dataclasses import replace
 from functools import lru_cache
 
+from mappings.dedupe import Summary
 from mappings.spec import ColumnSpec, TableSpec
 from migrate.quarantine import QuarantinedRow
 
@@ -53,6 +54,14 @@ def key_is_personal(spec: TableSpec) -> bool:
     """Whether source keys, by which rows are named, hold what a personal column is made of."""
     of_personal = frozenset[str]().union(*(_made_of(c) for c in spec.columns if c.name in spec.personal))
     return bool({name.casefold() for name in spec.key} & of_personal)
+
+
+def masked_summary(found: Summary, spec: TableSpec) -> Summary:
+    """Duplicates in short, without source keys that are personal."""
+    if not key_is_personal(spec):
+        return found
+    samples = tuple(("(personal)", ("(personal)",) * len(losers), rule) for _, losers, rule in found.samples)
+    return replace(found, samples=samples)
 
 
 def _made_of(column: ColumnSpec) -> frozenset[str]:

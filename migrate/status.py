@@ -8,7 +8,7 @@ from importlib.metadata import version as installed_version
 from mappings.dedupe import Summary
 from mappings.spec import TableSpec
 from migrate import crosswalk, ledger, quarantine
-from migrate.personal import key_is_personal, masked
+from migrate.personal import masked, masked_summary
 from migrate.project import Project
 from migrate.target import Connection
 from reports.model import (
@@ -102,13 +102,7 @@ def gather(conn: Connection, project: Project, names: Sequence[str]) -> Report:
 def _duplicates(found: Summary | None, spec: TableSpec) -> Duplicates | None:
     if found is None:
         return None
-    hidden = key_is_personal(spec)
-    samples = tuple(
-        Cluster(
-            "(personal)" if hidden else survivor, tuple("(personal)" if hidden else loser for loser in losers), rule
-        )
-        for survivor, losers, rule in found.samples
-    )
+    samples = tuple(Cluster(*sample) for sample in masked_summary(found, spec).samples)
     return Duplicates(found.rows, found.clusters, found.by_rule, samples)
 
 
