@@ -39,7 +39,7 @@ class Reference:
     `table` is the parent's name in the project, `address` its target (schema, name); `foreign_key` names the constraint
     that says the same, where the target has one. `by`: the expressions that identify the parent, for messages.
     `elsewhere`: further relations in which the parent may stand; `enforced`: whether a constraint may say so, where the
-    target is made from the mapping.
+    target is made from the mapping; `padded`: whether blanks at the end of either side's text mean nothing.
     """
 
     columns: tuple[str, ...]
@@ -51,6 +51,7 @@ class Reference:
     by: tuple[str, ...] = ()
     elsewhere: tuple[tuple[str, str], ...] = ()
     enforced: bool = True
+    padded: bool = False
 
 
 class ReferenceFault(ValueError):
@@ -191,5 +192,27 @@ def compile_references(
         if declared is not None and orphans == "keep":
             message = f'column "{names[0]}": orphans cannot be kept, the foreign key {declared} refuses them'
             fault(mark, message, "Say orphans: reject, or drop the foreign key.")
-        made.append(Reference(names, table, address, parent_columns, orphans, declared, by))
+        padded = False
+        for name, of in pairs:
+            theirs = (parents[table].target or _NOTHING).column(of)
+            padded |= "bpchar" in (columns[name].base, theirs.base if theirs is not None else "")
+            if theirs is not None and _family(columns[name]) != _family(theirs):
+                there = f"{table}.{of} is {theirs.type}"
+                message = f'column "{name}" is {columns[name].type}, and {there}: the server compares no such two'
+                fault(mark, message, "Give the column the parent's type.")
+        made.append(Reference(names, table, address, parent_columns, orphans, declared, by, padded=padded))
     return tuple(made)
+
+
+_NOTHING = TargetTable("", "", ())
+_NUMBERS = ("int2", "int4", "int8", "numeric", "float4", "float8")
+_TEXTS = ("text", "varchar", "bpchar", "citext", "name")
+_DAYS = ("date", "timestamp", "timestamptz")
+
+
+def _family(column: Column) -> str:
+    """What PostgreSQL compares with each other without a cast."""
+    for family in (_NUMBERS, _TEXTS, _DAYS):
+        if column.base in family:
+            return family[0]
+    return column.base

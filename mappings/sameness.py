@@ -12,7 +12,7 @@ from mappings.faults import Mark
 from mappings.runtime import arrow_type
 from mappings.spec import TableSpec, Written
 from mappings.survivorship import CHOOSE, KEEP, Order, parse_rule
-from mappings.typemap import comparable
+from mappings.typemap import TEXTS, comparable
 from migrate.core import Column, TargetTable, Wire
 
 Compile = Callable[[str, Written], Expression | None]
@@ -102,7 +102,10 @@ class _Sameness:
             return Order(read.how, "·complete" if read.how == "most_complete" else "")
         name = self._value(read.by, rule, offset=read.at, as_text=False)
         cell = self._cells.get(name) or self._extra.get(name)
-        if cell is not None and cell.wire.arrow in (pa.string(), pa.binary()):
+        if cell is not None and cell.column.base not in (*TEXTS, "") and cell.wire.arrow == pa.string():
+            message = f"{rule.text}: a {cell.column.type} travels as text here, and texts have another order"
+            self._fault(rule.mark, message, f"Order by a number or a time: {read.how}({read.by}::DECIMAL(38,10)).")
+        elif cell is not None and cell.wire.arrow in (pa.string(), pa.binary()):
             message = f"{rule.text} would compare texts, in which 9 comes after 10, and 31.12.2019 after 01.01.2020"
             hint = f"Say what it is: {read.how}(parse_date({read.by}, 'DD.MM.YYYY')), {read.how}({read.by}::TIMESTAMP)."
             self._fault(rule.mark, message, hint)

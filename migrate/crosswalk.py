@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -280,9 +281,22 @@ class Keys:
     def _losers(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         return pa.RecordBatch.from_arrays(batch.columns[: len(self.columns)], schema=self.schema)
 
-    def follow(self, rows: pa.RecordBatch, columns: Sequence[str], hasher: checksum.Hasher) -> pa.RecordBatch:
-        """Rows in which `columns`, which hold a parent's key, hold the survivor's where they held a loser's."""
-        held = [rows.column(c).cast(t) for c, t in zip(columns, self.schema.types, strict=True)]
+    def trimmed(self) -> "Keys":
+        """The same keys for columns of which one is padded: blanks at the end mean nothing to PostgreSQL then."""
+        assert self._rows is not None
+        losers = [_trimmed(c) for c in self._rows.columns[: len(self.columns)]]
+        return Keys(self.columns, [pa.table([*losers, *self._rows.columns[len(losers) :]], schema=self._rows.schema)])
+
+    def follow(
+        self, rows: pa.RecordBatch, columns: Sequence[str], hasher: checksum.Hasher, *, padded: bool = False
+    ) -> pa.RecordBatch:
+        """Rows in which `columns`, which hold a parent's key, hold the survivor's where they held a loser's.
+
+        What has no value in the other column's type is no key of it.
+        """
+        held = [fitted(rows.column(c), t) for c, t in zip(columns, self.schema.types, strict=True)]
+        if padded:
+            held = [_trimmed(column) for column in held]
         hashes = hasher(pa.RecordBatch.from_arrays(held, schema=self.schema))[1]
         places = np.searchsorted(self._hashes, hashes)
         mask = np.zeros(rows.num_rows, np.bool_)
@@ -304,11 +318,39 @@ class Keys:
             places[here[~equal]] += 1
         if not mask.any():
             return rows
-        for i, column in enumerate(columns):
-            index = rows.schema.get_field_index(column)
-            survivors = self._rows.column(len(self.columns) + i).take(pa.array(found[mask])).combine_chunks()
-            rows = rows.set_column(index, rows.schema.field(index), replaced(rows.column(index), mask, survivors))
+        places_of = [rows.schema.get_field_index(column) for column in columns]
+        survivors = [
+            fitted(
+                self._rows.column(len(columns) + i).take(pa.array(found[mask])).combine_chunks(), rows.column(at).type
+            )
+            for i, at in enumerate(places_of)
+        ]
+        for at, chosen in zip(places_of, survivors, strict=True):
+            # A survivor's key that the child cannot hold leaves the loser's there, which then has no parent.
+            held_by_child = chosen.is_valid()
+            fits = mask.copy()
+            fits[mask] = held_by_child.to_numpy(zero_copy_only=False)
+            made = replaced(rows.column(at), fits, chosen.filter(held_by_child))
+            rows = rows.set_column(at, rows.schema.field(at), made)
         return rows
+
+
+def fitted(values: pa.Array, kind: pa.DataType) -> pa.Array:
+    """The values in another type, NULL where it has none that is equal: 1.5 is no integer, 3000000000 no int."""
+    if values.type == kind:
+        return values
+    with duckdb.connect(config={"threads": 1}) as db:
+        db.register("given", pa.table({"x": values}))
+        of = db.table("given").types[0]
+        to = db.from_arrow(pa.table({"x": pa.array([], kind)})).types[0]
+        there = f"TRY_CAST(x AS {to})"
+        sql = f"SELECT CASE WHEN TRY_CAST({there} AS {of}) = x THEN {there} END AS x FROM given"
+        made = db.sql(sql).to_arrow_table()["x"].combine_chunks()
+    return made.cast(kind)
+
+
+def _trimmed(values: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    return pc.utf8_rtrim(values, characters=" ") if pa.types.is_string(values.type) else values
 
 
 def stored_keys(conn: Connection, migration: str, name: str, columns: Sequence[str]) -> Iterator[pa.Table]:

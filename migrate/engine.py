@@ -4,7 +4,7 @@ import hashlib
 import json
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from collections.abc import Mapping as Dictionary
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -34,7 +34,7 @@ from migrate.plan import (
     decide,
     in_levels,
     reference_key,
-    refuse_upsert_in_cycles,
+    refuse_cycles,
     upsert_key,
     widen,
 )
@@ -218,19 +218,47 @@ def planned(work: Session, mappings: Sequence[Mapping], options: Options) -> Pla
         name = mapping.spec.name
         state = states.get(name)
         pinned = ledger.pinned(work.conn, work.migration, name, state.generation) if state else []
-        plans.append(decide(mapping, state, digest(mapping), pinned, cuts[name], options.size, restart=options.restart))
-    widened = widen(plans, cuts, options.size)
+        plans.append(
+            decide(
+                mapping,
+                state,
+                digest(mapping),
+                pinned,
+                cuts[name],
+                options.size,
+                restart=options.restart,
+                may_delete=options.may_delete,
+            )
+        )
+    widened = widen(plans, cuts, options.size, states)
     lifecycle.refuse_outside_references(
         work.conn, [p.mapping.target for p in widened if p.truncate and p.mapping.target.exists]
     )
     for plan in widened:
         if not options.may_delete:
             lifecycle.refuse_to_delete(work.conn, work.migration, plan)
-    plan_ = in_levels(work.migration, widened)
+    plan_ = in_levels(work.migration, widened, _others(work, {p.name for p in widened}))
+    # In a dry run, the real plan has been looked at before.
+    finalized = set(work.project.spec.tables) if work.rehearsed is not None else set()
+    finalized.update(name for name, state in states.items() if state.phase == "finalized")
     for each in plan_.tables:
-        refuse_upsert_in_cycles(each)
+        refuse_cycles(each, finalized)
         election.refuse_undecidable(each.mapping, each.knot)
     return plan_
+
+
+def _others(work: Session, planned: Collection[str]) -> dict[str, set[str]]:
+    """The project's tables that are not planned, each with those that it references, declared or mapped."""
+    specs = work.project.spec.tables
+    by_target = {f"{s.target_schema}.{s.target_name}": name for name, s in specs.items()}
+    found = {}
+    for name, spec in specs.items():
+        if name not in planned:
+            target = _target(work, spec)
+            declared = target.foreign_keys if target is not None else ()
+            found[name] = {by_target[f.parent] for f in declared if f.parent in by_target}
+            found[name] |= {c.reference.table for c in spec.columns if c.reference is not None}
+    return found
 
 
 def rehearsed(work: Session, mappings: Sequence[Mapping], options: Options) -> Plan:

@@ -56,6 +56,7 @@ CREATE TABLE IF NOT EXISTS {ledger}.mapped_table (
     batch_bytes bigint NOT NULL,
     bucket_key text[] NOT NULL,
     hash text NOT NULL,
+    parents text[] NOT NULL,
     phase text NOT NULL CHECK (phase IN ('loading', 'loaded', 'finalized')),
     changed timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (migration, name)
@@ -226,7 +227,10 @@ Ownership = Literal["ours", "shared"]
 
 @dataclass(frozen=True, slots=True)
 class TableState:
-    """Where a mapped table stands. `bucket_key` are the columns that chose the buckets; `hash` names the row hash."""
+    """Where a mapped table stands. `bucket_key` are the columns that chose the buckets; `hash` names the row hash.
+
+    `parents` are the tables that it references by the mapping, each as name/generation: whom its rows have followed.
+    """
 
     name: str
     target: str
@@ -241,6 +245,7 @@ class TableState:
     batch_bytes: int
     bucket_key: list[str]
     hash: str
+    parents: list[str]
     phase: Phase
 
 
@@ -367,7 +372,7 @@ def fence(conn: Connection, migration: str, name: str) -> tuple[int, int | None]
 
 _STATE = (
     "name, target, oid, mode, generation, digest, ownership, created, rows_before, batch_rows, batch_bytes, "
-    "bucket_key, hash, phase"
+    "bucket_key, hash, parents, phase"
 )
 
 

@@ -128,6 +128,7 @@ def _begin(conn: Connection, plan: TablePlan, digest: str) -> TableState:
         plan.size.bytes,
         list(plan.bucket_key),
         checksum.NAME,
+        list(plan.parents),
         "loading",
     )
 

@@ -32,13 +32,14 @@ class Follower:
         for reference in references:
             keys = keys_of(reference.table, reference.parent_columns)
             if len(keys):
+                keys = keys.trimmed() if reference.padded else keys
                 self._followed.append((reference, keys, keys.hasher()))
 
     def __call__(self, rows: pa.RecordBatch) -> pa.RecordBatch:
         """The rows with every reference that they have whole."""
         for reference, keys, hasher in self._followed:
             if rows.num_rows and set(reference.columns) <= set(rows.schema.names):
-                rows = keys.follow(rows, reference.columns, hasher)
+                rows = keys.follow(rows, reference.columns, hasher, padded=reference.padded)
         return rows
 
     def close(self) -> None:

@@ -1,6 +1,6 @@
 """What is to be done with each table, decided from the project, the sources and the ledger; nothing is written here."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -31,8 +31,9 @@ Cut = Callable[[BatchSize], Sequence[Partition]]
 class TablePlan:
     """One table's part of the plan. `chunks` are all partitions of its generation, `fresh` those not pinned yet.
 
-    `knot` are the tables that it is in a cycle of references with, itself included where it references itself;
-    `knot_targets` their targets, schema.table.
+    `parents` are the tables that the mapping references, each as name/generation. `knot` are the planned tables that it
+    is in a cycle of references with, itself included where it references itself, `knot_targets` their targets,
+    schema.table; `knot_beyond` are those of the cycle that are not planned.
     """
 
     mapping: CompiledMapping
@@ -44,8 +45,10 @@ class TablePlan:
     before: TableState | None
     fresh: tuple[Partition, ...] = ()
     truncate: bool = False
+    parents: tuple[str, ...] = ()
     knot: frozenset[str] = frozenset()
     knot_targets: frozenset[str] = frozenset()
+    knot_beyond: frozenset[str] = frozenset()
 
     @property
     def inner(self) -> tuple[ForeignKey, ...]:
@@ -60,6 +63,11 @@ class TablePlan:
         named = {f.name for f in declared}
         made = [reference_key(r) for r in within if r.foreign_key not in named and r.orphans != "keep"]
         return (*declared, *made)
+
+    @property
+    def kept(self) -> tuple[ForeignKey, ...]:
+        """The references within the knot whose orphans are kept: settling counts them."""
+        return tuple(reference_key(r) for r in self.mapping.references if r.table in self.knot and r.orphans == "keep")
 
     @property
     def name(self) -> str:
@@ -127,6 +135,7 @@ def decide(
     size: BatchSize,
     *,
     restart: bool,
+    may_delete: bool = False,
 ) -> TablePlan:
     """Decide one table. `size` is for new generations: one that was begun keeps the size it was begun with.
 
@@ -143,6 +152,11 @@ def decide(
             raise GateError(
                 f"{name}: {why}, but its rows were appended to a table that already held {state.rows_before} others",
                 hint="The appended rows cannot be told from those. Use `mode: upsert`, or empty the table by hand.",
+            )
+        if mode == "upsert" and mapping.spec.dedupe is not None and not may_delete:
+            raise GateError(
+                f"{name}: {why}, and rows that survived in the load before would stay beside those that survive now",
+                hint="An upsert removes nothing. Use `mode: replace`; or run with --yes, if that is meant.",
             )
         chunks = tuple(cut(size))
         return TablePlan(mapping, "redo", why, state.generation + 1, chunks, size, state, chunks, mode != "upsert")
@@ -200,11 +214,13 @@ def decide(
     return redo("the source changed since it was loaded")
 
 
-def widen(plans: Sequence[TablePlan], cuts: Mapping[str, Cut], size: BatchSize) -> list[TablePlan]:
+def widen(
+    plans: Sequence[TablePlan], cuts: Mapping[str, Cut], size: BatchSize, states: Mapping[str, TableState]
+) -> list[TablePlan]:
     """Plan what the reload of a table entails. Raises GateError where it may not be.
 
-    Truncating a table truncates those that reference it; and where duplicates are elected anew, the rows that followed them
-    have to follow again.
+    Truncating a table truncates those that reference it. And where a parent was, or is to be, loaded anew since its
+    children were, these have to follow its survivors again, and to look for it again.
     """
     planned = {p.name: p for p in plans}
     changed = True
@@ -213,58 +229,84 @@ def widen(plans: Sequence[TablePlan], cuts: Mapping[str, Cut], size: BatchSize) 
         for name, plan in planned.items():
             if plan.truncate or not plan.mapping.target.exists:
                 continue
-            followed = {r.table for r in plan.mapping.references}
-            by_target = {f.parent for f in plan.mapping.target.foreign_keys}
-            others = [p for p in planned.values() if p.name != name]
-            cause = next((p for p in others if p.truncate and p.mapping.target.qualified in by_target), None)
-            if cause is None and plan.action not in ("load", "redo"):
-                again = [p for p in others if p.name in followed and p.mapping.spec.dedupe is not None]
-                cause = next((p for p in again if p.action in ("load", "redo")), None)
+            cause = _truncated(plan, planned) or _anew(plan, planned, states)
             if cause is None:
                 continue
-            if plan.mapping.spec.mode == "append":
-                doing = "emptied" if cause.truncate else "loaded again"
+            parent, why, truncated = cause
+            if plan.mapping.spec.mode == "append" or (plan.mapping.spec.mode == "upsert" and truncated):
                 raise GateError(
-                    f"{cause.name} is to be {doing} ({cause.why}), and {plan.name} references it",
-                    hint=f"Give {plan.name} `mode: replace` as well, or leave {cause.name} out with --exclude.",
+                    f"{why}, and {name} references it",
+                    hint=f"Give {name} `mode: replace` as well, or leave {parent} out with --exclude."
+                    if parent in planned
+                    else f"`migrate run --restart -s {name}` loads it again.",
                 )
-            if plan.mapping.spec.mode == "upsert" and cause.mapping.target.qualified in by_target and cause.truncate:
-                raise GateError(
-                    f"{cause.name} is to be emptied ({cause.why}), and {plan.name} references it",
-                    hint=f"Give {plan.name} `mode: replace` as well, or leave {cause.name} out with --exclude.",
-                )
-            chunks = tuple(cuts[plan.name](size))
-            why = f"{cause.name} is loaded again"
+            chunks = tuple(cuts[name](size))
             generation = 1 if plan.before is None else plan.before.generation + 1
             truncate = plan.mapping.spec.mode == "replace"
             planned[name] = TablePlan(
                 plan.mapping, "redo", why, generation, chunks, size, plan.before, chunks, truncate
             )
             changed = True
-    return list(planned.values())
+    return [replace(p, parents=_parents(p, planned, states)) for p in planned.values()]
 
 
-def in_levels(migration: str, plans: Sequence[TablePlan]) -> Plan:
-    """Order tables by what they reference, declared or mapped. Tables of a cycle are in one level, and know their knot."""
+def _truncated(plan: TablePlan, planned: Mapping[str, TablePlan]) -> tuple[str, str, bool] | None:
+    """(parent, why, true) where a table that this one references by a foreign key is to be emptied."""
+    parents = {f.parent for f in plan.mapping.target.foreign_keys}
+    for other in planned.values():
+        if other.truncate and other.name != plan.name and other.mapping.target.qualified in parents:
+            return other.name, f"{other.name} is to be emptied ({other.why})", True
+    return None
+
+
+def _anew(
+    plan: TablePlan, planned: Mapping[str, TablePlan], states: Mapping[str, TableState]
+) -> tuple[str, str, bool] | None:
+    """(parent, why, false) where a table that this one references by its mapping is another load than the one it followed."""
+    if plan.before is None or plan.action in ("load", "redo"):
+        return None
+    for followed, now in zip(plan.before.parents, _parents(plan, planned, states), strict=False):
+        if followed != now:
+            parent = now.rpartition("/")[0]
+            return parent, f"{parent} is loaded again", False
+    return None
+
+
+def _parents(plan: TablePlan, planned: Mapping[str, TablePlan], states: Mapping[str, TableState]) -> tuple[str, ...]:
+    def generation(name: str) -> int:
+        return planned[name].generation if name in planned else states[name].generation if name in states else 0
+
+    names = sorted({r.table for r in plan.mapping.references} - {plan.name})
+    return tuple(f"{name}/{generation(name)}" for name in names)
+
+
+def in_levels(migration: str, plans: Sequence[TablePlan], others: Mapping[str, set[str]] | None = None) -> Plan:
+    """Order tables by what they reference, declared or mapped. Tables of a cycle are in one level, and know their knot.
+
+    `others` are tables that are not planned, each with what it references: cycles go through them as well.
+    """
     by_target = {p.mapping.target.qualified: p.name for p in plans}
     planned = {p.name: p for p in plans}
-    parents = {
+    parents = dict(others or {}) | {
         p.name: {by_target[f.parent] for f in p.mapping.target.foreign_keys if f.parent in by_target}
-        | {r.table for r in p.mapping.references if r.table in planned}
+        | {r.table for r in p.mapping.references}
         for p in plans
     }
-    reach = {name: _reached(name, parents) for name in planned}
-    knots = {name: frozenset(n for n in reach[name] if name in reach[n]) for name in planned}
+    reach = {name: _reached(name, parents) for name in parents}
+    knots = {name: frozenset(n for n in reach[name] if name in reach.get(n, ())) for name in planned}
     knotted = {
         name: replace(
-            plan, knot=knots[name], knot_targets=frozenset(planned[n].mapping.target.qualified for n in knots[name])
+            plan,
+            knot=knots[name] & planned.keys(),
+            knot_targets=frozenset(planned[n].mapping.target.qualified for n in knots[name] if n in planned),
+            knot_beyond=knots[name] - planned.keys(),
         )
         for name, plan in planned.items()
     }
     levels: list[tuple[TablePlan, ...]] = []
     placed: set[str] = set()
     while len(placed) < len(planned):
-        ready = sorted(n for n in planned if n not in placed and reach[n] - knots[n] <= placed)
+        ready = sorted(n for n in planned if n not in placed and (reach[n] & planned.keys()) - knots[n] <= placed)
         levels.append(tuple(knotted[n] for n in ready))
         placed.update(ready)
     return Plan(migration, tuple(levels))
@@ -278,18 +320,34 @@ def _reached(name: str, parents: Mapping[str, set[str]]) -> set[str]:
         each = left.pop()
         if each not in found:
             found.add(each)
-            left += parents[each]
+            left += parents.get(each, ())
     return found
 
 
-def refuse_upsert_in_cycles(plan: TablePlan) -> None:
-    """Raise GateError: an orphan is found when all is loaded, and the row that it has overwritten is gone by then."""
-    if plan.mapping.spec.mode == "upsert" and plan.inner:
-        key = plan.inner[0]
+def refuse_cycles(plan: TablePlan, finalized: Collection[str]) -> None:
+    """Raise GateError for what cannot be settled: half a cycle, an upsert in one, keys that only the server can compare."""
+    mapping, mode = plan.mapping, plan.mapping.spec.mode
+    missing = sorted(plan.knot_beyond - set(finalized))
+    if missing and plan.action != "done":
         raise GateError(
-            f"{plan.name}: mode upsert, and {key.name} is a reference within a cycle or to the table itself",
-            hint="Use mode replace or append, or drop the foreign key for the migration and map no reference.",
+            f"{plan.name} and {', '.join(missing)} reference each other in a cycle: they are loaded and settled together",
+            hint=f"Select all of them: -s {plan.name} {' '.join(f'-s {n}' for n in missing)}",
         )
+    for key in plan.inner:
+        if mode == "upsert":
+            # An orphan is found when all is loaded, and the row that it has overwritten is gone by then.
+            raise GateError(
+                f"{plan.name}: mode upsert, and {key.name} is a reference within a cycle or to the table itself",
+                hint="Use mode replace or append, or drop the foreign key for the migration and map no reference.",
+            )
+        for column in key.columns:
+            if not mapping.wires[mapping.columns.index(column)].hashed:
+                kind = next(c.column.type for c in mapping.cells if c.column.name == column)
+                raise GateError(
+                    f"{plan.name}: {key.name} is a reference within a cycle or to the table itself, and {column} is {kind}: "
+                    f"PostgreSQL spells that in its own way, so that orphans could not be found at the source",
+                    hint="Drop the foreign key for the migration, and add it again afterwards.",
+                )
 
 
 def to_json(plan: Plan) -> dict[str, Any]:

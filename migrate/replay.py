@@ -86,7 +86,7 @@ def replay(
         file = _opened(work, mapping, fixed, part)
         unclear = _unclear(work, mapping, partitions, file, fixed, left)
         found = _from_file(work, mapping, state, file, _sought(fixed, left, unclear))
-    replayer = _Replayer(work, mapping, state, epoch)
+    replayer = _Replayer(work, mapping, state, epoch, mended=fixed is not None)
     try:
         replayer.replay(replayer.mapped(found, left))
     finally:
@@ -140,11 +140,12 @@ class _Rows:
 class _Replayer:
     """Loads the rows that stand for rejects, committed some rejects of one chunk at a time."""
 
-    def __init__(self, work: Session, mapping: CompiledMapping, state: TableState, epoch: int) -> None:
+    def __init__(self, work: Session, mapping: CompiledMapping, state: TableState, epoch: int, *, mended: bool) -> None:
         self._work = work
         self._mapping = mapping
         self._state = state
         self._epoch = epoch
+        self._mended = mended
         self._mapper = Mapper(mapping, work.context)
         self._follower = Follower(mapping.references, work.keys)
         # Without the upsert's key: a key that is there by now was written by a row that is newer than the rejected one.
@@ -187,7 +188,21 @@ class _Replayer:
         ranks = np.array([rank.get(i, -1) for i in owners], np.int64)
         chosen = np.argsort(ranks, kind="stable")[np.count_nonzero(ranks < 0) :]
         rows = pa.concat_batches(batches) if batches else pa.RecordBatch.from_pylist([], self._mapping.schema)
-        return _Rows(order, rows.take(pa.array(chosen)), ranks[chosen], filtered)
+        rows, ranks = self._overridden(rows.take(pa.array(chosen)), ranks[chosen], order), ranks[chosen]
+        return _Rows(order, rows, ranks, filtered)
+
+    def _overridden(self, rows: pa.RecordBatch, ranks: Ordinals, order: Sequence[QuarantinedRow]) -> pa.RecordBatch:
+        """Rows with the values that survivors take over from their clusters; of a mended row, where it has none itself."""
+        conn, state = self._work.conn, self._state
+        for number in sorted({r.chunk for r in order}):
+            values = crosswalk.overrides(conn, Chunk(self._work.migration, state.name, state.generation, number))
+            if values:
+                at = np.array([order[rank].ordinal if order[rank].chunk == number else -1 for rank in ranks], np.int64)
+                for column, chosen in values.items():
+                    lacking = rows.column(column).is_null().to_numpy(zero_copy_only=False)
+                    of = np.where(lacking, at, -1) if self._mended else at
+                    rows = crosswalk.overridden(rows, of, {column: chosen})
+        return rows
 
     def replay(self, mapped: _Rows) -> None:
         """Insert the rows in their order, as many rejects in one transaction as are sound."""

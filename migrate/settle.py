@@ -7,14 +7,13 @@ themselves, a parent may have come after its child: orphans are found now, over 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 
 from mappings.ddl import quote
 from migrate import checksum, crosswalk, ledger, quarantine
-from migrate.commit import enter, nulled
+from migrate.commit import Policy, enter, nulled
 from migrate.core import Chunk, Entry, ForeignKey, Ordinals, Reject, Step
 from migrate.errors import GateError
 from migrate.pipeline import Pipeline
@@ -27,11 +26,12 @@ PipelineOf = Callable[[TablePlan], Pipeline]
 
 @dataclass(slots=True)
 class Settled:
-    """What settling turned: rows rejected with their survivor, orphans rejected, orphans whose reference became NULL."""
+    """What settling turned: rows rejected with their survivor, orphans rejected, made NULL, kept."""
 
     with_survivor: int = 0
     orphans: int = 0
     nulled: int = 0
+    kept: int = 0
 
     @property
     def message(self) -> str:
@@ -41,6 +41,7 @@ class Settled:
                 (self.with_survivor, "merged rows rejected with their survivor"),
                 (self.orphans, "orphans rejected"),
                 (self.nulled, "references to missing parents made NULL"),
+                (self.kept, "references to missing parents kept"),
             )
             if n
         ]
@@ -71,6 +72,9 @@ def settle(
                     f"{plan.name}: {len(missing)} chunks are not committed, chunk {missing[0]} among them",
                     hint="Run the same command again.",
                 )
+        # One that was committed and whose answer was lost is tried again: there is nothing left to do.
+        states = ledger.table_states(conn, migration)
+        plans = [plan for plan in plans if states[plan.name].phase == "loading"]
         began = datetime.now(UTC)
         lost = _orphans(conn, plans)
         for plan in plans:
@@ -91,7 +95,7 @@ class _Lost:
     """A reference of a table, the keys that it names and that do not exist, and how many rows of the target named them."""
 
     key: ForeignKey
-    policy: Literal["reject", "null"]
+    policy: Policy
     keys: pa.Table
     rows: int
 
@@ -108,6 +112,9 @@ def _orphans(conn: Connection, plans: Sequence[TablePlan]) -> dict[str, list[_Lo
                 if found is not None:
                     lost[plan.name].append(found)
                     changed = True
+    for plan in plans:
+        kept = (_without_parent(conn, plan, key) for key in plan.kept)
+        lost[plan.name] += [found for found in kept if found is not None]
     return lost
 
 
@@ -121,22 +128,30 @@ def _without_parent(conn: Connection, plan: TablePlan, key: ForeignKey) -> _Lost
     orphaned = f"{named} AND {missing}"
     fields = [mapping.schema.field(c) for c in key.columns]
     values = conn.execute(
-        f"SELECT DISTINCT {', '.join(f'c.{quote(c)}' for c in key.columns)} FROM {relation} c WHERE {orphaned}"
+        f"SELECT DISTINCT {', '.join(_selected(f'c.{quote(f.name)}', f.type) for f in fields)} "
+        f"FROM {relation} c WHERE {orphaned}"
     ).fetchall()
     if not values:
         return None
-    policy: Literal["reject", "null"] = (
-        "null"
-        if any(r.orphans == "null" and set(r.columns) == set(key.columns) for r in mapping.references)
-        else "reject"
+    policy: Policy = next(
+        (r.orphans for r in mapping.references if r.orphans != "reject" and set(r.columns) == set(key.columns)),
+        "reject",
     )
     if policy == "null":
         nulls = ", ".join(f"{quote(c)} = NULL" for c in key.columns)
         rows = conn.execute(f"UPDATE {relation} c SET {nulls} WHERE {orphaned}").rowcount
+    elif policy == "keep":
+        counted = conn.execute(f"SELECT count(*) FROM {relation} c WHERE {orphaned}").fetchone()
+        rows = int(counted[0]) if counted else 0
     else:
         rows = conn.execute(f"DELETE FROM {relation} c WHERE {orphaned}").rowcount
     keys = pa.table([_arrow([v[i] for v in values], f.type) for i, f in enumerate(fields)], schema=pa.schema(fields))
     return _Lost(key, policy, keys, rows)
+
+
+def _selected(column: str, kind: pa.DataType) -> str:
+    """A column as the driver gives it; what travels as text, as that text."""
+    return f"{column}::text" if pa.types.is_string(kind) else column
 
 
 def _arrow(values: list[object], kind: pa.DataType) -> pa.Array:
@@ -154,6 +169,7 @@ class _Found:
     orphans: list[tuple[int, str, str]] = field(default_factory=list)
     sums: checksum.Sums = field(default_factory=checksum.zero)
     rows: int = 0
+    kept: int = 0
 
 
 def _account(
@@ -187,6 +203,7 @@ def _account(
                 ledger.write_entry(conn, entry, epoch, began, -n)
                 settled.orphans += n
                 settled.nulled += found.rows
+                settled.kept += found.kept
     finally:
         pipeline.close()
         hasher.close()
@@ -217,9 +234,13 @@ def _match(
         if not len(hits):
             continue
         met[number] += len(hits)
+        chosen = [int(ordinals[i]) for i in hits]
+        if each.policy == "keep":
+            found.orphans += [(o, name, "keep") for o in chosen for name in names]
+            found.kept += len(chosen)
+            continue
         picked = rows.take(pa.array(hits))
         found.sums -= checksum.add(*hasher(picked))
-        chosen = [int(ordinals[i]) for i in hits]
         if each.policy == "null":
             rows = nulled(rows, names, [int(i) for i in hits])
             found.sums += checksum.add(*hasher(rows.take(pa.array(hits))))

@@ -106,7 +106,7 @@ def rig(conn: Connection, target_url: str) -> Iterator[Callable[..., Rig]]:
         ledger.create(conn)
         ledger.begin_run(conn, "acme", "test", "0")
         state = TableState(
-            "people", "public.people", 0, "append", 1, "d", "ours", False, 0, 1, 1, ["id"], checksum.NAME, "loading"
+            "people", "public.people", 0, "append", 1, "d", "ours", False, 0, 1, 1, ["id"], checksum.NAME, [], "loading"
         )
         ledger.save_table(conn, "acme", state)
         table = catalogue(conn, "public", "people")
