@@ -190,9 +190,7 @@ def test_two_sources_fill_one_table_and_duplicates_are_found_across_them(rig: Ri
     )
     project(
         rig,
-        both.replace("primary_key: no", "primary_key: email")
-        .replace("keep: last", "keep: first")
-        .replace("email: lower", "email: lower"),
+        both.replace("primary_key: no", "primary_key: email").replace("keep: last", "keep: first"),
         people="no,email,city\n1,a@x,\n2,b@x,Uri\n",
         others="no,email,city\n1,A@x,Bern\n2,c@x,\n3,C@x,Zug\n",
     )
