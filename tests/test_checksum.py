@@ -147,3 +147,14 @@ def test_sums_add_up_and_show_what_differs() -> None:
     assert len(checksum.unequal(both, total((1, ["a"]), (2, [])))) == 1
     assert len(checksum.unequal(both, total((1, None), (2, ["a"])))) == 2
     hasher.close()
+
+
+def test_columns_whose_names_differ_in_case_only_are_hashed_and_shown_as_two() -> None:
+    batch = pa.RecordBatch.from_pydict({"Name": ["a", "a", "b"], "name": ["x", "y", "x"]})
+    hasher = checksum.Hasher(batch.schema, [Wire(pa.string())] * 2, ["name"])
+    buckets, found = hasher(batch)
+    texts = hasher.texts(batch)
+    hasher.close()
+    assert len(set(found.tolist())) == 3
+    assert buckets[0] == buckets[2] != buckets[1]
+    assert texts.to_pydict() == batch.to_pydict()

@@ -191,7 +191,7 @@ def choice(rows: Sequence[Row], members: Sequence[int], column: str, order: Orde
         values = [rows[i][column] for i in filled]
         return max(filled, key=lambda i: values.count(rows[i][column]), default=None)
     if order.how == "most_complete":
-        return max(filled, key=lambda i: len(text(rows[i][column]).encode()), default=None)
+        return max(filled, key=lambda i: len(text(rows[i][column])), default=None)
     return min(filled, key=lambda i: rank(order, rows, i), default=None)
 
 
@@ -539,3 +539,14 @@ def test_no_rows_and_no_duplicates_are_nothing() -> None:
     ballot = held(arrow([dict.fromkeys(SCHEMA.names)]), Dedupe((merging("a"),), (Order("first"),)))
     assert (ballot.tally(), ballot.summary().rows, list(ballot.keys(["a"], SCHEMA))) == ((0, 0), 0, [])
     ballot.close()
+
+
+def test_children_do_not_follow_a_survivor_that_has_no_such_key() -> None:
+    rows = pa.RecordBatch.from_pydict({"k": ["a", "a", "b", "b"], "code": ["1", None, None, "4"], "n": [1, 2, 1, 2]})
+    ballot = held(rows, Dedupe((merging("k"),), (Order("latest", "n"),)))
+    try:
+        assert [batch.to_pylist() for batch in ballot.keys(["code"], rows.schema)] == [
+            [{"l·code": None, "s·code": "4"}]
+        ]
+    finally:
+        ballot.close()

@@ -263,7 +263,7 @@ def deduped(rules: str, columns: str = "email: lower(email)\nchanged: changed") 
         ),
         (
             "match: [[email]]\nkeep: [first, 'latest(half::TIMESTMP)']",
-            "half::TIMESTMP",
+            "::TIMESTMP",
             'Type with name TIMESTMP does not exist! Did you mean "JSON"?',
         ),
         (
@@ -371,3 +371,26 @@ def test_keys_whose_equality_only_the_server_knows_are_left_to_it(kind: str) -> 
     spec = parse(text_of("").replace("      nr: nr", f"      nr: {value}"), PATH).tables["children"]
     schema = pa.schema([(name, pa.string()) for name in SOURCES["children"]])
     assert compile_table(spec, Table("children", schema), to, context()).dedupe is None
+
+
+def test_a_reference_of_a_made_table_has_the_type_of_what_it_refers_to() -> None:
+    typed = PROJECT.replace("code: lower(trim(no))", "code: {value: no, type: varchar(6)}")
+    text = typed % {
+        "parents": "    primary_key: code",
+        "children": "      parent: {references: parents, by: parent}\n"
+        "      own: {references: parents, by: parent, column: id, type: text}",
+    }
+    assert {c.name: c.type for c in compiled(text).target.columns} == {
+        "nr": "text",
+        "parent": "character varying(6)",
+        "own": "text",
+    }
+    there = TargetTable("public", "parents", (column("code", "bigint", nullable=False),), key=("code",))
+    assert compiled(text, {"parents": there}).target.columns[1].type == "bigint"
+
+
+def test_the_constraint_that_says_what_a_reference_says_is_no_other_mapping() -> None:
+    text = text_of("parent_id: {references: parents, by: parent}")
+    assert compiled(text, {"children": CHILDREN}).digest == compiled(text, {"children": with_key("parent_id")}).digest
+    other = text.replace("by: parent}", "by: parent, column: id, orphans: keep}")
+    assert compiled(other, {"children": CHILDREN}).digest != compiled(text, {"children": CHILDREN}).digest
