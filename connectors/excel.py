@@ -142,7 +142,9 @@ class Workbooks:
             columns = columns or layout.columns
             same_columns(columns, layout.columns, name, self._tables[table][0])
             notes.extend(layout.notes)
-        return Table(table, pa.schema([(column, pa.string()) for column in columns]), (), tuple(notes))
+        lacking = [name for name in self._files if name not in self._tables[table]]
+        warnings = tuple(f"{name} has no sheet {table!r}, or an empty one: nothing is read from it" for name in lacking)
+        return Table(table, pa.schema([(column, pa.string()) for column in columns]), (), tuple(notes), warnings)
 
     def partitions(self, table: Table, /, *, rows: int, bytes: int) -> Iterator[Partition]:
         """Slices of whole batches of the spool, which is made here if it was not yet."""
@@ -185,11 +187,13 @@ class Workbooks:
         if self._options.tables is not None:
             return dict.fromkeys(self._options.tables, self._files)
         found: dict[str, list[str]] = {}
+        spelled: dict[str, str] = {}  # the first spelling of a name names the table
         for name in self._files:
             with open_file(self._base / name, name) as file, open_workbook(file) as book:
                 for sheet in book.sheets():
                     if (sheet.visible or self._options.hidden) and self._layout(file, book, sheet.name):
-                        found.setdefault(sheet.name, []).append(name)
+                        table = spelled.setdefault(sheet.name.strip().casefold(), sheet.name)
+                        found.setdefault(table, []).append(name)
         if not found:
             raise SourceError(
                 f"no table in {', '.join(self._files)}: every sheet is empty or hidden",
@@ -199,13 +203,10 @@ class Workbooks:
 
     @cached_property
     def _unread(self) -> Mapping[str, Sequence[str]]:
-        """Notes on sheets that are no tables, beside the first table; and on files that lack one."""
-        notes: dict[str, list[str]] = {}
+        """Notes on sheets that are no tables, beside the first table."""
+        notes: dict[str, list[str]] = {table: [] for table in self._tables}
         if self._options.tables is not None:
             return notes
-        for table, names in self._tables.items():
-            lacking = [name for name in self._files if name not in names]
-            notes[table] = [f"{name}: no such sheet, or an empty one" for name in lacking]
         for name in self._files if not self._options.hidden else ():
             with open_file(self._base / name, name) as file, open_workbook(file) as book:
                 hidden = [repr(sheet.name) for sheet in book.sheets() if not sheet.visible]

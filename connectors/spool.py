@@ -5,6 +5,7 @@ before it. A spool is a cache and nothing else: it is made again, with the same 
 """
 
 import os
+import sys
 import tempfile
 import threading
 import weakref
@@ -21,7 +22,10 @@ _KEPT = 16  # spools at a time; each is a file in the temporary directory and a 
 
 
 class Spool:
-    """The batches of one table, in order; safe to read from several threads. `rows[i]` and `sizes[i]` are of batch i."""
+    """The batches of one table, in order; safe to read from several threads. `rows[i]` and `sizes[i]` are of batch i.
+
+    `nulls[j]` counts the NULLs of column j.
+    """
 
     def __init__(self, batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> None:
         """Parse `batches` to their end, keeping one in memory at a time. What they raise ends the making."""
@@ -43,15 +47,23 @@ class Spool:
     @contextmanager
     def _filling(self, schema: pa.Schema) -> Iterator[Callable[[pa.RecordBatch], None]]:
         descriptor, path = tempfile.mkstemp(prefix="migrate-spool-", suffix=".arrow")
-        os.close(descriptor)
-        self._remove = weakref.finalize(self, _removed, path)
+        if sys.platform == "linux":
+            # Without a name from the first moment: whatever kills the process, no copy of the rows is left behind.
+            os.unlink(path)
+            self._remove = weakref.finalize(self, os.close, descriptor)
+            path = f"/proc/self/fd/{descriptor}"
+        else:
+            os.close(descriptor)
+            self._remove = weakref.finalize(self, _removed, path)
         self.rows: list[int] = []
         self.sizes: list[int] = []
+        self.nulls = [0] * len(schema)
 
         def write(batch: pa.RecordBatch) -> None:
             writer.write_batch(batch)
             self.rows.append(batch.num_rows)
             self.sizes.append(batch.nbytes)
+            self.nulls = [n + column.null_count for n, column in zip(self.nulls, batch.columns, strict=True)]
 
         with pa.OSFile(path, "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
             yield write

@@ -91,7 +91,8 @@ class Union:
             said += [f"{part.label}: {note}" for note in part.table.notes]
             lacking = [name for name in self._schema.names[:-1] if name not in part.names]
             said += [f"{part.label}: without {', '.join(lacking)}: NULL there"] if lacking else []
-        return Table(table, self._schema, (), tuple(said))
+        warned = [f"{part.label}: {told}" for part in self._parts.values() for told in part.table.warnings]
+        return Table(table, self._schema, (), tuple(said), tuple(warned))
 
     def partitions(self, table: Table, /, *, rows: int, bytes: int) -> Iterator[Partition]:
         """The parts' own partitions, numbered on from part to part."""

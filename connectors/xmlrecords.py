@@ -102,18 +102,24 @@ class XmlFiles:
             raise UsageError(f"no table {table!r} in the XML files", hint=f"there are: {', '.join(self._tables)}")
         records = self._resolved(table)
         notes = [*self._notes]
-        counts = []
+        warnings: list[str] = []
+        counts, nulls = [], [0] * len(records.columns)
         for name in self._files:
             spool, parsed = self._spool(name, records)
             counts.append(sum(spool.rows))
+            nulls = [n + more for n, more in zip(nulls, spool.nulls, strict=False)]
             notes += parsed.notes
         if any(counts):
             empty = (name for name, count in zip(self._files, counts, strict=True) if not count)
-            notes += [f"{name}: no element matches {records.path}" for name in empty]
+            warnings += [f"{name}: no element matches {records.path}" for name in empty]
+            never = [c for c, n in zip(records.columns, nulls, strict=True) if n == sum(counts)]
+            warnings += [
+                f"column {c.name}: {c.path} matches nothing in any file, so that it is NULL throughout" for c in never
+            ]
         else:
             notes.append(self._nothing(records))
         schema = pa.schema([(column.name, pa.string()) for column in records.columns])
-        return Table(table, schema, (), tuple(notes))
+        return Table(table, schema, (), tuple(notes), tuple(warnings))
 
     def partitions(self, table: Table, /, *, rows: int, bytes: int) -> Iterator[Partition]:
         """Slices of whole batches of each file's spool."""

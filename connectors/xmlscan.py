@@ -353,7 +353,7 @@ class Walk:
         try:
             return etree.fromstring(opened + data + b"</r>", self._parser)
         except etree.XMLSyntaxError as error:
-            message = re.sub(r", line \d+, column \d+$", "", str(error.msg)).strip()
+            message = _impersonal(re.sub(r", line \d+, column \d+$", "", str(error.msg)).strip())
             if at < 0:
                 return message
             before = self._line(at) - 1
@@ -534,3 +534,10 @@ def _refused(text: XmlText, line: int) -> SourceError:
         "replace text, read other files or fill the memory",
         hint="remove the DOCTYPE; where entities are used, resolve them first: xmllint --noent --dropdtd",
     )
+
+
+def _impersonal(message: str) -> str:
+    """The parser's words without those of the file: what it takes for a tag or an entity may be somebody's name."""
+    message = re.sub(r"tag mismatch: \S+ line (\d+) and \S+", r"tag mismatch, opened on line \1", message)
+    message = re.sub(r"in tag \S+ line", "in the tag of line", message)
+    return re.sub(r"'[^']*'", "…", message)

@@ -5,6 +5,7 @@ another are candidates; these are then mapped whole, and those that the mapping 
 (`Ballot.stand`). Nothing depends on how the source was cut or in which order its parts came.
 """
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -95,6 +96,21 @@ keys as people write them.
 """
 
 
+_FOLDER = "migrate-ballot-"
+
+
+def _sweep() -> None:
+    """Remove what elections of killed processes have spilled: it holds values of rows."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_FOLDER}*"):
+        pid = folder.name.removeprefix(_FOLDER).partition("-")[0]
+        try:
+            os.kill(int(pid), 0)
+        except ProcessLookupError:
+            shutil.rmtree(folder, ignore_errors=True)
+        except (ValueError, PermissionError):  # not ours, or another user's who is at work
+            continue
+
+
 class Ballot:
     """One election. Use: cast all rows, ask for the candidates, let them stand, `elect`, read the results, close."""
 
@@ -102,7 +118,8 @@ class Ballot:
         """`columns` are the target columns that most_complete counts."""
         self._dedupe = dedupe
         self._counted = columns
-        self._folder = Path(tempfile.mkdtemp(prefix="migrate-ballot-"))
+        _sweep()
+        self._folder = Path(tempfile.mkdtemp(prefix=f"{_FOLDER}{os.getpid()}-"))
         self._db = duckdb.connect(config={"memory_limit": memory, "temp_directory": str(self._folder)})
         self._db.execute("SET TimeZone = 'UTC'")
         self._db.execute("SET preserve_insertion_order = false")

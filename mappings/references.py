@@ -39,7 +39,8 @@ class Reference:
     `table` is the parent's name in the project, `address` its target (schema, name); `foreign_key` names the constraint
     that says the same, where the target has one. `by`: the expressions that identify the parent, for messages.
     `elsewhere`: further relations in which the parent may stand; `enforced`: whether a constraint may say so, where the
-    target is made from the mapping; `padded`: whether blanks at the end of either side's text mean nothing.
+    target is made from the mapping; `padded`: whether blanks at the end of either side's
+    text mean nothing; `widths` of the columns that are themselves padded (0: not).
     """
 
     columns: tuple[str, ...]
@@ -52,6 +53,7 @@ class Reference:
     elsewhere: tuple[tuple[str, str], ...] = ()
     enforced: bool = True
     padded: bool = False
+    widths: tuple[int, ...] = ()
 
 
 class ReferenceFault(ValueError):
@@ -193,6 +195,9 @@ def compile_references(
             message = f'column "{names[0]}": orphans cannot be kept, the foreign key {declared} refuses them'
             fault(mark, message, "Say orphans: reject, or drop the foreign key.")
         padded = False
+        widths = tuple(
+            columns[n].modifier[0] if columns[n].base == "bpchar" and columns[n].modifier else 0 for n in names
+        )
         for name, of in pairs:
             theirs = (parents[table].target or _NOTHING).column(of)
             padded |= "bpchar" in (columns[name].base, theirs.base if theirs is not None else "")
@@ -200,7 +205,9 @@ def compile_references(
                 there = f"{table}.{of} is {theirs.type}"
                 message = f'column "{name}" is {columns[name].type}, and {there}: the server compares no such two'
                 fault(mark, message, "Give the column the parent's type.")
-        made.append(Reference(names, table, address, parent_columns, orphans, declared, by, padded=padded))
+        made.append(
+            Reference(names, table, address, parent_columns, orphans, declared, by, padded=padded, widths=widths)
+        )
     return tuple(made)
 
 

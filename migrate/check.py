@@ -86,7 +86,7 @@ def _privileges(work: Session) -> str:
 
 def _source(work: Session, spec: TableSpec) -> str:
     found = work.source_of(spec).schema(spec.source_table)
-    return "; ".join((f"{len(found.schema.names)} columns", *found.notes))
+    return "; ".join((f"{len(found.schema.names)} columns", *found.warnings, *found.notes))
 
 
 def _promised(work: Session, origin: layout.Origin) -> bool:

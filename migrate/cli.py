@@ -191,6 +191,7 @@ def run(flags: Common, restart: bool, page: Path | None, dry_run: bool, canary: 
         options = run_options(flags, restart=restart)
         warnings = layout.accepted(layout.headers(work, names))
         mappings = engine.compiled(work, names)
+        warnings += [f"{m.spec.name}: {told}" for m in mappings for told in m.source.warnings]
         planned = engine.planned(work, mappings, options)
         # What was pinned before was looked at before, and has not changed since: its hashes say so.
         fresh = [table.name for table in planned.tables if table.fresh]

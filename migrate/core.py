@@ -24,12 +24,16 @@ Locator = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A source table. `schema` is what `Source.read` yields; `notes` say what detection decided or had to rename."""
+    """A source table. `schema` is what `Source.read` yields; `notes` say what detection decided or had to rename.
+
+    `warnings` are what a person must know before believing that all is read: files without rows, paths that match nothing.
+    """
 
     name: str
     schema: pa.Schema
     key: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -288,11 +288,18 @@ class Keys:
         return Keys(self.columns, [pa.table([*losers, *self._rows.columns[len(losers) :]], schema=self._rows.schema)])
 
     def follow(
-        self, rows: pa.RecordBatch, columns: Sequence[str], hasher: checksum.Hasher, *, padded: bool = False
+        self,
+        rows: pa.RecordBatch,
+        columns: Sequence[str],
+        hasher: checksum.Hasher,
+        *,
+        padded: bool = False,
+        widths: Sequence[int] = (),
     ) -> pa.RecordBatch:
         """Rows in which `columns`, which hold a parent's key, hold the survivor's where they held a loser's.
 
-        What has no value in the other column's type is no key of it.
+        What has no value in the other column's type is no key of it. Where either side is `padded`, blanks at the end mean
+        nothing, and what is stored has as many as its own column's width asks for.
         """
         held = [fitted(rows.column(c), t) for c, t in zip(columns, self.schema.types, strict=True)]
         if padded:
@@ -325,6 +332,8 @@ class Keys:
             )
             for i, at in enumerate(places_of)
         ]
+        if padded:
+            survivors = [_padded(s, width) for s, width in zip(survivors, widths, strict=True)]
         for at, chosen in zip(places_of, survivors, strict=True):
             # A survivor's key that the child cannot hold leaves the loser's there, which then has no parent.
             held_by_child = chosen.is_valid()
@@ -351,6 +360,10 @@ def fitted(values: pa.Array, kind: pa.DataType) -> pa.Array:
 
 def _trimmed(values: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
     return pc.utf8_rtrim(values, characters=" ") if pa.types.is_string(values.type) else values
+
+
+def _padded(values: pa.Array, width: int) -> pa.Array:
+    return pc.utf8_rpad(_trimmed(values), width, padding=" ") if pa.types.is_string(values.type) else values
 
 
 def stored_keys(conn: Connection, migration: str, name: str, columns: Sequence[str]) -> Iterator[pa.Table]:

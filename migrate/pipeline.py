@@ -39,7 +39,7 @@ class Follower:
         """The rows with every reference that they have whole."""
         for reference, keys, hasher in self._followed:
             if rows.num_rows and set(reference.columns) <= set(rows.schema.names):
-                rows = keys.follow(rows, reference.columns, hasher, padded=reference.padded)
+                rows = keys.follow(rows, reference.columns, hasher, padded=reference.padded, widths=reference.widths)
         return rows
 
     def close(self) -> None:

@@ -382,7 +382,7 @@ def _table(plan: TablePlan) -> dict[str, Any]:
 def notes(plan: TablePlan) -> list[str]:
     """What a person should know before the run: detection's choices, cautions, and that the table is new."""
     table = plan.mapping.target
-    said = [*plan.mapping.source.notes, *cautions(plan.mapping)]
+    said = [*plan.mapping.source.warnings, *plan.mapping.source.notes, *cautions(plan.mapping)]
     if not table.exists:
         said.append(f"{table.qualified} will be created")
     return said

@@ -190,7 +190,7 @@ def rejects_replay(flags: Common, ids: tuple[int, ...], fixed: Path | None, sour
                 "  A row without a key is found by its line, in a copy of the source whose other lines are as they were."
             )
     if still or lost:
-        count = len(still) + len(lost)
+        count = sum(o - r.replayed for _, o, r in outcomes)
         raise FindingsError(
             f"{count:,} {'reject is' if count == 1 else 'rejects are'} still open.",
             hint="`migrate rejects show ID` shows one.",
