@@ -560,13 +560,18 @@ def rejected(conn: Connection, chunk: Chunk) -> list[int]:
         ).fetchall()
 
 
-def nulled(conn: Connection, chunk: Chunk) -> list[tuple[int, str]]:
-    """(ordinal, column) of a chunk's references that became NULL for want of a parent."""
+def orphaned(conn: Connection, chunk: Chunk) -> list[tuple[int, str, str]]:
+    """(ordinal, column, policy) of a chunk's rows that were loaded without their parent."""
     return conn.execute(
-        f'SELECT ordinal, "column" FROM {conn.ledger}.orphan WHERE migration = %s AND name = %s AND generation = %s '
-        f"AND chunk = %s AND policy = 'null'",
+        f'SELECT ordinal, "column", policy FROM {conn.ledger}.orphan '
+        f"WHERE migration = %s AND name = %s AND generation = %s AND chunk = %s",
         [chunk.migration, chunk.table, chunk.generation, chunk.ordinal],
     ).fetchall()
+
+
+def nulled(conn: Connection, chunk: Chunk) -> list[tuple[int, str]]:
+    """(ordinal, column) of a chunk's references that became NULL for want of a parent."""
+    return [(ordinal, column) for ordinal, column, policy in orphaned(conn, chunk) if policy == "null"]
 
 
 def orphans(conn: Connection, migration: str) -> list[tuple[str, str, str, int]]:

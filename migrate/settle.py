@@ -169,7 +169,6 @@ class _Found:
     orphans: list[tuple[int, str, str]] = field(default_factory=list)
     sums: checksum.Sums = field(default_factory=checksum.zero)
     rows: int = 0
-    kept: int = 0
 
 
 def _account(
@@ -197,13 +196,16 @@ def _account(
                 _match(plan, step, rows, ordinals, lost, met, hasher, found)
             if found.rejects or found.orphans:
                 quarantine.write(conn, chunk, found.rejects)
-                ledger.write_orphans(conn, chunk, found.orphans)
+                # Where the source has grown, those that are kept were counted when it was settled before.
+                known = set(ledger.orphaned(conn, chunk))
+                new = [orphan for orphan in found.orphans if orphan not in known]
+                ledger.write_orphans(conn, chunk, new)
                 n = len(found.rejects)
                 entry = Entry("settle", chunk, loaded=-n, rejected=n, sums=checksum.pack(found.sums))
                 ledger.write_entry(conn, entry, epoch, began, -n)
                 settled.orphans += n
                 settled.nulled += found.rows
-                settled.kept += found.kept
+                settled.kept += len({ordinal for ordinal, _, policy in new if policy == "keep"})
     finally:
         pipeline.close()
         hasher.close()
@@ -237,7 +239,6 @@ def _match(
         chosen = [int(ordinals[i]) for i in hits]
         if each.policy == "keep":
             found.orphans += [(o, name, "keep") for o in chosen for name in names]
-            found.kept += len(chosen)
             continue
         picked = rows.take(pa.array(hits))
         found.sums -= checksum.add(*hasher(picked))

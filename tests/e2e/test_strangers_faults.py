@@ -148,6 +148,32 @@ def test_orphans_that_are_kept_within_a_cycle_are_counted(rig: Rig) -> None:
     rig.migrate("verify")
 
 
+@pytest.mark.parametrize("policy", ["keep", "null", "reject"])
+def test_a_table_that_references_itself_grows(rig: Rig, policy: str) -> None:
+    project(
+        rig,
+        f"""\
+  t:
+    from: f.t
+    key: id
+    columns: {{id: id, boss: {{references: t, by: boss, orphans: "{policy}"}}}}
+    nullif: ""
+""",
+        "CREATE TABLE t (id text PRIMARY KEY, boss text)",
+        t="id,boss\na,b\nb,\nc,zz\n",
+    )
+    rig.write(
+        "migrate.yaml", (rig.folder / "migrate.yaml").read_text().replace('files: "*.csv"', 'files: {t: "t*.csv"}')
+    )
+    rig.migrate("run", "--batch-rows", "1")
+    rig.write("t2.csv", "id,boss\nd,yy\ne,a\n")
+    rig.migrate("run", "--batch-rows", "1")
+    loaded = 5 if policy != "reject" else 3
+    assert rig.fates("t") == (5, loaded, 0, 0, 5 - loaded)
+    assert rig.value("SELECT count(*) FROM migrate_ledger.orphan") == (2 if policy != "reject" else 0)
+    rig.migrate("verify")
+
+
 def test_an_upsert_says_that_former_survivors_would_stay(rig: Rig) -> None:
     project(
         rig,
