@@ -30,9 +30,12 @@ lint: setup
 types: setup
 	.venv/bin/mypy
 
-test: check browser ## all tests, with branch coverage
+test: check browser ## all tests, two files at a time
+	$(RUN) -m pytest -m 'not soak' -n 2 --dist loadfile
+
+cover: setup browser ## the same with branch coverage, which takes longer
 	rm -f .coverage .coverage.*
-	.venv/bin/coverage run -m pytest -m 'not soak'
+	.venv/bin/coverage run -m pytest -m 'not soak' -n 2 --dist loadfile
 	.venv/bin/coverage combine --quiet
 	.venv/bin/coverage report
 

@@ -244,7 +244,15 @@ def widen(
             generation = 1 if plan.before is None else plan.before.generation + 1
             truncate = plan.mapping.spec.mode == "replace"
             planned[name] = TablePlan(
-                plan.mapping, "redo", why, generation, chunks, size, plan.before, chunks, truncate
+                plan.mapping,
+                "redo",
+                f"{parent} is loaded again",
+                generation,
+                chunks,
+                size,
+                plan.before,
+                chunks,
+                truncate,
             )
             changed = True
     return [replace(p, parents=_parents(p, planned, states)) for p in planned.values()]

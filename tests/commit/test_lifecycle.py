@@ -77,6 +77,7 @@ class _Plan:
     name = "people"
     generation = 1
     inner = ()
+    kept = ()
 
 
 def test_a_row_that_raises_in_a_trigger_is_one_rows_fault(rig: MakeRig) -> None:
