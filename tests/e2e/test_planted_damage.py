@@ -128,7 +128,7 @@ DAMAGES: dict[str, tuple[Spoil, str, str | None, str]] = {
 }
 # Only the server can tell these; a chunk may hold a few of them.
 FEW: dict[str, tuple[Spoil, str, str | None, str]] = {
-    "same key": (same_key, "unique", None, "customers_pkey"),
+    "same key": (same_key, "unique", None, "another row has the same key id"),
     "forbidden": (field_("Note", "a forbidden word"), "check", None, "customers_note_check"),
 }
 
