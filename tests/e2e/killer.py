@@ -77,25 +77,13 @@ def at_commit(passed: Passage, *, sent: bool) -> None:
     BaseConnection._exec_command = execute  # type: ignore[method-assign,assignment]
 
 
-def after_truncate(passed: Passage) -> None:
+def after_statement(beginning: str, passed: Passage) -> None:
+    """After a statement that begins so, before the transaction that it is in commits."""
     original = psycopg.Connection.execute
 
     def execute(conn: Any, query: Any, *args: Any, **named: Any) -> Any:
         cursor = original(conn, query, *args, **named)
-        if isinstance(query, str) and query.startswith("TRUNCATE"):
-            passed()
-        return cursor
-
-    psycopg.Connection.execute = execute  # type: ignore[method-assign,assignment]
-
-
-def at_shadow_drop(passed: Passage) -> None:
-    """Just before the transaction commits in which a dry run's schemas were dropped."""
-    original = psycopg.Connection.execute
-
-    def execute(conn: Any, query: Any, *args: Any, **named: Any) -> Any:
-        cursor = original(conn, query, *args, **named)
-        if isinstance(query, str) and query.startswith("DROP SCHEMA"):
+        if isinstance(query, str) and query.startswith(beginning):
             passed()
         return cursor
 
@@ -114,9 +102,9 @@ POINTS: dict[str, Callable[[Passage], None]] = {
     "commit-sent": lambda passed: at_commit(passed, sent=True),
     "committed": lambda passed: after(commit.Committer, "_once", passed),
     "prepare": lambda passed: before(lifecycle, "prepare", passed),
-    "truncate": after_truncate,
+    "truncate": lambda passed: after_statement("TRUNCATE", passed),
     "crosswalk": lambda passed: after(crosswalk, "publish", passed),
-    "shadow-drop": at_shadow_drop,
+    "shadow-drop": lambda passed: after_statement("DROP SCHEMA", passed),
     "prepared": lambda passed: after(lifecycle, "prepare", passed),
     "settle": lambda passed: before(engine, "settle", passed),
     "settled": lambda passed: after(engine, "settle", passed),
