@@ -3,6 +3,7 @@
 import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from functools import cached_property
@@ -19,7 +20,7 @@ from connectors.found import aliases, match, once, same_columns
 from connectors.openbook import open_workbook
 from connectors.sheet import Definition, Layout, batches, header_rows, resolve, spool_schema
 from connectors.spool import Spool, Spools
-from connectors.workbook import File, Workbook, open_file
+from connectors.workbook import File, Sheet, Workbook, open_file
 from migrate.core import Batch, Origin, Partition, Reject, Source, Table
 from migrate.errors import InternalError, SourceError, UsageError
 
@@ -130,6 +131,7 @@ class Workbooks:
         self._lock = RLock()
         self._hashes: dict[tuple[int, ...], str] = {}
         self._layouts: dict[tuple[tuple[int, ...], str], Layout | None] = {}
+        self._teller: str | None = None
 
     def tables(self) -> Sequence[str]:
         return tuple(self._tables)
@@ -137,14 +139,16 @@ class Workbooks:
     def schema(self, table: str, /) -> Table:
         """The columns, all of them text; `notes` tell for each file where the table stands and what was renamed."""
         columns: tuple[str, ...] = ()
-        notes = [*self._notes, *self._unread.get(table, ())]
+        notes = [*self._notes]
         for name, layout in self._standing(table):
             columns = columns or layout.columns
             same_columns(columns, layout.columns, name, self._tables[table][0])
             notes.extend(layout.notes)
         lacking = [name for name in self._files if name not in self._tables[table]]
-        warnings = tuple(f"{name} has no sheet {table!r}, or an empty one: nothing is read from it" for name in lacking)
-        return Table(table, pa.schema([(column, pa.string()) for column in columns]), (), tuple(notes), warnings)
+        warnings = [f"{name} has no sheet {table!r}, or an empty one: nothing is read from it" for name in lacking]
+        noted, warned = self._told(table)
+        schema = pa.schema([(column, pa.string()) for column in columns])
+        return Table(table, schema, (), (*notes, *noted), (*warnings, *warned))
 
     def partitions(self, table: Table, /, *, rows: int, bytes: int) -> Iterator[Partition]:
         """Slices of whole batches of the spool, which is made here if it was not yet."""
@@ -201,18 +205,39 @@ class Workbooks:
             )
         return found
 
+    def _told(self, table: str) -> tuple[Sequence[str], Sequence[str]]:
+        """Notes and warnings on sheets that no table reads, for the table that was asked for first: not all may be mapped."""
+        with self._lock:
+            self._teller = self._teller or table
+            return self._unread if self._teller == table else ((), ())
+
     @cached_property
-    def _unread(self) -> Mapping[str, Sequence[str]]:
-        """Notes on sheets that are no tables, beside the first table."""
-        notes: dict[str, list[str]] = {table: [] for table in self._tables}
-        if self._options.tables is not None:
-            return notes
-        for name in self._files if not self._options.hidden else ():
+    def _unread(self) -> tuple[Sequence[str], Sequence[str]]:
+        """Notes on hidden sheets and warnings of visible ones that hold something, where no table reads them; by file."""
+        notes: list[str] = []
+        warnings: list[str] = []
+        for name in self._files:
             with open_file(self._base / name, name) as file, open_workbook(file) as book:
-                hidden = [repr(sheet.name) for sheet in book.sheets() if not sheet.visible]
-            if hidden:
-                notes[next(iter(self._tables))].append(f"{name}: not read because hidden: {', '.join(hidden)}")
-        return notes
+                read = self._read(file, book)
+                sheets = [sheet for sheet in book.sheets() if sheet.name not in read]
+                hidden = [repr(sheet.name) for sheet in sheets if not sheet.visible]
+                # Without `tables`, a visible sheet that is no table is an empty one.
+                left = [s for s in sheets if s.visible and self._options.tables is not None and _holds(book, s)]
+            if hidden and not self._options.hidden:
+                notes.append(f"{name}: not read because hidden: {', '.join(hidden)}")
+            if left:
+                named = ", ".join(repr(sheet.name) for sheet in left)
+                warnings.append(f"{name}: no table reads sheet{'s' * (len(left) > 1)} {named}, where something stands")
+        return notes, warnings
+
+    def _read(self, file: File, book: Workbook) -> set[str]:
+        """The sheets that some table reads. A table that cannot be found reads none, as it will say itself."""
+        found: set[str] = set()
+        for table in self._tables:
+            with suppress(SourceError):
+                if file.name in self._tables[table] and (layout := self._layout(file, book, table)):
+                    found.add(layout.sheet)
+        return found
 
     def _standing(self, table: str) -> Iterator[tuple[str, Layout]]:
         """The files of a table, with where it stands in each."""
@@ -282,6 +307,14 @@ class Workbooks:
             return spool
 
         return self._spools.get((digest, layout, merged), make)
+
+
+def _holds(book: Workbook, sheet: Sheet) -> bool:
+    """Whether anything stands in a sheet; also where that cannot be read."""
+    try:
+        return any(cells.holding().any() for cells in book.cells(sheet))
+    except SourceError:
+        return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -256,15 +256,17 @@ def batches(blocks: Iterator[Cells], layout: Layout, merged: Sequence[Merge] | N
     schema = spool_schema(layout)
     filler = _Filler([each for each in merged or () if _meets(each, layout)], layout)
     rest = pa.RecordBatch.from_pylist([], schema)
+    ended = False
     for cells in blocks:
+        if ended:  # read on all the same: that the sheet is sound is known at its end
+            continue
         batch = _rows(cells, layout, filler, schema)
         missing = min(BATCH_ROWS - rest.num_rows, batch.num_rows)
         rest = pa.concat_batches([rest, batch.slice(0, missing)]) if rest.num_rows else batch.slice(0, missing)
         while rest.num_rows == BATCH_ROWS:
             yield rest
             rest, missing = batch.slice(missing, BATCH_ROWS), missing + BATCH_ROWS
-        if layout.bottom is not None and cells.rows.size and cells.rows[-1] > layout.bottom:
-            break
+        ended = layout.bottom is not None and bool(cells.rows.size) and bool(cells.rows[-1] > layout.bottom)
     if rest.num_rows:
         yield rest
 

@@ -27,6 +27,9 @@ _LONGEST = 256 << 20  # bytes: a row beyond this is none
 _KINDS = {"n": NUMBER, "s": SHARED, "b": BOOLEAN, "e": ERROR, "str": TEXT, "inlineStr": TEXT, "d": MOMENT}
 _ENTITY = re.compile("&(?:(amp|lt|gt|quot|apos)|#([0-9]+)|#x([0-9A-Fa-f]+));")
 _NAMED = {"lt": "<", "gt": ">", "quot": '"', "apos": "'", "amp": "&"}  # & last, for what it begins is text
+_FOREIGN = re.compile(rb"&(?!(?:amp|lt|gt|quot|apos|#[0-9]+|#x[0-9A-Fa-f]+);)")
+_NUMBERED = re.compile(rb'<row r="([0-9]+)"')
+_OVERLAP = 256  # bytes that are looked at again with what follows: more than the tag of an element with its prefix
 _BEHIND = 6
 _PADDING = bytes(48)  # so that words and attributes may be looked at behind the last tag
 
@@ -52,6 +55,9 @@ class RawCells:
         """The texts of some cells."""
         texts = self.pool.take(pa.array(self.places[at]))
         return unescaped_entities(texts) if self.escaped else texts
+
+
+DOCTYPE = "it has a document type (DOCTYPE), and what that declares would be lost"
 
 
 class Malformed(ValueError):
@@ -119,6 +125,8 @@ def _blocks(stream: IO[bytes], around: bytes, item: bytes) -> Iterator[tuple[byt
         rb"(\xef\xbb\xbf)?<\?xml[^>]*encoding=[\"'](?!utf-8)", data, re.I
     ):
         raise Malformed("it is not encoded in UTF-8")
+    if b"<!DOCTYPE" in data[: found.start()]:
+        raise Malformed(DOCTYPE)
     prefix, empty = found[1], bool(found[2])
     root = re.search(rb"<[A-Za-z_][^>]*?/?>", data)
     assert root is not None
@@ -147,8 +155,14 @@ def _blocks(stream: IO[bytes], around: bytes, item: bytes) -> Iterator[tuple[byt
         end = _find(data, closing, seen)
     if not empty:
         yield from _block(data[:end], head, tail, prefix)
-    for _ in parts:  # to the end, where its checksum is compared
-        pass
+    # What follows is read to its end, where its checksum is compared; were there rows in it, they would be lost.
+    again = re.compile(rb"<(?:[^\s<>/!?:]+:)?%b(?=[\s/>])" % around)
+    data = data[end:]
+    while data:
+        if again.search(data):
+            raise Malformed(f"it has a second {around.decode()}, and which of them counts is not said")
+        more = next(parts, b"")
+        data = data[-_OVERLAP:] + more if more else b""
 
 
 def _ahead(stream: IO[bytes]) -> Iterator[bytes]:
@@ -400,6 +414,9 @@ def _pool(block: bytes, begin: Ints, stop: Ints) -> pa.StringArray | None:
             block.decode()
         except UnicodeDecodeError:
             return None
+    if b"&" in block and (foreign := _FOREIGN.search(block)):
+        *_, last = [0, *(int(number) for number in _NUMBERED.findall(block, 0, foreign.start()))]
+        raise Malformed(_undefined(last))
     offsets = np.empty(2 * begin.size + 1, np.int32)
     offsets[0:-1:2], offsets[1::2] = begin, np.maximum(stop, begin)
     offsets[-1] = offsets[-2] if begin.size else 0
@@ -437,7 +454,14 @@ def _document(data: bytes) -> Any:
     try:
         return etree.fromstring(data, etree.XMLParser(resolve_entities=False, no_network=True, huge_tree=True))
     except etree.XMLSyntaxError as error:
+        if str(error).startswith("Entity "):
+            raise Malformed(_undefined()) from error
         raise Malformed(str(error)) from error
+
+
+def _undefined(row: int = 0) -> str:
+    """What is said of a reference to an entity; not its name, which may be a part of what the cell says."""
+    return f"{f'row {row}' if row else 'it'} has an & that begins neither &amp; &lt; &gt; &quot; &apos; nor &#…;"
 
 
 def _local(element: Any) -> str:

@@ -15,6 +15,7 @@ import xxhash
 from lxml import etree
 
 from connectors.cells import Cells, column_of
+from connectors.sheetxml import DOCTYPE
 from migrate.errors import SourceError
 
 AGAIN = "transfer the file again, or open it in Excel and save it anew"
@@ -162,9 +163,12 @@ def xml_part(archive: zipfile.ZipFile, path: str, name: str) -> Any:
     with part_of(archive, path, name) as part:
         data = part.read()
     try:
-        return etree.fromstring(data, etree.XMLParser(resolve_entities=False, no_network=True, huge_tree=True))
+        root = etree.fromstring(data, etree.XMLParser(resolve_entities=False, no_network=True, huge_tree=True))
     except etree.XMLSyntaxError as error:
         raise damaged(name, f"{path}: {error}") from error
+    if root.getroottree().docinfo.internalDTD is not None:  # references to what it declares would be left out
+        raise damaged(name, f"{path}: {DOCTYPE}")
+    return root
 
 
 def relations(archive: zipfile.ZipFile, part: str, name: str) -> dict[str, tuple[str, str]]:

@@ -348,6 +348,29 @@ def test_each_visible_sheet_is_a_table_and_goes_on_over_all_workbooks(tmp_path: 
         open_files({"": ["*.xlsx"]}, {}, tmp_path).schema("Kunden")
 
 
+def test_sheets_that_no_table_reads_are_named_once_a_file(tmp_path: Path) -> None:
+    """By the table that is asked for first: which of them are mapped the source does not know."""
+    pages = {name: Page(lines(["id"], ["1"])) for name in ("Kunden", "Lager", "Preise")}
+    Book({**pages, "Leer": Page("")}).write(tmp_path / "a.xlsx")
+    more = {"Alt": Page(lines(["id"])), "Geheim": Page(lines(["id"], ["9"]), state="hidden")}
+    Book({**pages, **more}, names={"preise": "Preise!$A$1:$A$2"}).write(tmp_path / "b.xlsx")
+    tables = {"k": {"sheet": "Kunden"}, "p": {"range": "preise"}, "l": {"sheet": 2}}
+    source = open_files({"": ["b.xlsx"]}, {"tables": tables}, tmp_path)
+    for _ in range(2):
+        assert source.schema("l").warnings == ("b.xlsx: no table reads sheet 'Alt', where something stands",)
+        assert source.schema("k").warnings == ()
+    assert "b.xlsx: not read because hidden: 'Geheim'" in source.schema("l").notes
+    del tables["l"], tables["p"]
+    source = open_files({"": ["*.xlsx"]}, {"tables": tables}, tmp_path)
+    assert source.schema("k").warnings == (
+        "a.xlsx: no table reads sheets 'Lager', 'Preise', where something stands",
+        "b.xlsx: no table reads sheets 'Lager', 'Preise', 'Alt', where something stands",
+    )
+    # A table that is not there says so itself, and takes nothing from what is said of the others.
+    source = open_files({"": ["a.xlsx"]}, {"tables": tables | {"x": {"sheet": "Lagre"}}}, tmp_path)
+    assert source.schema("k").warnings == ("a.xlsx: no table reads sheets 'Lager', 'Preise', where something stands",)
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -433,6 +456,46 @@ def test_what_is_no_sound_workbook_is_said_to_be_so(tmp_path: Path, make: Any, s
     assert said in raised.value.message
     assert f"t.{suffix}" in raised.value.message
     assert raised.value.hint
+
+
+TWICE = b'</sheetData><x:sheetData xmlns:x="m"><row r="10"><c r="A10"><v>1</v></c></row></x:sheetData>'
+DECLARED = b'<!DOCTYPE worksheet [<!ENTITY who "me">]><worksheet'
+
+
+@pytest.mark.parametrize(
+    ("part", "old", "new", "said"),
+    [
+        (SHEET, b"</sheetData>", TWICE, "sheet 'Kunden': it has a second sheetData"),
+        (SHEET, b"</sheetData>", b"</sheetData>" + b" " * (3 << 20) + TWICE[12:], "a second sheetData"),
+        (SHEET, b"<sheetData>", b"<sheetData/><sheetData>", "a second sheetData"),
+        (SHEET, b"<worksheet", DECLARED, "sheet 'Kunden': it has a document type"),
+        (SHEET, b"<t>9</t>", b"<t>&who; 9</t>", "sheet 'Kunden': row 9 has an & that"),
+        (SHEET, b"<t>9</t>", b"<t><!-- read by lxml -->&who;</t>", "sheet 'Kunden': it has an & that"),
+        (SHEET, b"<t>9</t>", b"<t>A & 9</t>", "row 9 has an & that"),
+        (
+            "xl/workbook.xml",
+            b"<workbook ",
+            b'<!DOCTYPE workbook [<!ENTITY who "me">]><workbook ',
+            "workbook.xml: it has a",
+        ),
+    ],
+)
+@pytest.mark.parametrize("options", [{}, {"tables": {"Kunden": {"range": "A1:B4"}}}])
+def test_rows_and_texts_that_would_be_read_past_are_refused(
+    tmp_path: Path, part: str, old: bytes, new: bytes, said: str, options: dict[str, Any]
+) -> None:
+    """A second lot of rows, and references to what a document type declares; also behind the end of a range."""
+    (tmp_path / "t.xlsx").write_bytes(changed(whole(tmp_path), part, old, new))
+    with pytest.raises(SourceError) as raised:
+        read(open_files({"": ["t.xlsx"]}, options, tmp_path), "Kunden")
+    assert raised.value.message.startswith("t.xlsx is damaged: ")
+    assert said in raised.value.message
+    assert "who" not in raised.value.message
+    assert raised.value.hint == "open it in Excel and save it anew"
+
+
+def test_references_that_xml_has_are_the_characters_that_they_stand_for(tmp_path: Path) -> None:
+    assert value_of(tmp_path, '<c r="B2" t="str"><v>&lt;&amp;who;&gt;&#233;&#xE9;</v></c>') == "<&who;>éé"
 
 
 def test_every_place_where_a_file_may_be_cut_off_is_noticed(tmp_path: Path) -> None:

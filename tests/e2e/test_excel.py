@@ -53,6 +53,16 @@ tables:
 """
 
 
+def test_a_sheet_that_no_table_reads_is_named_by_check_plan_and_run(rig: Rig) -> None:
+    workbook(rig, "crm.xlsx", ROWS[:1])
+    book = openpyxl.load_workbook(rig.folder / "crm.xlsx")
+    book.create_sheet("Kunden 2").append(["not", "read"])
+    book.save(rig.folder / "crm.xlsx")
+    rig.write("migrate.yaml", PROJECT)
+    for command in ("check", "plan", "run"):
+        assert "crm.xlsx: no table reads sheet 'Kunden 2', where something stands" in rig.migrate(command).said
+
+
 def test_a_workbook_is_loaded_verified_and_its_bad_rows_replayed(rig: Rig) -> None:
     workbook(rig, "crm.xlsx", ROWS)
     rig.write("migrate.yaml", PROJECT)
