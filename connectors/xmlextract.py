@@ -4,8 +4,10 @@ Each record's children are gone through once, by a tree of what the columns want
 is a second value for a column.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ from lxml import etree
 
 from connectors.spool import BATCH_ROWS
 from connectors.xmlpath import XSI, Column, Records
-from connectors.xmlscan import Damage, Frame, Units
+from connectors.xmlscan import Damage, Frame, Sibling, Units
 from connectors.xmltags import local
 
 _NIL = f"{{{XSI}}}nil"
@@ -22,6 +24,7 @@ _SILENT = frozenset({_NIL, f"{{{XSI}}}type", f"{{{XSI}}}schemaLocation", f"{{{XS
 _NULL = object()  # a value that is there and says that it is none
 _BATCH_BYTES, _PACKED = 8 << 20, 256
 _LOOKED = 16  # pieces that are looked at for text beside elements: as many at first, then one in as many
+_TAG: Any = attrgetter("tag")
 _BESIDE = etree.XPath("(//*[*][text()[normalize-space()]])[position() <= 20]")
 
 META = pa.schema(
@@ -128,6 +131,7 @@ class Extractor:
 
     `unit` says which step of the records' path is the unit. `opened` are the elements around the units, where columns want
     children of theirs. `beside` names an element with text beside its children that no column reads, if there is one.
+    `siblings` are the elements of other names beside the records, where these stand in something that is a unit.
     """
 
     def __init__(self, records: Records, unit: int, opened: Sequence[etree._Element] = ()) -> None:
@@ -135,6 +139,7 @@ class Extractor:
         self.schema = pa.schema([*META, *((column.name, pa.string()) for column in records.columns)])
         self.wanted: Wanted = Wanted()
         self.beside = ""
+        self.siblings: dict[str, Sibling] = {}
         self._inner = records.steps[unit + 1 :]
         self._unit_tag = records.steps[unit]
         self._alike = "{*}" + local(records.steps[-1])
@@ -239,7 +244,7 @@ class Extractor:
         for place, unit in enumerate(units.elements, units.before + 1):
             at = place - units.before - 1
             numbers = {element: number for number, element in enumerate(unit.iter(self._alike))}
-            for element, position, above in self._records(unit, place, base):
+            for element, position, above in self._records(unit, place, base, units.lines[at]):
                 self._place(units.starts[at], units.sizes[at], units.lines[at], numbers[element])
                 if fault is not None:
                     self._reject(*fault)
@@ -265,10 +270,10 @@ class Extractor:
 
     def elements(self, unit: etree._Element) -> Iterator[etree._Element]:
         """The records in a unit."""
-        return (element for element, _, _ in self._records(unit, 0, []))
+        return (element for element, _, _ in self._records(unit, 0, [], 0))
 
     def _records(
-        self, unit: etree._Element, place: int, base: Row
+        self, unit: etree._Element, place: int, base: Row, line: int
     ) -> Iterator[tuple[etree._Element, int, Row | Repeated]]:
         """The records in a unit, each with its position and a row that holds what stands in the elements above it."""
         for root in unit.iter(self._unit_tag) if self.records.anywhere else (unit,):
@@ -277,6 +282,10 @@ class Extractor:
                 continue
             for parent in _below(root, self._inner[:-1]):
                 above = self._row_above(parent, base)
+                for tag, count in Counter(map(_TAG, parent)).items():
+                    if tag != self._inner[-1]:
+                        known = self.siblings.setdefault(tag, Sibling(line, 0))
+                        known.many = known.many or count > 1
                 for position, element in enumerate(parent.iterchildren(self._inner[-1]), 1):
                     yield element, position, above
 

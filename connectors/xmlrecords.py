@@ -17,6 +17,7 @@ from connectors.xmlorigin import Origins
 from connectors.xmloutline import Node, columns_of, note, outline, paths, proposed, uris, with_prefixes
 from connectors.xmlpath import Records, compile_table, compile_tables, shown, shown_path
 from connectors.xmlscan import Cut, Units, Walk, unit_level
+from connectors.xmltags import alike
 from connectors.xmltext import XmlText, identify, open_xml
 from migrate.core import Batch, Partition, Reject, Source, Table
 from migrate.errors import SourceError, UsageError
@@ -78,6 +79,7 @@ class _Parsed:
     size: int
     hash: str
     notes: tuple[str, ...]
+    warnings: tuple[str, ...]
 
 
 class XmlFiles:
@@ -109,6 +111,7 @@ class XmlFiles:
             counts.append(sum(spool.rows))
             nulls = [n + more for n, more in zip(nulls, spool.nulls, strict=False)]
             notes += parsed.notes
+            warnings += parsed.warnings
         if any(counts):
             empty = (name for name, count in zip(self._files, counts, strict=True) if not count)
             warnings += [f"{name}: no element matches {records.path}" for name in empty]
@@ -197,7 +200,9 @@ class XmlFiles:
             raise SourceError(f"{name} is still being written to", hint="run again when it is complete")
         for extractor, spool in zip(extractors, spools, strict=True):
             key = (name, state, _key(extractor.records))
-            self._parsed[key] = _Parsed(size, hash_, tuple(self._noted(name, extractor, walk)))
+            beside, warnings = self._beside(name, extractor, walk, level)
+            notes = (*self._noted(name, extractor, walk), *beside)
+            self._parsed[key] = _Parsed(size, hash_, notes, tuple(warnings))
             self._spools.put(key, spool)
         return spools[0]
 
@@ -215,12 +220,59 @@ class XmlFiles:
             inner.add(records.steps[0])
         left = [shown_path(path, records.namespaces) for path in unread(extractor.wanted) if path not in inner]
         if left:
-            more = f" and {len(left) - _NAMED} more" if len(left) > _NAMED else ""
-            yield f"{name}: no column of {records.table} reads {', '.join(left[:_NAMED])}{more}"
+            yield f"{name}: no column of {records.table} reads {_listed(left)}"
         if extractor.beside:
             yield f"{name}: text beside child elements is not read, as in {shown(extractor.beside, records.namespaces)}"
         if walk.stray:
             yield f"{name}:{walk.stray}: text beside the records is not read"
+
+    def _beside(self, name: str, extractor: Extractor, walk: Walk, level: int) -> tuple[list[str], list[str]]:
+        """Notes and warnings on the elements beside the records, and beside those around them, that nothing reads.
+
+        What is spelled almost like a record, or repeats as records do, may be rows; what stands there once is the file's head.
+        """
+        records, own = extractor.records, len(extractor.records.steps) - 1
+        above = records.steps[:own]
+        found = {(at, tag): each for (at, tag), each in walk.beside.items() if at <= level}
+        found |= {(own, tag): each for tag, each in extractor.siblings.items()}
+        told = any(other.steps == above for other in self._tables.values())  # as what its columns do not read
+        almost: list[str] = []
+        several: list[str] = []
+        once: list[str] = []
+        for (at, tag), sibling in found.items():
+            if tag in self._known(records, at):
+                continue
+            shown_tag = shown(tag, records.namespaces)
+            if alike(tag, records.steps[at]):
+                almost.append(f"{shown_tag} (line {sibling.line})")
+            elif at == own and sibling.many:
+                several.append(f"{shown_tag} (line {sibling.line})")
+            elif at == own and not told:
+                once.append(shown_tag)
+        warnings = []
+        if almost:
+            warnings.append(
+                f"{name}: not read, though the name differs in case or namespace only from one of {records.path}: "
+                + _listed(almost)
+            )
+        if several:
+            warnings.append(
+                f"{name}: elements repeat beside {records.path}, and no table reads them: {_listed(several)}"
+            )
+        return [f"{name}: beside {records.path}, not read: {_listed(once)}"] if once else [], warnings
+
+    def _known(self, records: Records, at: int) -> set[str]:
+        """The names that some table reads where step `at` of these records stands: on the way to records, or as columns."""
+        around = records.steps[:at]
+        known = {other.steps[0] for other in self._tables.values() if other.anywhere}
+        for other in self._tables.values():
+            if not other.anywhere and other.steps[:at] == around:
+                known.update(other.steps[at : at + 1])
+            for column in other.columns:
+                up = len(other.steps) - column.up
+                if column.up and up == at and other.steps[:up] == around:
+                    known.update(column.steps[:1])
+        return known
 
     # ----------------------------------------------------------------------------------------------------- the columns
 
@@ -269,7 +321,6 @@ class XmlFiles:
             there.update(dict.fromkeys(paths(top, records.namespaces)))
             used.update(uris(top))
         names = list(there)
-        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         undeclared = [uri for uri in used if uri not in records.namespaces.values()]
         hint = "Correct the path."
         if undeclared:
@@ -277,9 +328,14 @@ class XmlFiles:
             hint += "and write its prefix in the paths: /ns:orders/ns:order."
         raise SourceError(
             f"no element matches {records.path} (table {records.table}) in {', '.join(self._files[:3])}; "
-            f"there are: {', '.join(names[:_NAMED])}{more}",
+            f"there are: {_listed(names)}",
             hint=hint,
         )
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
 
 
 def _key(records: Records) -> object:

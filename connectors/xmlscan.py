@@ -20,6 +20,7 @@ from connectors.xmltags import (
     SECTIONS,
     SLASH,
     TOKEN,
+    alike,
     balanced,
     ends_of,
     holds_itself,
@@ -59,6 +60,18 @@ class Frame:
     line: int
     units: int = 0
     doubt: int = 0
+
+
+@dataclass(slots=True)
+class Sibling:
+    """Elements of one name beside those that are looked for: the line of the first, and whether one parent holds several.
+
+    `parent` is the number of the parent that the last one was in.
+    """
+
+    line: int
+    parent: int
+    many: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,12 +138,15 @@ class Walk:
     """All units of a file and all damage, in order. Raises SourceError where it has a DTD or is no XML at all.
 
     Once walked, `opened` are the elements around the units with their wanted children, those behind units too, by their
-    number; `stray` is the line of the first text that stands beside the units, 0 where there is none.
+    number; `stray` is the line of the first text that stands beside the units, 0 where there is none. `beside` are the
+    elements of other names beside the units and beside the elements around them: which step of the path stands there, name.
+    With `anywhere` only those whose name differs in case or namespace alone.
     """
 
     def __init__(self, text: XmlText, cut: Cut) -> None:
         self.opened: list[etree._Element] = []
         self.stray = 0
+        self.beside: dict[tuple[int, str], Sibling] = {}
         self._text = text
         self._cut = cut
         self._stack: list[Frame] = []
@@ -205,6 +221,8 @@ class Walk:
                 if anywhere or level == len(path) - 1:
                     return (yield from self._units(begin, raw))
                 self._good = end
+            if anywhere and alike(text_of(raw).rpartition(":")[2], sought):
+                self._note(begin, token)
             if anywhere or self._good == end:
                 around = self._stack[-1].element if self._stack else etree.Element("r")
                 self._stack.append(Frame(raw, around if tag is None else tag[0], len(self.opened), self._line(begin)))
@@ -226,8 +244,16 @@ class Walk:
         stop = end if token["empty"] else self._skip(token["start"], begin)
         if not stop:
             return (yield from self._broken(begin, f"the element <{text_of(token['start'])}> is not closed"))
+        self._note(begin, token)
         wanted = self._cut.wanted.get(len(self._stack) - 1)
-        if wanted and stop - begin <= LARGEST:
+        if wanted and stop - begin > LARGEST:
+            if self._tag(token) in wanted:  # a NULL in its place would be a loss that nobody sees
+                raise SourceError(
+                    f"{self._text.name}:{self._line(begin)}: a column reads from <{text_of(token['start'])}>, which is "
+                    f"larger than {LARGEST >> 20} MB",
+                    hint="take the column out of the project file, or make what stands there a table of its own",
+                )
+        elif wanted:
             found = self._parsed(self._text.read(begin, stop))
             if isinstance(found, str):
                 return (yield from self._broken(begin, found, stop))
@@ -236,6 +262,28 @@ class Walk:
         if not self._stack:
             self._ended, self._good = True, stop
         return stop
+
+    def _note(self, begin: int, token: "re.Match[bytes]") -> None:
+        """Keep in mind an element beside those that are looked for."""
+        if not self._stack:
+            return
+        parent = self._stack[-1].number
+        known = self.beside.setdefault(
+            (0 if self._cut.anywhere else len(self._stack), self._tag(token)), Sibling(0, -1)
+        )
+        known.line = known.line or self._line(begin)
+        known.many = known.many or known.parent == parent
+        known.parent = parent
+
+    def _tag(self, token: "re.Match[bytes]") -> str:
+        """The name of a start tag as `{uri}local`; as it is written where its namespaces are not well-formed."""
+        raw = token["start"]
+        if b"xmlns" in token["attributes"]:
+            parsed = self._parsed(token[0] if token["empty"] else token[0] + b"</" + raw + b">")
+            return text_of(raw) if isinstance(parsed, str) else str(parsed[0].tag)
+        prefix, _, name = text_of(raw).rpartition(":")
+        uri = self._stack[-1].element.nsmap.get(prefix or None) if self._stack else None
+        return f"{{{uri}}}{name}" if uri else text_of(raw)
 
     def _closed(self, begin: int, end: int, raw: bytes) -> Steps:
         """An end tag. Returns where to go on."""
@@ -280,9 +328,7 @@ class Walk:
                 most, window = min(most * 4, _WINDOW), min(window * 4, _WINDOW)
             stop = self._end_of_unit(raw, at)
             if not stop:
-                return (
-                    yield from self._broken(at, f"the element <{text_of(raw)}> is not closed where the next begins")
-                )
+                return (yield from self._broken(at, self._endless(raw, at)))
             unit = self._parsed(self._text.read(at, stop), at)
             if isinstance(unit, str):
                 yield self._damage(at, stop, unit, doubt=not nests(self._text.read(at, stop)))
@@ -309,6 +355,20 @@ class Walk:
             self._nested = stop <= self._sound_up_to
             return stop if self._nested else 0
         return stop
+
+    def _endless(self, raw: bytes, begin: int) -> str:
+        """Why a unit has no end: another begins before it, or it is too large."""
+        size = _WINDOW >> 8
+        while True:
+            another = start_of_raw(raw).search(self._text.read(begin, begin + size), 1)
+            if another or begin + size >= self._text.size:
+                return f"the element <{text_of(raw)}> is not closed where the next begins"
+            if size >= LARGEST:
+                break
+            size *= 4
+        if self._sound_up_to < begin + size:
+            return f"the element <{text_of(raw)}> is not closed within {LARGEST >> 20} MB"
+        return f"the element <{text_of(raw)}> is larger than {LARGEST >> 20} MB, the most that is read as one"
 
     def _piece(self, data: bytes, places: Sequence[int]) -> Units | None:
         """The units that begin at all but the last of these places; None unless each is one whole unit."""
@@ -471,6 +531,10 @@ class Walk:
 
     def _skip(self, raw: bytes, begin: int) -> int:
         """Behind the end tag of an element of any size that begins at `begin`; 0 if it has none."""
+        data, offset = self._having(begin, _WINDOW >> 6)  # most are small, and there may be as many as records
+        stop, _ = balanced(data[offset : offset + (_WINDOW >> 6)], raw)
+        if stop and self._fault(begin, begin + stop) is None:
+            return begin + stop
         pattern, depth, at = ends_of(raw), 0, begin
         # What is searched for in vain again and again, to the end of the file, is looked for nearby only.
         limit = (

@@ -107,5 +107,10 @@ def local(name: str) -> str:
     return name.rpartition("}")[2]
 
 
+def alike(name: str, other: str) -> bool:
+    """Whether two names, `{uri}local` or not, differ in case or namespace at most."""
+    return local(name).casefold() == local(other).casefold()
+
+
 def same_local(raw: bytes, name: str) -> bool:
     return raw.rpartition(b":")[2] == local(name).encode()

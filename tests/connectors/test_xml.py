@@ -154,6 +154,53 @@ def test_what_no_column_reads_is_told(tmp_path: Path) -> None:
     assert "a.xml:1: text beside the records" in notes
 
 
+@pytest.mark.parametrize("record", ["/orders/order", "//order"])
+def test_records_under_another_spelling_are_a_warning(tmp_path: Path, record: str) -> None:
+    """By case, by prefix, by a namespace of their own; how often does not count."""
+    data = """<orders xmlns:s="urn:s"><order no="1"/>
+        <Order no="2"/><s:order no="3"/>
+        <order no="4" xmlns="urn:t"/><order no="5"/></orders>"""
+    source = opened(tmp_path, data, {"s": "urn:s"}, orders=ORDERS | {"record": record})
+    assert [row["no"] for row in read(source, "orders")[0]] == ["1", "5"]
+    [warning] = (told for told in source.schema("orders").warnings if not told.startswith("column"))
+    assert warning == (
+        f"a.xml: not read, though the name differs in case or namespace only from one of {record}: "
+        "Order (line 2), s:order (line 2), {urn:t}order (line 3)"
+    )
+
+
+def test_what_stands_beside_records_is_a_note_once_and_a_warning_if_it_repeats(tmp_path: Path) -> None:
+    data = """<shop><head/><day/><order no="1"/>
+        <credit no="2"/><order no="3"/><refund/><refund/><Refund/>
+        <credit no="4"/></shop>"""
+    orders = {"record": "/shop/order", "columns": {"no": "@no", "day": "../day"}}
+    refunds = {"record": "/shop/refund", "columns": {"t": "."}}
+    source = opened(tmp_path, data, orders=orders, refunds=refunds)
+    table = source.schema("orders")
+    assert table.warnings == ("a.xml: elements repeat beside /shop/order, and no table reads them: credit (line 2)",)
+    assert "a.xml: beside /shop/order, not read: head, Refund" in table.notes
+    credits = {"record": "/shop/credit", "columns": {"no": "@no"}}
+    source = opened(tmp_path, data, orders=orders, refunds=refunds, credits=credits)
+    assert source.schema("orders").warnings == ()
+    assert any("Refund (line 2)" in told for told in source.schema("refunds").warnings)
+
+
+def test_groups_and_children_under_another_spelling_are_a_warning(tmp_path: Path) -> None:
+    """Elements around the records, and records inside what is parsed as one; headers of many groups are no rows."""
+    group = "<g><title/><x n='1'/><X n='2'/><x n='3'/></g>"
+    table = {"record": "/r/g/x", "columns": {"n": "@n"}}
+    for groups in (f"{group}\n<G/>", f"{group * 4}\n<G/>"):  # the record is the unit, then the group is
+        described = opened(tmp_path, f"<r>{groups}</r>", t=table).schema("t")
+        [warning] = described.warnings
+        assert warning.startswith("a.xml: not read, though the name differs in case or namespace only from one of /r/g/x")
+        assert "G (line 2)" in warning
+        assert "X (line 1)" in warning
+        assert "a.xml: beside /r/g/x, not read: title" in described.notes
+    g = {"record": "/r/g", "columns": {"title": "title"}}
+    described = opened(tmp_path, f"<r>{group * 4}</r>", t=table, g=g).schema("t")
+    assert not any("title" in told for told in described.notes)
+
+
 @pytest.mark.parametrize(
     ("encoding", "declared"),
     [("utf-8", ""), ("utf-8-sig", "UTF-8"), ("utf-16", "UTF-16"), ("utf-16-le", "utf-16"), ("utf-32", ""),
@@ -365,11 +412,22 @@ def test_a_record_over_the_limit_is_one_reject(tmp_path: Path) -> None:
     rows, [reject] = read(opened(tmp_path, data, t={"record": "/r/x", "columns": {"v": "."}}), "t")
     assert [row["v"] for row in rows] == ["1", "3"]
     assert reject.origin.locator["line"] == 3
+    assert reject.reason == "line 3: the element <x> is larger than 16 MB, the most that is read as one"
     assert len(reject.origin.raw) == 64 << 10
+    broken = data.replace(b"<x>1</x>", b"<x>1<x>")
+    _, [reject, *_] = read(opened(tmp_path, broken, t={"record": "/r/x", "columns": {"v": "."}}), "t")
+    assert "larger" not in reject.reason
     rows, rejects = read(
         opened(tmp_path, data.replace(b"y" * (5 << 20), b""), t={"record": "/r/x", "columns": {"v": "."}}), "t"
     )
     assert (len(rows), rejects) == (3, [])
+
+
+def test_what_a_column_reads_around_the_records_is_never_null_for_its_size(tmp_path: Path) -> None:
+    data = b"<r><head><day>1</day>" + b"<y/>" * (5 << 20) + b"</head>\n<x/></r>"
+    source = opened(tmp_path, data, t={"record": "/r/x", "columns": {"day": "../head/day"}})
+    with pytest.raises(SourceError, match=r"a\.xml:1: a column reads from <head>, which is larger than 16 MB"):
+        source.schema("t")
 
 
 # ----------------------------------------------------------------------------------------------------------- refusals
