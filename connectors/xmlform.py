@@ -6,8 +6,9 @@ match is a proof, and its groups are the values. What does not match is the pars
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
 from typing import TypeVar
 
@@ -21,7 +22,12 @@ NIL = f"{{{XSI}}}nil"
 Place = tuple[tuple[str, ...], str | None]
 """The steps to an element from the unit, and the attribute or, for its text, None."""
 
-_TRIES = 64  # in a row that taught nothing, until a form is left as it is
+_TRIES, _EACH = (
+    64,
+    512,
+)  # to learn from a unit takes as long as to match some hundred: at first so many, then one for each
+_LEARNT = 4  # units of one run
+_LONGEST = 1 << 15  # bytes of a pattern, some hundred and fifty columns: longer ones save nothing and take long to compile
 _SHORT = 8  # runs of fewer units on average cost more than they save
 _BLANK = rb"[ \t\r\n]*+"
 _REFERENCE = rb"&(?:amp|lt|gt|quot|apos);"
@@ -58,12 +64,16 @@ class _Attribute:
 
 @dataclass(frozen=True, slots=True)
 class _Element:
-    """`filled`: seen as <a>…</a>; `empty`: seen as <a/>; `nil`: its only attribute where it was seen to be no value."""
+    """`filled`: seen as <a>…</a>; `empty`: seen as <a/>; `nil`: its only attribute where it was seen to be no value.
+
+    `follows` are the names of attributes and of children that were seen one behind the other; those of attributes end in =.
+    """
 
     raw: bytes
     name: str
     attributes: tuple[_Attribute, ...] = ()
     children: "tuple[_Element, ...]" = ()
+    follows: frozenset[tuple[bytes, bytes]] = frozenset()
     optional: bool = False
     filled: bool = False
     empty: bool = False
@@ -85,7 +95,7 @@ class Form:
         self._known: _Element | None = None
         self._pattern: re.Pattern[bytes] | None = None
         self._places: dict[Place, int] = {}
-        self._tries = 0
+        self._tries: float = _TRIES
 
     def runs(self, data: bytes, starts: Sequence[int]) -> Iterator[tuple[int, int, Plain | None]]:
         """(first, stop, values) of units that are of this form, (first, stop, None) of others: all of them, in order.
@@ -110,28 +120,36 @@ class Form:
                 yield first, stop, self._values([begins[at] for at in starts[first:stop]]) if plain else None
 
     def _values(self, found: Sequence["re.Match[bytes]"]) -> Plain:
+        self._tries += len(found) / _EACH
         columns: list[Sequence[bytes | None]] = [*zip(*(match.groups() for match in found), strict=True)]
         for i, column in enumerate(columns):
             if b"&" in b"".join(filter(None, column)):
-                columns[i] = [_resolved(value) if value and b"&" in value else value for value in column]
+                columns[i] = _resolved(column)
         return Plain(len(found), columns, self._places)
 
-    def learn(self, data: bytes, unit: etree._Element) -> None:
-        """Take up one more unit, which the parser has read and which is not of this form, if there is a form for both."""
-        if self._tries >= _TRIES:
-            return
-        self._tries += 1
+    def learn(self, units: Iterable[tuple[bytes, etree._Element]]) -> None:
+        """Take up some of these, which the parser has read and which are not of this form, if there is a form for both."""
+        taught = 0
+        for data, unit in units:
+            if self._tries < 1 or taught == _LEARNT:
+                return
+            if not (self._pattern and self._pattern.fullmatch(data)):
+                taught += 1
+                self._tries -= 1
+                self._take_up(data, unit)
+
+    def _take_up(self, data: bytes, unit: etree._Element) -> None:
         seen = _seen(data, unit)
         known = _merged(self._known, seen) if self._known and seen else seen
         if known is None:
             return
         groups: list[Place | None] = []
         spelt = _spelt(known, (), self._wanted, groups)
-        if spelt is None:
+        if spelt is None or len(spelt) > _LONGEST:
             return
         pattern = re.compile(spelt + _BLANK + rb"(?=<" + re.escape(self._raw) + rb"[\s/>]|\Z)")
         if pattern.fullmatch(data):  # it does not if there is text beside elements, or what needs a parser
-            self._known, self._pattern, self._tries = known, pattern, 0
+            self._known, self._pattern = known, pattern
             self._places = {place: i for i, place in enumerate(groups) if place is not None}
 
 
@@ -146,10 +164,11 @@ def _characters(data: bytes) -> bool:
     return True
 
 
-def _resolved(value: bytes) -> bytes:
+def _resolved(values: Sequence[bytes | None]) -> Sequence[bytes | None]:
+    text = b"\0".join([value or b"" for value in values])  # which none of them holds
     for reference, character in _REFERENCES.items():
-        value = value.replace(reference, character)
-    return value
+        text = text.replace(reference, character)
+    return [None if value is None else new for value, new in zip(values, text.split(b"\0"), strict=True)]
 
 
 def _seen(data: bytes, unit: etree._Element) -> _Element | None:
@@ -171,7 +190,8 @@ def _seen(data: bytes, unit: etree._Element) -> _Element | None:
             element, children = opened.pop()
             if not _unlike(children):
                 return None
-            element = replace(element, children=tuple(children))
+            follows = element.follows | {(a.raw, b.raw) for a, b in pairwise(children)}
+            element = replace(element, children=tuple(children), follows=follows)
             if not opened:
                 return element
             opened[-1][1].append(element)
@@ -188,8 +208,11 @@ def _begun(token: "re.Match[bytes]", element: etree._Element) -> _Element | None
     if any(name == NIL for name, _ in names):
         sure = empty and len(names) == 1 and names[0][1] in ("true", "1")
         return _Element(token["start"], str(element.tag), nil=token["attributes"]) if sure else None
-    attributes = tuple(_Attribute(raw, name, quote) for (raw, quote, _), (name, _) in zip(raws, names, strict=True))
-    return _Element(token["start"], str(element.tag), attributes, filled=not empty, empty=empty)
+    attributes = tuple(
+        _Attribute(raw + b"=", name, quote) for (raw, quote, _), (name, _) in zip(raws, names, strict=True)
+    )
+    follows = frozenset((a.raw, b.raw) for a, b in pairwise(attributes))
+    return _Element(token["start"], str(element.tag), attributes, follows=follows, filled=not empty, empty=empty)
 
 
 def _unlike(items: Sequence[_Attribute] | Sequence[_Element]) -> bool:
@@ -200,15 +223,16 @@ def _merged(one: _Element, other: _Element) -> _Element | None:
     """What is both elements; None if there is no order in which both have their children, or one has text instead."""
     if (one.nil and other.nil and one.nil != other.nil) or (one.filled and not one.children and other.children):
         return None
-    # What is only said to be no value says nothing of attributes; neither do they have to be there.
-    attributes = _woven(one.attributes, other.attributes, _same_quote)
-    children = _woven(one.children, other.children, _merged)
+    follows = one.follows | other.follows
+    attributes = _woven(one.attributes, other.attributes, _same_quote, follows)
+    children = _woven(one.children, other.children, _merged, follows)
     if attributes is None or children is None:
         return None
     return replace(
         one,
         attributes=tuple(attributes),
         children=tuple(children),
+        follows=follows,
         filled=one.filled or other.filled,
         empty=one.empty or other.empty,
         nil=one.nil or other.nil,
@@ -220,23 +244,28 @@ def _same_quote(one: _Attribute, other: _Attribute) -> _Attribute | None:
 
 
 def _woven(
-    one: Sequence[_Item], other: Sequence[_Item], both: Callable[[_Item, _Item], _Item | None]
+    one: Sequence[_Item],
+    other: Sequence[_Item],
+    both: Callable[[_Item, _Item], _Item | None],
+    follows: frozenset[tuple[bytes, bytes]],
 ) -> list[_Item] | None:
-    """The items of two sequences in one that has both orders; what is not in both is optional. None if there is none."""
-    left = list(one)
-    woven: list[_Item] = []
-    raws = {item.raw for item in one}
-    for item in other:
-        if item.raw not in raws:
-            woven.append(replace(item, optional=True))
-            continue
-        while left and left[0].raw != item.raw:
-            woven.append(replace(left.pop(0), optional=True))
-        merged = both(left.pop(0), item) if left else None
+    """The items of two sequences in one order that keeps to all that was seen; what is not in both is optional."""
+    new = {item.raw: item for item in other}
+    items: dict[bytes, _Item] = {}
+    for item in one:
+        merged = both(item, new.pop(item.raw)) if item.raw in new else replace(item, optional=True)
         if merged is None:
             return None
-        woven.append(merged)
-    woven += [replace(item, optional=True) for item in left]
+        items[item.raw] = merged
+    items |= {raw: replace(item, optional=True) for raw, item in new.items()}
+    graph: TopologicalSorter[bytes] = TopologicalSorter(dict.fromkeys(items, ()))
+    for before, behind in follows:
+        if before in items and behind in items:
+            graph.add(behind, before)
+    try:
+        woven = [items[raw] for raw in graph.static_order()]
+    except CycleError:
+        return None
     return woven if _unlike(woven) else None
 
 
@@ -255,8 +284,8 @@ def _spelt(
     for attribute in element.attributes:
         text = _CHARACTERS_IN[attribute.quote]
         found = value((steps, attribute.name), text + b"(?:" + _REFERENCE + text + b")*")
-        one = rb"[ \t\r\n]++" + re.escape(attribute.raw) + b"=" + attribute.quote + found + attribute.quote
-        start += b"(?:" + one + b")?" if attribute.optional else one
+        one = rb"[ \t\r\n]++" + re.escape(attribute.raw) + attribute.quote + found + attribute.quote
+        start += _optional(one, rb"[ \t\r\n]++" + re.escape(attribute.raw)) if attribute.optional else one
     start += _BLANK
     end = b"</" + re.escape(element.raw) + _BLANK + b">"
     ways = []
@@ -268,7 +297,8 @@ def _spelt(
             spelt = _spelt(child, (*steps, child.name), wanted, groups)
             if spelt is None:
                 return None
-            inner += b"(?:" + spelt + _BLANK + b")?" if child.optional else spelt + _BLANK
+            begin = b"<" + re.escape(child.raw) + rb"[\s/>]"
+            inner += _optional(spelt + _BLANK, begin) if child.optional else spelt + _BLANK
         tail = b">" + _BLANK + inner + end
         ways.append(start + (b"(?:/>|" + tail + b")" if element.empty else tail))
     elif element.filled and element.empty:
@@ -282,3 +312,8 @@ def _spelt(
     if element.nil:
         ways.append(re.escape(element.nil) + _BLANK + b"/>")
     return b"<" + re.escape(element.raw) + (ways[0] if len(ways) == 1 else b"(?:" + b"|".join(ways) + b")")
+
+
+def _optional(pattern: bytes, begin: bytes) -> bytes:
+    """What may be left out, but only where it does not begin: so that a search never goes back to leave out what it found."""
+    return b"(?:" + pattern + b"|(?!" + begin + b"))"

@@ -338,7 +338,7 @@ class Walk:
                     return first
                 elements = found
                 if form:
-                    form.learn(data[within[0] : within[1]], elements[0])
+                    form.learn((data[a:b], unit) for (a, b), unit in zip(pairwise(within), found, strict=True))
             yield self._sound(elements, within, self._lines(data, within), plain)
         return len(places) - 1
 
