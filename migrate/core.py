@@ -118,6 +118,28 @@ View = Literal["pinned", "asof", "live"]
 """Whether a source is immutable, read as of one moment, or moving under the reader."""
 
 
+@dataclass(frozen=True, slots=True)
+class Watermark:
+    """A position in a source's log of changes: those after it are not in what was read. `kind`: gtid, binlog, lsn, scn."""
+
+    kind: str
+    value: str
+
+
+class Viewed(Protocol):
+    """A source that is not simply pinned."""
+
+    def view(self) -> tuple[View, str]:
+        """Its view, and what to tell people of it."""
+        ...
+
+
+class Watermarked(Protocol):
+    """A source that can say from where changes have to be taken to miss none."""
+
+    def watermark(self) -> Watermark | None: ...
+
+
 # ---------------------------------------------------------------------------------------------------- the target's side
 
 
