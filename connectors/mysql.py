@@ -24,7 +24,7 @@ from pymysql.cursors import SSCursor
 from connectors.dburl import DatabaseUrl, parse
 from connectors.keyrange import Slice
 from connectors.mysqltypes import BYTES, NUMBERS, TEXTS, Described, bare, described
-from connectors.relational import CONNECTIONS, Field, Opened, Relation, Select, Session, Tables, unknown_table
+from connectors.relational import CONNECTIONS, Field, Opened, Relation, Select, Session, Tables, given, unknown_table
 from migrate.core import Source, View, Watermark
 from migrate.errors import InternalError, MigrateError, RetryableError, SourceError, UsageError
 
@@ -72,8 +72,8 @@ class Options:
 
 def open_url(url: str, options: Mapping[str, Any]) -> Source:
     """A database as a source. Raises UsageError for a wrong URL or option; connects at the first question."""
-    given = Options(**options)
-    return Tables(MySQL(parse(url, URL_OPTIONS), given), given.connections)
+    chosen = given(Options, options, "MySQL and MariaDB")
+    return Tables(MySQL(parse(url, URL_OPTIONS), chosen), chosen.connections)
 
 
 class MySQL:

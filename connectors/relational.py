@@ -7,10 +7,10 @@ connections and the one view that all of them read in are the same for each, and
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from threading import Condition, RLock
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +20,8 @@ from connectors import typed
 from connectors.keyrange import Key, Slice, condition, cut
 from migrate.core import Batch, Ordinals, Origin, Partition, Reject, Table, View, Watermark
 from migrate.errors import RetryableError, SourceError, UsageError
+
+T = TypeVar("T")
 
 TYPE = b"postgresql"
 """The key of a column's metadata that says which PostgreSQL type suits it, where its Arrow type alone does not."""
@@ -160,6 +162,15 @@ def unknown_table(name: str, known: Sequence[str]) -> UsageError:
         f"no table {name!r} at the source",
         hint=f"did you mean {' or '.join(map(repr, near))}?" if near else f"there are: {listed or 'none'}",
     )
+
+
+def given(options: type[T], values: Mapping[str, Any], engine: str) -> T:
+    """The options of a source as its engine's dataclass. Raises UsageError for one that this engine does not have."""
+    known = {f.name for f in fields(options)}  # type: ignore[arg-type]
+    for name in values:
+        if name not in known:
+            raise UsageError(f"{name} says nothing for {engine}", hint=f"There are: {', '.join(sorted(known))}.")
+    return options(**values)
 
 
 class Pool:

@@ -167,15 +167,15 @@ def boolean() -> Shape:
     return Shape("true or false", {"type": "boolean"}, read)
 
 
-def whole(words: str = "a whole number") -> Shape:
-    """A number of at least 0 → int."""
+def whole(words: str = "a whole number", least: int = 0) -> Shape:
+    """A number of at least `least` → int."""
 
     def read(reader: Reader, node: yaml.Node) -> Any:
-        if isinstance(node, yaml.ScalarNode) and re.fullmatch("[0-9]{1,18}", node.value):
+        if isinstance(node, yaml.ScalarNode) and re.fullmatch("[0-9]{1,18}", node.value) and int(node.value) >= least:
             return int(node.value)
         return refuse(reader, node, words)
 
-    return Shape(words, {"type": "integer", "minimum": 0}, read)
+    return Shape(words, {"type": "integer", "minimum": least}, read)
 
 
 def number(words: str, lowest: float, highest: float) -> Shape:

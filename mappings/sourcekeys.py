@@ -264,15 +264,51 @@ XML = Section(
     words="a mapping with `xml`",
 )
 
-_SOURCE_WORDS = "a URL or a mapping with `files`, `excel` or `xml`"
+_SOURCE_WORDS = "a URL or a mapping with `url`, `files`, `excel` or `xml`"
 _URL = text(_SOURCE_WORDS, texts.source_url, secret=True, references=True)
+
+DATABASE = Section(
+    "A source that is a database",
+    "A database by its URL: `mysql://`, `mariadb://`, `mssql://`, `oracle://`, or any that SQLAlchemy knows. A bare URL is "
+    "short for a mapping with `url` alone.",
+    (
+        Key(
+            "url",
+            text("a URL", texts.source_url, secret=True, references=True),
+            "scheme://user:password@host:port/database. Take user and password from the environment: `${env:ERP_PASSWORD}`.",
+            required=True,
+        ),
+        Key(
+            "connections",
+            whole("a whole number of at least 1", least=1),
+            "At most so many connections to it at once.",
+            "4",
+        ),
+        Key(
+            "quiesced",
+            boolean(),
+            "Whether it is certain that nobody writes to it while it is migrated: then what is read twice is the same, and a "
+            "load that was interrupted goes on where it stopped, whatever it found before.",
+            "false",
+        ),
+        Key(
+            "zero_dates",
+            choice("reject", "null", "text"),
+            "MySQL and MariaDB: what a date such as `0000-00-00` becomes. Its row is rejected; or it is NULL, and counted; or "
+            "the column is read as text, and the mapping decides.",
+            "reject",
+        ),
+    ),
+    words="a mapping with `url`",
+)
 
 
 def _source_section(node: yaml.Node) -> Shape:
     if not isinstance(node, yaml.MappingNode):
         return _URL
     keys = keys_of(node)
-    return (EXCEL if "excel" in keys else XML if "xml" in keys else FILES).shape
+    sections = {"url": DATABASE, "excel": EXCEL, "xml": XML}
+    return next((section for key, section in sections.items() if key in keys), FILES).shape
 
 
-SOURCE = either(_SOURCE_WORDS, _source_section, FILES.shape, EXCEL.shape, XML.shape, _URL)
+SOURCE = either(_SOURCE_WORDS, _source_section, FILES.shape, EXCEL.shape, XML.shape, DATABASE.shape, _URL)

@@ -12,11 +12,11 @@ from typing import Literal
 
 from psycopg.rows import class_row, scalar_row
 
-from migrate.core import Chunk, Entry, Finding, ForeignKey, Partition
+from migrate.core import Chunk, Entry, Finding, ForeignKey, Partition, View, Watermark
 from migrate.errors import GateError
 from migrate.target import Connection
 
-VERSION = 2
+VERSION = 3
 
 _DDL = """
 CREATE SCHEMA IF NOT EXISTS {ledger};
@@ -184,6 +184,21 @@ CREATE TABLE IF NOT EXISTS {ledger}.orphan (
     PRIMARY KEY (migration, name, generation, chunk, ordinal, "column")
 );
 
+-- In which view a run has read a source that is not simply pinned, and from where its changes have to be taken after it.
+CREATE TABLE IF NOT EXISTS {ledger}.reading (
+    migration text NOT NULL,
+    name text NOT NULL,
+    generation int NOT NULL,
+    epoch bigint NOT NULL,
+    source text NOT NULL,
+    view text NOT NULL CHECK (view IN ('pinned', 'asof', 'live')),
+    note text NOT NULL,
+    watermark_kind text,
+    watermark text,
+    at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (migration, name, generation, epoch, source)
+);
+
 -- Foreign keys within a cycle, or from a table to itself: off while the table is loaded, on again when it is finalized.
 CREATE TABLE IF NOT EXISTS {ledger}.suspended (
     migration text NOT NULL,
@@ -247,6 +262,16 @@ class TableState:
     hash: str
     parents: list[str]
     phase: Phase
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """In which view a source is, or was, read that is not simply pinned by its contents."""
+
+    source: str
+    view: View
+    note: str
+    watermark: Watermark | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -478,6 +503,33 @@ def stored_entry(conn: Connection, chunk: Chunk) -> Entry | None:
         [chunk.migration, chunk.table, chunk.generation, chunk.ordinal],
     ).fetchone()
     return None if row is None else Entry("load", chunk, *row)
+
+
+def save_readings(
+    conn: Connection, migration: str, name: str, generation: int, epoch: int, readings: Sequence[Reading]
+) -> None:
+    """Note in which views a run reads a table, before it loads a row of it."""
+    for each in readings:
+        at = each.watermark
+        conn.execute(
+            f"INSERT INTO {conn.ledger}.reading (migration, name, generation, epoch, source, view, note, watermark_kind, "
+            f"watermark) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
+            [
+                *(migration, name, generation, epoch, each.source, each.view, each.note),
+                *((at.kind, at.value) if at is not None else (None, None)),
+            ],
+        )
+
+
+def readings(conn: Connection, migration: str, name: str) -> list[Reading]:
+    """In which views the current generation was read, the first run first: changes count from its watermark."""
+    rows = conn.execute(
+        f"SELECT r.source, r.view, r.note, r.watermark_kind, r.watermark FROM {conn.ledger}.reading r "
+        f"JOIN {conn.ledger}.mapped_table t USING (migration, name, generation) "
+        f"WHERE migration = %s AND name = %s ORDER BY r.epoch, r.source",
+        [migration, name],
+    ).fetchall()
+    return [Reading(s, v, n, Watermark(kind, at) if kind is not None else None) for s, v, n, kind, at in rows]
 
 
 def fates(conn: Connection, migration: str, name: str | None = None) -> list[Fates]:

@@ -107,7 +107,7 @@ def rehearsal(
                 notes = (*clones.notes, *(note for p in todo for note in _not_compared(p)))
                 yield Rehearsal(inside, plan, done, notes, names)
             finally:
-                inside.close()
+                inside.conn.close()
     finally:
         with connect(work.project.target) as conn:
             shadow.sweep(conn, place)
