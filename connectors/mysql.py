@@ -25,7 +25,7 @@ from connectors.dburl import DatabaseUrl, parse
 from connectors.keyrange import Slice
 from connectors.mysqltypes import BYTES, NUMBERS, TEXTS, Described, bare, described
 from connectors.relational import CONNECTIONS, Field, Opened, Relation, Select, Session, Tables, given, unknown_table
-from migrate.core import Source, View, Watermark
+from migrate.core import Measure, Source, View, Watermark
 from migrate.errors import InternalError, MigrateError, RetryableError, SourceError, UsageError
 
 URL_OPTIONS = ("ssl", "ssl_ca", "ssl_cert", "ssl_key", "ssl_verify_identity", "unix_socket", "connect_timeout")
@@ -227,6 +227,35 @@ class MySQL:
         if relation.nullable:
             condition += f"{' AND' if where else ' WHERE'} {names[0]} IS NOT NULL"
         return f"SELECT {', '.join(texts)} FROM {self.quoted(relation.schema, relation.table)}{condition} {limited}"
+
+    def measure(self, field: Field, measure: Measure, /) -> str | None:
+        quoted = self.quoted(field.name)
+        if field.null:
+            quoted = f"NULLIF({quoted}, {_text(field.null)})"
+        if measure.quantity == "values":
+            return f"COUNT({quoted})"
+        text = f"CONVERT({quoted} USING utf8mb4)"
+        values = {
+            "number": f"{quoted}+0" if bare(field.native) in ("year", "bit") else quoted,
+            "real": field.select,
+            "boolean": f"{quoted}+0",
+            "day": f"DATEDIFF({quoted}, '1970-01-01')",
+            "moment": f"TIMESTAMPDIFF(MICROSECOND, '1970-01-01 00:00:00', {quoted})",
+            "text": text,
+            "padded": f"TRIM(TRAILING ' ' FROM {text})",
+            "bytes": quoted,
+        }
+        value = values.get(measure.kind)
+        if value is None:
+            return None
+        ways = {
+            "sum": f"SUM({value})",
+            "least": f"MIN({value})",
+            "most": f"MAX({value})",
+            "length": f"SUM({'LENGTH' if measure.kind == 'bytes' else 'CHAR_LENGTH'}({value}))",
+            "digest": f"SUM(CAST(CONV(LEFT(MD5({value}), 8), 16, 10) AS UNSIGNED))",
+        }
+        return ways[measure.quantity]
 
     def slices(self, relation: Relation, session: Session, rows: int, /) -> Iterator[Slice]:
         yield Slice(own="all")

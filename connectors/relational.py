@@ -8,9 +8,10 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields
+from decimal import Decimal
 from difflib import get_close_matches
 from threading import Condition, RLock
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +19,7 @@ import pyarrow.compute as pc
 
 from connectors import typed
 from connectors.keyrange import Key, Slice, condition, cut
-from migrate.core import Batch, Ordinals, Origin, Partition, Reject, Table, View, Watermark
+from migrate.core import Batch, Measure, Ordinals, Origin, Partition, Quantity, Reject, Table, View, Watermark
 from migrate.errors import RetryableError, SourceError, UsageError
 
 T = TypeVar("T")
@@ -27,6 +28,7 @@ TYPE = b"postgresql"
 """The key of a column's metadata that says which PostgreSQL type suits it, where its Arrow type alone does not."""
 CONNECTIONS = 4
 _SHOWN = 200  # characters of an offending value
+_PICKED = 500  # keys in one condition
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,14 @@ class Select:
     where: str
     bytes: int
     slice: Slice
+
+
+class Measured(Protocol):
+    """An engine that computes aggregates."""
+
+    def measure(self, field: Field, measure: Measure, /) -> str | None:
+        """SQL of an aggregate, whose value is fetched as text or number; None where this engine has none that is exact."""
+        ...
 
 
 class Session(Protocol):
@@ -277,6 +287,39 @@ class Tables:
             [(count,)] = session.query(f"{sql} WHERE {where}" if where else sql)
         return int(count)
 
+    def aggregates(
+        self, table: str, measures: Sequence[Measure], keys: Sequence[Key] | None, /
+    ) -> Sequence[Decimal | None] | None:
+        """As the engine computes them in the same view: of the whole table, or of rows by their keys."""
+        if not hasattr(self.engine, "measure"):
+            return None
+        relation = self._relation(table)
+        wanted = [cast(Measured, self.engine).measure(relation.field(m.column), m) for m in measures]
+        if not all(wanted):
+            return None
+        found: list[list[Decimal | None]] = []
+        for where in [""] if keys is None else self._picked(relation, keys):
+            sql = f"SELECT {', '.join(map(str, wanted))} FROM {self.engine.quoted(relation.schema, relation.table)}"
+            with self._pool.lent() as session:
+                [row] = session.query(f"{sql} WHERE {where}" if where else sql)
+            found.append([None if value is None else Decimal(str(value)) for value in row])
+        columns = zip(*found, strict=True) if found else ([] for _ in measures)
+        return [
+            _together(m.quantity, [v for v in some if v is not None]) for m, some in zip(measures, columns, strict=True)
+        ]
+
+    def _picked(self, relation: Relation, keys: Sequence[Key]) -> Iterator[str]:
+        """Conditions that hold for rows with these keys, some of them each."""
+        fields = [relation.field(name) for name in relation.key]
+        for first in range(0, len(keys), _PICKED):
+            ways = []
+            for key in keys[first : first + _PICKED]:
+                parts = zip(fields, key, strict=True)
+                ways.append(
+                    " AND ".join(f"{self.engine.quoted(f.name)} = {self.engine.literal(f, v)}" for f, v in parts)
+                )
+            yield " OR ".join(f"({way})" for way in ways)
+
     def view(self) -> tuple[View, str]:
         """Of which kind the view is that all is read in, and what to tell people of it."""
         opened = self._pool.opened
@@ -325,6 +368,12 @@ class Tables:
             return [self.engine.literal(f, text) for f, text in zip(fields, key, strict=True)]
 
         return condition(slice_, [self.engine.quoted(f.name) for f in fields], literals)
+
+
+def _together(quantity: Quantity, values: Sequence[Decimal]) -> Decimal | None:
+    if not values:
+        return None
+    return min(values) if quantity == "least" else max(values) if quantity == "most" else sum(values, Decimal(0))
 
 
 @dataclass(frozen=True, slots=True)

@@ -313,15 +313,20 @@ def report(flags: Common, form: str | None, out: Path | None) -> None:
 
 @main.command()
 @click.option(
-    "--level", type=click.Choice(["counts", "rows"]), default="rows", show_default=True, help="How far to look."
+    "--level",
+    type=click.Choice(["counts", "aggregates", "rows"]),
+    default="rows",
+    show_default=True,
+    help="How far to look.",
 )
 @common
 def verify(flags: Common, level: str) -> None:
     """Compare source, ledger and target. Exit code 3 on a difference.
 
     \b
-    counts   source, ledger and target count for themselves; the integrity equation stands beside them
-    rows     besides, the checksums kept in flight against the target as it is now; differing rows are named
+    counts      source, ledger and target count for themselves; the integrity equation stands beside them
+    aggregates  besides, sums, extremes and digests of each column, computed by the source's engine and by the target
+    rows        besides, the checksums kept in flight against the target as it is now; differing rows are named
     """
     from migrate import engine, ledger
     from migrate.errors import GateError

@@ -6,6 +6,7 @@ protocol turns the steps into rows, rejects and one `Entry` in the target, in on
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -138,6 +139,34 @@ class Watermarked(Protocol):
     """A source that can say from where changes have to be taken to miss none."""
 
     def watermark(self) -> Watermark | None: ...
+
+
+Kind = Literal["number", "real", "boolean", "day", "moment", "text", "padded", "bytes", "other"]
+"""What two engines must mean alike of a column: days and microseconds count from 1970-01-01 (UTC), texts are Unicode
+characters, `padded` ones without blanks at their end."""
+
+Quantity = Literal["values", "sum", "least", "most", "length", "digest"]
+"""values: how many are not NULL. length: the sum of characters, or of bytes. digest: the sum of the first 32 bits of the MD5 of
+each value's UTF-8 bytes, or of its own, as a number without sign."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A quantity of a source column."""
+
+    column: str
+    kind: Kind
+    quantity: Quantity
+
+
+class Aggregated(Protocol):
+    """A source whose own engine computes aggregates."""
+
+    def aggregates(
+        self, table: str, measures: Sequence[Measure], keys: Sequence[tuple[str, ...]] | None, /
+    ) -> Sequence[Decimal | None] | None:
+        """Of all rows, or of those with some values of `Table.key`; None of no value. None: the engine cannot tell."""
+        ...
 
 
 # ---------------------------------------------------------------------------------------------------- the target's side

@@ -603,13 +603,37 @@ def write_orphans(conn: Connection, chunk: Chunk, orphans: Iterable[tuple[int, s
             copy.write_row((chunk.migration, chunk.table, chunk.generation, chunk.ordinal, *row))
 
 
-def rejected(conn: Connection, chunk: Chunk) -> list[int]:
-    """The ordinals of a chunk's rows that are, or were, in quarantine."""
+def rejected(conn: Connection, chunk: Chunk, *, replayed: bool = True) -> list[int]:
+    """The ordinals of a chunk's rows that are, or (`replayed`) were, in quarantine."""
+    still = "" if replayed else " AND state <> 'replayed'"
     with conn.cursor(row_factory=scalar_row) as cursor:
         return cursor.execute(
-            f"SELECT ordinal FROM {conn.ledger}.reject WHERE migration = %s AND name = %s AND generation = %s AND chunk = %s",
+            f"SELECT ordinal FROM {conn.ledger}.reject "
+            f"WHERE migration = %s AND name = %s AND generation = %s AND chunk = %s{still}",
             [chunk.migration, chunk.table, chunk.generation, chunk.ordinal],
         ).fetchall()
+
+
+def excluded_chunks(conn: Connection, migration: str, name: str, generation: int) -> list[int]:
+    """The chunks of which some rows are not in the target: merged, filtered, or rejected and not replayed."""
+    with conn.cursor(row_factory=scalar_row) as cursor:
+        return cursor.execute(
+            f"SELECT chunk FROM {conn.ledger}.entry WHERE migration = %s AND name = %s AND generation = %s "
+            f"GROUP BY chunk HAVING sum(merged) > 0 OR sum(filtered) > 0 OR sum(rejected) > 0 ORDER BY chunk",
+            [migration, name, generation],
+        ).fetchall()
+
+
+def overridden_columns(conn: Connection, migration: str, name: str, generation: int) -> set[str]:
+    """The columns in which survivors have values of other rows."""
+    with conn.cursor(row_factory=scalar_row) as cursor:
+        return set(
+            cursor.execute(
+                f'SELECT DISTINCT "column" FROM {conn.ledger}.override '
+                f"WHERE migration = %s AND name = %s AND generation = %s",
+                [migration, name, generation],
+            ).fetchall()
+        )
 
 
 def orphaned(conn: Connection, chunk: Chunk) -> list[tuple[int, str, str]]:
