@@ -234,7 +234,7 @@ class MySQL:
             quoted = f"NULLIF({quoted}, {_text(field.null)})"
         if measure.quantity == "values":
             return f"COUNT({quoted})"
-        text = f"CONVERT({quoted} USING utf8mb4)"
+        text = f"CONVERT({field.select} USING utf8mb4)"
         values = {
             "number": f"{quoted}+0" if bare(field.native) in ("year", "bit") else quoted,
             "real": field.select,
@@ -496,7 +496,7 @@ def _row(fields: Sequence[Field]) -> str:
     parts = []
     for each in fields:
         text = each.select
-        if pa.types.is_string(each.type):
+        if pa.types.is_string(each.type) or pa.types.is_binary(each.type):
             text = f"""CONCAT('"', REPLACE(CAST({text} AS BINARY), '"', '""'), '"')"""
         parts.append(f"IFNULL({text}, '')" if each.nullable else text)
     commas = ", ',', ".join(parts)

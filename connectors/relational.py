@@ -426,9 +426,23 @@ class _Rows:
         text = str(_shown(self.cells.column(index)[at]))
         shown = text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
         also = f"; {', '.join(columns[1:])} cannot be read either" if columns[1:] else ""
-        native = self.fields[index].native
-        reason = f"{columns[0]}: {shown!r} is no value of {native} that {self.fields[index].type} can hold{also}"
+        each = self.fields[index]
+        zero = " (the source's zero_dates says what becomes of such)" if text.startswith("0000-") else ""
+        reason = f"{columns[0]}: {shown!r} of the source's {each.native} is no {_word(each.type)}{zero}{also}"
         return Reject(self.first + at, "cell", reason, self._origin(at), columns[0], shown)
+
+
+def _word(kind: pa.DataType) -> str:
+    """What a type holds, in words."""
+    if pa.types.is_date(kind):
+        return "date"
+    if pa.types.is_timestamp(kind):
+        return "date and time"
+    if pa.types.is_integer(kind):
+        return f"whole number of {kind.bit_width} bits"
+    if pa.types.is_decimal(kind):
+        return f"number of {kind.precision} digits, {kind.scale} of them decimals"
+    return {"float": "number", "double": "number", "bool": "truth value"}.get(str(kind), str(kind))
 
 
 def _shown(scalar: pa.Scalar) -> str | None:

@@ -15,7 +15,7 @@ import pyarrow as pa
 from mappings.cells import Cell
 from mappings.compile import Mapping
 from mappings.ddl import quote
-from mappings.typemap import INTEGERS
+from mappings.typemap import INTEGERS, SUGGESTED
 from migrate import ledger
 from migrate.core import Aggregated, Chunk, Finding, Kind, Measure, Partition, Quantity, Table
 from migrate.engine import Session
@@ -115,6 +115,8 @@ def kind_of(source: Table, cell: Cell, *, texts_change: bool) -> Kind | None:
         return "other"
     if texts_change:
         return None
+    if base == "uuid" and (field.metadata or {}).get(SUGGESTED) == b"uuid":
+        return "text"
     if base == "numeric" and not cell.column.modifier:
         return "other"
     return "text" if base in ("text", "varchar") or cell.column.labels else "padded" if base == "bpchar" else "other"
@@ -155,6 +157,7 @@ def _expression(cell: Cell, kind: Kind, quantity: Quantity) -> str:
     clock = f"({column} AT TIME ZONE 'UTC')" if cell.column.base == "timestamptz" else column
     minute = f"extract(epoch FROM date_trunc('minute', {clock}))::bigint::numeric * 1000000"
     values = {
+        "real": f"{column}::float8",  # not a float's own shorter text
         "boolean": f"{column}::int",
         "day": f"({column} - DATE '1970-01-01')",
         "moment": f"({minute} + extract(microseconds FROM {clock})::bigint)",

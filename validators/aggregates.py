@@ -37,20 +37,22 @@ def compare(
     target: Sequence[Decimal | None],
     note: str = "",
 ) -> list[Finding]:
-    """Every difference. `columns[i]` is the target column of `measures[i]`; `without` are those of rows not loaded.
+    """A finding for each column in which the sides differ. `columns[i]` is the target column of `measures[i]`; `without` are
+    the quantities of rows that were not loaded.
 
     Least and greatest values of all rows only bound those of the loaded ones where some were not loaded.
     """
-    findings = []
+    differences: dict[str, list[tuple[Measure, Decimal | None, Decimal | None]]] = {}
     for column, measure, whole, gone, here in zip(columns, measures, source, without, target, strict=True):
+        expected = whole
         if measure.quantity in ("least", "most"):
-            if _beyond(measure.quantity, whole, here, sure=gone is None):
-                findings.append(_finding(table, column, measure, whole, here, note))
-            continue
-        expected = (whole or Decimal(0)) - (gone or Decimal(0))
-        if expected != (here or Decimal(0)):
-            findings.append(_finding(table, column, measure, expected, here, note))
-    return findings
+            differs = _beyond(measure.quantity, whole, here, sure=gone is None)
+        else:
+            expected = (whole or Decimal(0)) - (gone or Decimal(0))
+            differs = expected != (here or Decimal(0))
+        if differs:
+            differences.setdefault(column, []).append((measure, expected, here))
+    return [_finding(table, column, found, note) for column, found in differences.items()]
 
 
 def _beyond(quantity: Quantity, whole: Decimal | None, here: Decimal | None, *, sure: bool) -> bool:
@@ -60,15 +62,17 @@ def _beyond(quantity: Quantity, whole: Decimal | None, here: Decimal | None, *, 
 
 
 def _finding(
-    table: str, column: str, measure: Measure, expected: Decimal | None, actual: Decimal | None, note: str
+    table: str, column: str, found: Sequence[tuple[Measure, Decimal | None, Decimal | None]], note: str
 ) -> Finding:
+    measure, expected, actual = found[0]
     source = "" if measure.column == column else f" (the source's {measure.column})"
+    more = ", ".join(_WORDS[m.quantity] for m, _, _ in found[1:])
     message = (
-        f"{table}: {column}{source}: {_WORDS[measure.quantity]} should be {_shown(expected)} by the source, "
-        f"and is {_shown(actual)} in the target{note}"
+        f"{table}: {column}{source}: {_WORDS[measure.quantity]} should be {_plain(expected)} by the source, "
+        f"and is {_plain(actual)} in the target{f'; so differs {more}' if more else ''}{note}"
     )
-    return Finding(f"aggregates.{measure.quantity}", "error", table, message, None, _shown(expected), _shown(actual))
+    return Finding(f"aggregates.{measure.quantity}", "error", table, message, None, _plain(expected), _plain(actual))
 
 
-def _shown(value: Decimal | None) -> str:
+def _plain(value: Decimal | None) -> str:
     return "none" if value is None else format(value, "f") if abs(value.adjusted()) < 40 else str(value)
