@@ -61,17 +61,14 @@ def _beyond(columns: Sequence[str], values: Sequence[str], strict: str, last: st
     return f"{columns[0]} {strict}= {values[0]} AND ({' OR '.join(f'({way})' for way in ways)})"
 
 
-def cut(boundary: Callable[[Slice], Key | None], *, nullable: bool) -> Iterator[Slice]:
-    """Slices of a table in the order of its key, the last one open at its end.
+def cut(boundary: Callable[[Slice], Key | None], after: Key | None = None, until: Key | None = None) -> Iterator[Slice]:
+    """Slices of a table, or of a span of it, in the order of its key; the last one ends where the span does.
 
-    `boundary` gives the key at which a slice that has no upper end yet is full, None where it never is.
+    `boundary` gives the key at which a slice that reaches to the span's end is full, None where it never is.
     """
-    if nullable:
-        yield Slice(null=True)
-    after: Key | None = None
     while True:
-        upto = boundary(Slice(after))
-        yield Slice(after, upto)
-        if upto is None:
+        upto = boundary(Slice(after, until))
+        yield Slice(after, until if upto is None else upto)
+        if upto is None or upto == until:
             return
         after = upto

@@ -1,9 +1,9 @@
-"""MySQL and MariaDB as a source: the server writes a slice as one CSV text, Arrow reads it.
+"""MySQL and MariaDB as a source: the server writes a slice as one text, Arrow reads it.
 
-A statement gives a whole slice in a single row: `SELECT COUNT(*), GROUP_CONCAT(<the row as CSV>)`. So no Python object is
+A statement gives a whole slice in a single row: `SELECT COUNT(*), GROUP_CONCAT(<the row as text>)`. So no Python object is
 made per row, nothing is fetched before it is asked for, and every session can stand in one consistent snapshot.
 docs/adr/0012 has the measurements that this rests on. Slices whose text exceeds what the server may put into one row are
-fetched row by row, of the same CSV.
+fetched row by row, in the same form.
 """
 
 import ssl
@@ -14,15 +14,13 @@ from functools import cached_property
 from threading import Lock
 from typing import Any, Literal
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv
 import pymysql
 from pymysql.cursors import SSCursor
 
 from connectors.dburl import DatabaseUrl, parse
 from connectors.keyrange import Slice
+from connectors.mysqltext import PLAIN, QUOTED, in_order, nulls, parsed, row_of, surely
 from connectors.mysqltypes import BYTES, NUMBERS, TEXTS, Described, bare, described
 from connectors.relational import CONNECTIONS, Field, Opened, Relation, Select, Session, Tables, given, unknown_table
 from migrate.core import Measure, Source, View, Watermark
@@ -86,7 +84,7 @@ class MySQL:
             )
         self._url = url
         self._options = options
-        self._snapshot = ""
+        self._quoted: set[str] = set()
 
     # ------------------------------------------------------------------------------------------------------- catalogue
 
@@ -346,7 +344,7 @@ class MySQL:
         return session
 
     def _connected(self) -> "_Connection":
-        return _Connection(self._url)
+        return _Connection(self._url, self._quoted)
 
     @cached_property
     def _catalogue(self) -> "_Catalogue":
@@ -394,8 +392,10 @@ class _Catalogue:
 class _Connection:
     """`Session` over PyMySQL."""
 
-    def __init__(self, url: DatabaseUrl) -> None:
+    def __init__(self, url: DatabaseUrl, quoted: set[str] | None = None) -> None:
+        """`quoted` are the relations, shared by all sessions, of which a value holds a sign of the plain spelling."""
         self._url = url
+        self._quoted = set() if quoted is None else quoted
         self._connection = _connect(url)
         self.query("SET SESSION time_zone = '+00:00', sql_mode = '', group_concat_max_len = 1048576")
         [(packet,)] = self.query("SELECT @@max_allowed_packet")
@@ -413,39 +413,46 @@ class _Connection:
             return [tuple(_decoded(value) for value in row) for row in cursor.fetchall()]
 
     def stream(self, select: Select, /) -> Iterator[pa.RecordBatch]:
-        row = _row(select.fields)
         relation = ".".join(_name(part) for part in (select.relation.schema, select.relation.table))
         where = f" WHERE {select.where}" if select.where else ""
-        block = None if select.slice.own else self._block(select, row, relation, where)
+        block = None if select.slice.own else self._block(select, relation, where)
         if block is not None:
             yield from block
             return
         ranged = ", ".join(_name(name) for name in select.relation.ranged)
         order = f" ORDER BY {ranged}" if ranged else ""
-        yield from self._rows(f"SELECT {row} FROM {relation}{where}{order}", select)
+        yield from self._rows(f"SELECT {row_of(select.fields, QUOTED)} FROM {relation}{where}{order}", select)
 
-    def _block(self, select: Select, row: str, relation: str, where: str) -> list[pa.RecordBatch] | None:
+    def _block(self, select: Select, relation: str, where: str) -> list[pa.RecordBatch] | None:
         """All rows in one text; None where the server cannot put as much into one."""
         limit = min(self._packet, 4 * select.bytes)
-        keys = [_name(name) for name in select.relation.ranged]
         whole = _whole_numbers(select)
         index = " FORCE INDEX (PRIMARY)" if whole else ""
-        order = "" if whole else f" ORDER BY {', '.join(keys)}"
+        order = "" if whole else f" ORDER BY {', '.join(_name(name) for name in select.relation.ranged)}"
         self.query(f"SET SESSION group_concat_max_len = {limit}")
-        sql = f"SELECT COUNT(*), GROUP_CONCAT({row}{order} SEPARATOR '\n') FROM {relation}{index}{where}"
-        with _explained(self._url):
-            cursor = self._connection.cursor()
-            cursor.execute(sql)
-            [(count, text)] = cursor.fetchall()
-        count = int(count)
-        if count and (text is None or len(text) >= limit):
-            return None
-        if not count:
-            return []
-        cells = _parsed(text, select.fields)
-        if cells.num_rows != count:
-            raise InternalError(f"{select.relation.name}: {count} rows were counted, and {cells.num_rows} arrived")
-        return [_ordered(cells, whole)]
+        for spelling in (QUOTED,) if relation in self._quoted else (PLAIN, QUOTED):
+            counted = nulls(select.fields) if spelling is PLAIN else "0"
+            texts = f"GROUP_CONCAT({row_of(select.fields, spelling)}{order} SEPARATOR '')"
+            with _explained(self._url):
+                cursor = self._connection.cursor()
+                cursor.execute(f"SELECT COUNT(*), {counted}, {texts} FROM {relation}{index}{where}")
+                [(found, null_count, text)] = cursor.fetchall()
+            count = int(found)
+            if count and (text is None or len(text) >= limit):
+                return None
+            if not count:
+                return []
+            if spelling is PLAIN:
+                cells = surely(text, select.fields, count, int(null_count))
+                if cells is None:
+                    self._quoted.add(relation)
+                    continue
+            else:
+                cells = parsed(text, select.fields, QUOTED)
+            if cells.num_rows != count:
+                raise InternalError(f"{select.relation.name}: {count} rows were counted, and {cells.num_rows} arrived")
+            return [in_order(cells, whole)]
+        raise AssertionError("the second spelling always returns")
 
     def _rows(self, sql: str, select: Select) -> Iterator[pa.RecordBatch]:
         """Row by row, as many at a time as make `bytes`."""
@@ -465,7 +472,7 @@ class _Connection:
                     lines.append(row[0])
                     size += len(row[0])
                 if lines and (done or size >= select.bytes):
-                    yield _parsed(b"\n".join(lines), select.fields)
+                    yield parsed(b"".join(lines), select.fields, QUOTED)
                     lines, size = [], 0
                 if done:
                     return
@@ -488,56 +495,6 @@ class _Connection:
             self._connection.close()
 
 
-# ------------------------------------------------------------------------------------------------------------ the text
-
-
-def _row(fields: Sequence[Field]) -> str:
-    """SQL of a row as CSV: quoted texts, everything else bare, NULL as nothing. As bytes, so that no collations clash."""
-    parts = []
-    for each in fields:
-        text = each.select
-        if pa.types.is_string(each.type) or pa.types.is_binary(each.type):
-            text = f"""CONCAT('"', REPLACE(CAST({text} AS BINARY), '"', '""'), '"')"""
-        parts.append(f"IFNULL({text}, '')" if each.nullable else text)
-    commas = ", ',', ".join(parts)
-    return f"CAST(CONCAT({commas}) AS BINARY)"
-
-
-def _parsed(text: bytes, fields: Sequence[Field]) -> pa.RecordBatch:
-    """The rows of a CSV text: typed by Arrow where all of them fit, else as texts."""
-    try:
-        return _read(text, fields, [_arrives(f) for f in fields])
-    except pa.ArrowInvalid:
-        return _read(text, fields, [pa.string() for _ in fields])
-
-
-def _arrives(field: Field) -> pa.DataType:
-    """What Arrow's CSV reader can make of a column; the rest is cast from text, or brought to its zone, afterwards."""
-    kind = field.type
-    if field.null or pa.types.is_binary(kind) or (pa.types.is_timestamp(kind) and kind.tz):
-        return pa.string()
-    return kind
-
-
-def _read(text: bytes, fields: Sequence[Field], kinds: Sequence[pa.DataType]) -> pa.RecordBatch:
-    names = [str(at) for at in range(len(fields))]
-    table = pyarrow.csv.read_csv(
-        pa.BufferReader(text),
-        read_options=pyarrow.csv.ReadOptions(column_names=names, use_threads=False, block_size=len(text) + 1),
-        parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False),
-        convert_options=pyarrow.csv.ConvertOptions(
-            column_types=dict(zip(names, kinds, strict=True)),
-            null_values=[""],
-            strings_can_be_null=True,
-            quoted_strings_can_be_null=False,
-            true_values=["1"],
-            false_values=["0"],
-        ),
-    )
-    [batch] = table.combine_chunks().to_batches()
-    return batch
-
-
 def _whole_numbers(select: Select) -> list[int]:
     """Where among the fields the columns of a key of whole numbers are; [] for any other key.
 
@@ -550,18 +507,6 @@ def _whole_numbers(select: Select) -> list[int]:
         return []
     names = [f.name for f in select.fields]
     return [names.index(name) for name in select.relation.key]
-
-
-def _ordered(cells: pa.RecordBatch, key: Sequence[int]) -> pa.RecordBatch:
-    """The rows in the order of a key of whole numbers, by which they are numbered alike each time."""
-    if not key or cells.num_rows < 2:
-        return cells
-    columns = [cells.column(at) for at in key]
-    if any(pa.types.is_string(c.type) for c in columns):
-        columns = [pc.cast(c, pa.int64()) for c in columns]
-    values = [c.to_numpy(zero_copy_only=False) for c in columns]
-    order = np.lexsort(values[::-1])
-    return cells if (np.diff(order) == 1).all() else cells.take(pa.array(order))
 
 
 # ----------------------------------------------------------------------------------------------------------- the driver

@@ -6,6 +6,7 @@ connections and the one view that all of them read in are the same for each, and
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields
 from decimal import Decimal
@@ -29,6 +30,7 @@ TYPE = b"postgresql"
 CONNECTIONS = 4
 _SHOWN = 200  # characters of an offending value
 _PICKED = 500  # keys in one condition
+_WORTH = 8  # slices that are worth a thread of their own to find them
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,13 +353,48 @@ class Tables:
 
     def _slices(self, relation: Relation, session: Session, rows: int) -> Iterator[Slice]:
         if not relation.ranged:
-            return self.engine.slices(relation, session, rows)
+            yield from self.engine.slices(relation, session, rows)
+            return
 
-        def boundary(open_: Slice) -> Key | None:
-            found = session.query(self.engine.boundary(relation, self._where(relation, open_), rows))
-            return tuple(str(text) for text in found[0]) if found else None
+        def boundary(of: Session) -> Callable[[Slice], Key | None]:
+            def full(open_: Slice) -> Key | None:
+                found = of.query(self.engine.boundary(relation, self._where(relation, open_), rows))
+                return tuple(str(text) for text in found[0]) if found else None
 
-        return cut(boundary, nullable=relation.nullable)
+            return full
+
+        if relation.nullable:
+            yield Slice(null=True)
+        spans = self._spans(relation, session, rows)
+        if len(spans) == 1:
+            yield from cut(boundary(session))
+            return
+
+        def walk(span: tuple[Key | None, Key | None]) -> list[Slice]:
+            with self._pool.lent() as other:
+                return list(cut(boundary(other), *span))
+
+        with ThreadPoolExecutor(len(spans), thread_name_prefix="cut") as threads:
+            for found in threads.map(walk, spans):
+                yield from found
+
+    def _spans(self, relation: Relation, session: Session, rows: int) -> list[tuple[Key | None, Key | None]]:
+        """Spans of a large table that can be cut side by side: as many as there are sessions left, where its key is a number."""
+        leading = relation.field(relation.ranged[0])
+        count = min(self.connections - 1, relation.rows // (_WORTH * rows))
+        if count < 2 or not pa.types.is_integer(leading.type):
+            return [(None, None)]
+        column = self.engine.quoted(leading.name)
+        table = self.engine.quoted(relation.schema, relation.table)
+        [(low, high)] = session.query(f"SELECT MIN({column}), MAX({column}) FROM {table}")
+        ends: list[Key | None] = [None]
+        for n in range(1, count) if low is not None else ():
+            middle = int(low) + (int(high) - int(low)) * n // count
+            found = session.query(self.engine.boundary(relation, f"{column} > {middle}", 1))
+            key = tuple(str(text) for text in found[0]) if found else None
+            if key is not None and key not in ends:
+                ends.append(key)
+        return list(zip(ends, [*ends[1:], None], strict=True))
 
     def _where(self, relation: Relation, slice_: Slice) -> str:
         if not relation.ranged:
