@@ -253,6 +253,7 @@ def _rehearse(
         except RetryableError:
             raise
         except MigrateError as error:
+            error.message, error.hint = shadow.named(error.message), shadow.named(error.hint)
             ending.report = reported(error)
             raise
         ending.report = reported(None)
