@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import duckdb
+import numpy as np
+import numpy.typing as npt
 import pgpq
 import psycopg
 import pyarrow as pa
@@ -166,7 +168,7 @@ SELECT c.conname, c.contype,
        fn.nspname, f.relname,
        (SELECT array_agg(a.attname ORDER BY k.n) FROM unnest(c.confkey) WITH ORDINALITY k(attnum, n)
         JOIN pg_attribute a ON a.attrelid = c.confrelid AND a.attnum = k.attnum) AS parent_columns,
-       CASE WHEN c.contype = 'c' THEN pg_get_expr(c.conbin, c.conrelid) END
+       CASE WHEN c.contype = 'c' THEN pg_get_expr(c.conbin, c.conrelid) END, c.confmatchtype = 'f'
 FROM pg_constraint c
 LEFT JOIN pg_class f ON f.oid = c.confrelid
 LEFT JOIN pg_namespace fn ON fn.oid = f.relnamespace
@@ -214,11 +216,12 @@ def catalogue(conn: Connection, schema: str, name: str) -> TargetTable | None:
         found.append(column)
         checks += domain_checks
     foreign_keys = []
-    for conname, kind_, cols, parent_schema, parent, parent_columns, expression in conn.execute(
+    for conname, kind_, cols, parent_schema, parent, parent_columns, expression, full in conn.execute(
         _CONSTRAINTS, parameters
     ):
         if kind_ == "f":
-            foreign_keys.append(ForeignKey(conname, tuple(cols), parent_schema, parent, tuple(parent_columns)))
+            key_of = tuple(parent_columns)
+            foreign_keys.append(ForeignKey(conname, tuple(cols), parent_schema, parent, key_of, full=full))
         else:
             checks.append(Check(conname, expression))
     key: tuple[str, ...] = ()
@@ -589,6 +592,13 @@ class _Keys:
         return sorted(joined["migrate_row"].to_pylist())
 
 
+def partly_null(rows: pa.RecordBatch, names: Sequence[str]) -> npt.NDArray[np.bool_]:
+    """Of which rows some of these columns are NULL and some are not."""
+    nulls = np.array([rows.column(name).is_null().to_numpy(zero_copy_only=False) for name in names])
+    partly: npt.NDArray[np.bool_] = np.any(nulls, axis=0) & ~np.all(nulls, axis=0)
+    return partly
+
+
 def _stands_in(schema: str, name: str, theirs: Sequence[str], ours: Sequence[str]) -> str:
     """SQL: whether a relation has a row whose columns `theirs` are the columns `ours` of `k`."""
     same = " AND ".join(f"p.{quote(p)} = k.{quote(c)}" for p, c in zip(theirs, ours, strict=True))
@@ -607,8 +617,13 @@ class ForeignKeyScreen:
         )
 
     def orphans(self, conn: Connection, batch: pa.RecordBatch, child: TargetTable) -> list[int]:
-        """Indices of the rows whose parent does not exist. A NULL in the key means that no parent is asked for."""
-        return self._keys.rows_where(conn, batch, child, self._missing)
+        """Indices of the rows whose parent does not exist. A NULL in the key means that no parent is asked for.
+
+        Under MATCH FULL only a key that is NULL altogether means that.
+        """
+        missing = self._keys.rows_where(conn, batch, child, self._missing)
+        partly = np.flatnonzero(partly_null(batch, self.foreign_key.columns)) if self.foreign_key.full else ()
+        return sorted({*missing, *map(int, partly)})
 
 
 class UniqueScreen:
