@@ -309,7 +309,9 @@ class Trail:
         self._padded = padded
         self._widths = widths
         self._numbers = tuple(numbers) or (False,) * len(columns)
-        self._keys = keys.spelled(self._spelled) if padded or any(self._numbers) else keys
+        texts = [pa.types.is_string(kind) for kind in keys.schema.types]
+        misspelled = any(text and (padded or n) for text, n in zip(texts, self._numbers, strict=True))
+        self._keys = keys.spelled(self._spelled) if misspelled else keys
         self._hasher = self._keys.hasher()
         self._fit = Fit()
 
@@ -324,16 +326,18 @@ class Trail:
             return _plain(values)
         return _trimmed(values) if self._padded else values
 
+    def _held(self, i: int, values: pa.Array) -> pa.Array:
+        """A child's column as the parent's, spelled as the keys are."""
+        spelled, kind = self._spelled(i, values), self._keys.schema.types[i]
+        return spelled if spelled.type == kind else self._spelled(i, self._fit(spelled, kind))
+
     def __call__(self, rows: pa.RecordBatch) -> pa.RecordBatch:
         """Rows in which the columns hold the survivor's key where they held a loser's.
 
         What has no value in the other column's type is no key of it.
         """
         keys, at = self._keys, [rows.schema.get_field_index(column) for column in self._columns]
-        held = [
-            self._spelled(i, self._fit(self._spelled(i, rows.column(place)), kind))
-            for i, (place, kind) in enumerate(zip(at, keys.schema.types, strict=True))
-        ]
+        held = [self._held(i, rows.column(place)) for i, place in enumerate(at)]
         hashes = self._hasher(pa.RecordBatch.from_arrays(held, schema=keys.schema))[1]
         places = np.searchsorted(keys.hashes, hashes)
         mask = np.zeros(rows.num_rows, np.bool_)
@@ -386,8 +390,6 @@ class Fit:
             self._db.close()
 
     def __call__(self, values: pa.Array, kind: pa.DataType) -> pa.Array:
-        if values.type == kind:
-            return values
         if self._db is None:
             self._db = duckdb.connect(config={"threads": 1})
         self._db.register("given", pa.table({"x": values}))
