@@ -258,6 +258,16 @@ def either(words: str, pick: Callable[[yaml.Node], Shape], *shapes: Shape, null_
     return Shape(words, {"anyOf": [shape.schema for shape in shapes]}, read)
 
 
+def or_mapping(words: str, plain: Shape, mapping: Shape) -> Shape:
+    """One shape, and another where a mapping stands."""
+    return either(words, lambda node: mapping if isinstance(node, yaml.MappingNode) else plain, plain, mapping)
+
+
+def names(complain: Complaint, *, least: int = 1) -> Shape:
+    """A name or a list of them → tuple of Scalar."""
+    return many(text("a name", complain), "a name or a list of names", least=least)
+
+
 def keys_of(node: yaml.Node) -> set[str]:
     """The texts of a mapping's keys; empty for anything else."""
     if not isinstance(node, yaml.MappingNode):

@@ -193,7 +193,10 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class ForeignKey:
-    """A reference to a parent row. `elsewhere`: further relations (schema, name) in which the parent may stand."""
+    """A reference to a parent row. `elsewhere`: further relations (schema, name) in which the parent may stand.
+
+    `full`: it is MATCH FULL, so that a key of which only some columns are NULL is an orphan's; else such a key names nobody.
+    """
 
     name: str
     columns: tuple[str, ...]
@@ -201,6 +204,7 @@ class ForeignKey:
     parent_name: str
     parent_columns: tuple[str, ...]
     elsewhere: tuple[tuple[str, str], ...] = ()
+    full: bool = False
 
     @property
     def parent(self) -> str:

@@ -72,7 +72,7 @@ class Options:
 class Session:
     """A loaded project with its open sources and a connection to the target: what most commands need.
 
-    In a dry run, `standing` gives for each target the real table with whose rows new ones may not share a key, and
+    In a dry run, `standing` gives for each target the real table whose rows new ones may meet by a key, and
     `samples` stand in for the tables' sources where it is a canary; of tables that are not `rehearsed` the real ledger knows.
     """
 
@@ -585,7 +585,13 @@ class Tools:
         self.plan = plan
         self._work = work
         self._pipeline = pipeline(work, plan)
-        self._writer = Writer(mapping.target, mapping.schema, mapping.wires, upsert_key(mapping))
+        self._writer = Writer(
+            mapping.target,
+            mapping.schema,
+            mapping.wires,
+            upsert_key(mapping),
+            work.standing.get(mapping.target.qualified),
+        )
         self._hasher = checksum.Hasher(mapping.schema, mapping.wires, plan.bucket_key)
         self._committer = Committer(
             work.connect,
@@ -613,12 +619,14 @@ class Tools:
 def _uniques(work: Session, plan: TablePlan) -> list[UniqueScreen]:
     """The keys that rows may not share with those that stood in the table before this migration."""
     mapping, target = plan.mapping, plan.mapping.target
+    if mapping.spec.mode != "append":
+        return []
     if target.qualified in work.standing:
         relation = work.standing[target.qualified]
     else:
         with work.connect() as conn:
             shared = ledger.table_states(conn, work.migration)[plan.name].ownership == "shared"
-        relation = (target.schema, target.name) if shared and mapping.spec.mode == "append" else None
+        relation = (target.schema, target.name) if shared else None
     if relation is None:
         return []
     keys = [k for k in dict.fromkeys((target.key, *target.uniques)) if k and set(k) <= set(mapping.columns)]

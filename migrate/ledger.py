@@ -5,6 +5,7 @@ the commit protocol (`commit.py`) and the engine do. Values of rows are kept in 
 (`quarantine.py`) and `finding` only.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -683,7 +684,12 @@ def suspended(conn: Connection, migration: str, name: str) -> list[tuple[Foreign
         f"FROM {conn.ledger}.suspended WHERE migration = %s AND name = %s ORDER BY 1",
         [migration, name],
     ).fetchall()
-    return [(ForeignKey(r[0], tuple(r[1]), r[2], r[3], tuple(r[4])), r[5]) for r in rows]
+    return [(ForeignKey(r[0], tuple(r[1]), r[2], r[3], tuple(r[4]), full=_full(r[5])), r[5]) for r in rows]
+
+
+def _full(definition: str) -> bool:
+    """Whether a foreign key is MATCH FULL, by its definition; a name may say so as well."""
+    return " MATCH FULL" in re.sub(r'"[^"]*"', "", definition)
 
 
 def resumed(conn: Connection, migration: str, name: str) -> None:
