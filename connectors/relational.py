@@ -30,6 +30,7 @@ TYPE = b"postgresql"
 CONNECTIONS = 4
 _SHOWN = 200  # characters of an offending value
 _PICKED = 500  # keys in one condition
+_ATTEMPTS = 3
 _WORTH = 8  # slices that are worth a thread of their own to find them
 
 
@@ -273,12 +274,20 @@ class Tables:
         fetched = tuple(dict.fromkeys((*columns, *relation.key))) or (names[0],)
         fields = tuple(relation.field(name) for name in fetched)
         slice_ = Slice.load(partition.token)
-        first = 0
-        with self._pool.lent() as session:
-            select = Select(relation, fields, self._where(relation, slice_), max(partition.bytes, 8 << 20), slice_)
-            for cells in session.stream(select):
-                yield _Rows(relation, fields, cells, first).batch(columns)
-                first += cells.num_rows
+        select = Select(relation, fields, self._where(relation, slice_), max(partition.bytes, 8 << 20), slice_)
+        first, attempt = 0, 1
+        while True:
+            try:
+                with self._pool.lent() as session:
+                    for cells in session.stream(select):
+                        yield _Rows(relation, fields, cells, first).batch(columns)
+                        first += cells.num_rows
+                return
+            except RetryableError:
+                # What was handed out already cannot be taken back: then the whole chunk is tried again, by its reader.
+                if first or attempt == _ATTEMPTS:
+                    raise
+                attempt += 1
 
     def count(self, partition: Partition, /) -> int:
         """As the engine counts the slice's rows, in the same view."""

@@ -107,7 +107,8 @@ class MariaDB:
                 *(f"--pid-file={self.folder / 'pid'}", f"--port={self.port}", "--bind-address=127.0.0.1"),
                 *("--server-id=1", "--log-bin", "--binlog-format=ROW", f"--log-error={self.folder / 'log'}"),
                 *("--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=128M", "--max-connections=80"),
-            ]
+            ],
+            stderr=subprocess.DEVNULL,
         )
         for _ in range(600):
             with suppress(pymysql.Error):
