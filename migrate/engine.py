@@ -209,9 +209,13 @@ def _with_options(digest: str, spec: TableSpec, sources: Dictionary[str, SourceS
     return hashlib.sha256(f"{digest}\n{written}".encode()).hexdigest()
 
 
+HOW_FAST = ("connections", "quiesced", "limits")
+"""Options of a source that say nothing about what its rows are."""
+
+
 def _options(source: SourceSpec, table: str) -> dict[str, Any]:
     """The options by which one table is read: those of a source's other tables are none of its business."""
-    options = dict(source.options)
+    options = {name: value for name, value in source.options.items() if name not in HOW_FAST}
     if "tables" in options:
         options["tables"] = options["tables"].get(table)
     return options

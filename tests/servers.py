@@ -111,8 +111,7 @@ class MariaDB:
             stderr=subprocess.DEVNULL,
         )
         for _ in range(600):
-            with suppress(pymysql.Error):
-                self.execute("mysql", "SELECT 1")
+            if self.socket.exists():  # which it makes when it listens
                 break
             time.sleep(0.1)
         else:
@@ -137,7 +136,9 @@ class MariaDB:
             return list(cursor.fetchall())
 
     def create(self, database: str) -> str:
-        self.execute("mysql", f"DROP DATABASE IF EXISTS `{database}`", f"CREATE DATABASE `{database}`")
+        self.execute(
+            "mysql", f"DROP DATABASE IF EXISTS `{database}`", f"CREATE DATABASE `{database}` CHARACTER SET utf8mb4"
+        )
         return self.url(database)
 
     def stop(self) -> None:

@@ -91,7 +91,7 @@ def test_every_type_arrives_exactly_or_is_rejected(hard: Rig, mariadb: MariaDB, 
     # As both servers spell them: what no client between them has made of it.
     exact = [
         *("ti", "tiu", "t1", "si", "siu", "mi", "miu", "i", "iu", "bi", "biu"),
-        *("d1", "d38", "d65", "dz", "da", "v", "v_lat", "v_bin", "v_u16", "v_sj", "tt"),
+        *("d1", "d38", "d65", "da", "v", "v_lat", "v_bin", "v_u16", "v_sj", "tt"),
         *("tx", "mt", "lt", "e", "s", "u", "gv", "gs", "inv"),
     ]
     exact += ['"Odd name""with\'all"', '"select"', '"ünï"', "c", "c_lat", "tm", "tm6", "g", "p", "i6"]
@@ -102,7 +102,9 @@ def test_every_type_arrives_exactly_or_is_rejected(hard: Rig, mariadb: MariaDB, 
     asked = [f"CAST({c} AS CHAR)" if c not in ("g", "p") else f"ST_AsText({c})" for c in asked]
     there = mariadb.execute(source_database, f"SELECT {', '.join(asked)} FROM every WHERE id < 3 ORDER BY id")
     there = [tuple(_without_srid(a) for a in row) for row in there]
-    assert [tuple(_without_srid(a) for a in row) for row in here] == there
+    for found, wanted in zip(here, there, strict=True):
+        by_name = zip(exact, map(_without_srid, found), wanted, strict=True)
+        assert [(name, a, b) for name, a, b in by_name if a != b] == []
     moments = hard.sql(
         "SELECT dt::text, dt6::text, ts AT TIME ZONE 'UTC', ts3 AT TIME ZONE 'UTC' FROM every WHERE id = 2"
     )
@@ -112,9 +114,9 @@ def test_every_type_arrives_exactly_or_is_rejected(hard: Rig, mariadb: MariaDB, 
         "2038-01-19 03:14:07",
         "2038-01-19 03:14:07.999000",
     ]
-    numbers = "SELECT f::float8, f2::float8, db, r, b1, b8, b64, y, z FROM every WHERE id = 1"
+    numbers = "SELECT f::float8, f2::float8, db, r, b1, b8, b64, y, z, dz::text FROM every WHERE id = 1"
     assert hard.sql(numbers) == [
-        (-3.4028230607370965e38, -999.9998779296875, -1.7976931348623157e308, 5e-324, False, 0, 0, 1901, 42)
+        (-3.4028230607370965e38, -999.9998779296875, -1.7976931348623157e308, 5e-324, False, 0, 0, 1901, 42, "1.500")
     ]
     assert hard.sql("SELECT bn, vb, tb, bl, mb, lb FROM every WHERE id IN (1, 2) ORDER BY id") == [
         (bytes(8), b"", b"", b"", b"", b""),
