@@ -20,7 +20,7 @@ from pymysql.cursors import SSCursor
 
 from connectors.dburl import DatabaseUrl, parse
 from connectors.keyrange import Slice
-from connectors.mysqltext import PLAIN, QUOTED, in_order, nulls, parsed, row_of, surely
+from connectors.mysqltext import PLAIN, QUOTED, in_order, literal, nulls, parsed, row_of, surely
 from connectors.mysqltypes import BYTES, NUMBERS, TEXTS, Described, bare, described
 from connectors.relational import CONNECTIONS, Field, Opened, Relation, Select, Session, Tables, given, unknown_table
 from migrate.core import Measure, Source, View, Watermark
@@ -432,7 +432,7 @@ class _Connection:
         self.query(f"SET SESSION group_concat_max_len = {limit}")
         for spelling in (QUOTED,) if relation in self._quoted else (PLAIN, QUOTED):
             counted = nulls(select.fields) if spelling is PLAIN else "0"
-            texts = f"GROUP_CONCAT({row_of(select.fields, spelling)}{order} SEPARATOR '')"
+            texts = f"GROUP_CONCAT({row_of(select.fields, spelling)}{order} SEPARATOR {literal(spelling.after)})"
             with _explained(self._url):
                 cursor = self._connection.cursor()
                 cursor.execute(f"SELECT COUNT(*), {counted}, {texts} FROM {relation}{index}{where}")

@@ -21,19 +21,24 @@ _TEST = (pa.types.is_string, pa.types.is_binary)
 
 @dataclass(frozen=True, slots=True)
 class Spelling:
-    """How values are told apart; `quote` stands around texts, "" for none; `null` is what NULL is."""
+    """How values and rows are told apart; `quote` stands around texts, "" for none; `null` is what NULL is.
+
+    `end` belongs to the row itself, `after` stands between two rows.
+    """
 
     between: str
     quote: str
     null: str
+    end: str = ""
+    after: str = ""
 
 
-PLAIN = Spelling("\x1f", "", "\x1e")
-QUOTED = Spelling(",", '"', "")
+PLAIN = Spelling("\x1f", "", "\x1e", after="\n")
+QUOTED = Spelling(",", '"', "", end="\n")
 
 
 def row_of(fields: Sequence[Field], spelling: Spelling) -> str:
-    """SQL of a row with its line feed. As bytes, so that no collations clash."""
+    """SQL of a row. Texts are bytes in it, so that no collations clash."""
     parts = []
     for each in fields:
         text = each.select
@@ -41,8 +46,10 @@ def row_of(fields: Sequence[Field], spelling: Spelling) -> str:
             text = f"CAST({text} AS BINARY)"
             if spelling.quote:
                 text = f"""CONCAT('"', REPLACE({text}, '"', '""'), '"')"""
-        parts.append(f"IFNULL({text}, {_sql(spelling.null)})" if each.nullable else text)
-    return f"CAST(CONCAT({f', {_sql(spelling.between)}, '.join(parts)}, {_sql(chr(10))}) AS BINARY)"
+        parts.append(f"IFNULL({text}, {literal(spelling.null)})" if each.nullable else text)
+    # CONCAT_WS leaves NULLs out, but there are none: and it is a tenth cheaper than CONCAT.
+    text = f"CONCAT_WS({literal(spelling.between)}, {', '.join(parts)})"
+    return f"CONCAT({text}, {literal(spelling.end)})" if spelling.end else text
 
 
 def nulls(fields: Sequence[Field]) -> str:
@@ -76,18 +83,19 @@ def in_order(cells: pa.RecordBatch, key: Sequence[int]) -> pa.RecordBatch:
     columns = [cells.column(at) for at in key]
     if any(pa.types.is_string(c.type) for c in columns):
         columns = [pc.cast(c, pa.int64()) for c in columns]
-    first = columns[0].to_numpy(zero_copy_only=False)
-    if (first[1:] > first[:-1]).all():
-        return cells
-    order = np.lexsort([c.to_numpy(zero_copy_only=False) for c in reversed(columns)])
-    return cells if (np.diff(order) == 1).all() else cells.take(pa.array(order))
+    numbers = [c.to_numpy(zero_copy_only=False) for c in columns]
+    rising = np.zeros(cells.num_rows - 1, np.bool_)
+    for each in reversed(numbers):
+        rising = (each[1:] > each[:-1]) | ((each[1:] == each[:-1]) & rising)
+    return cells if rising.all() else cells.take(pa.array(np.lexsort(numbers[::-1])))
 
 
 def _is_text(field: Field) -> bool:
     return any(test(field.type) for test in _TEST)
 
 
-def _sql(sign: str) -> str:
+def literal(sign: str) -> str:
+    """SQL of one of a spelling's signs."""
     return f"x'{sign.encode().hex()}'" if sign in "\x1e\x1f\n" and sign else f"'{sign}'"
 
 

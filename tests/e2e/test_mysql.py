@@ -2,12 +2,13 @@
 
 import json
 import threading
-import time
 from pathlib import Path
 
 import pytest
 from servers import MariaDB, Proxy
 
+from connectors.mysql import open_url
+from connectors.relational import Tables
 from e2e.rig import Rig
 
 TYPES = Path(__file__).with_name("mysql_types.sql")
@@ -449,25 +450,22 @@ def test_a_dry_run_leaves_nothing_behind_and_says_what_a_run_does(
 
 
 def test_a_statement_that_is_not_needed_any_more_ends_at_the_server(mariadb: MariaDB, source_database: str) -> None:
-    from connectors.mysql import open_url
-
     filled(
         mariadb,
         source_database,
         "CREATE TABLE t (a LONGTEXT);\nINSERT INTO t SELECT REPEAT('x', 100000) FROM seq_1_to_2000;\n",
     )
     source = open_url(mariadb.url(source_database), {"connections": 1})
-    table = source.schema("t")
-    [partition] = source.partitions(table, rows=100, bytes=1 << 20)
-    rows = source.read(partition, ["a"])
-    next(rows)
-    rows.close()  # type: ignore[attr-defined]
-    for _ in range(100):
-        running = mariadb.execute(
-            "mysql", "SELECT info FROM information_schema.processlist WHERE command = 'Query' AND info LIKE '%FROM `s%'"
-        )
-        if not running:
-            break
-        time.sleep(0.05)
-    assert not running
-    assert sum(len(batch.ordinals) for batch in source.read(partition, ["a"])) == 2000
+    assert isinstance(source, Tables)
+    running = "SELECT info FROM information_schema.processlist WHERE info LIKE '%`.`t`%' AND id <> CONNECTION_ID()"
+    try:
+        table = source.schema("t")
+        [partition] = source.partitions(table, rows=100, bytes=1 << 20)
+        rows = source.read(partition, ["a"])
+        next(rows)
+        assert mariadb.execute("mysql", running)
+        rows.close()  # type: ignore[attr-defined]
+        assert not mariadb.execute("mysql", running)
+        assert sum(len(batch.ordinals) for batch in source.read(partition, ["a"])) == 2000
+    finally:
+        source.close()
