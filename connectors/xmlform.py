@@ -27,7 +27,9 @@ _TRIES, _EACH = (
     512,
 )  # to learn from a unit takes as long as to match some hundred: at first so many, then one for each
 _LEARNT = 4  # units of one run
-_LONGEST = 1 << 15  # bytes of a pattern, some hundred and fifty columns: longer ones save nothing and take long to compile
+_LONGEST = (
+    1 << 15
+)  # bytes of a pattern, some hundred and fifty columns: longer ones save nothing and take long to compile
 _SHORT = 8  # runs of fewer units on average cost more than they save
 _BLANK = rb"[ \t\r\n]*+"
 _REFERENCE = rb"&(?:amp|lt|gt|quot|apos);"
@@ -104,11 +106,12 @@ class Form:
         of a run is where a unit begins, all of a run of this form are whole units with nothing but blanks behind each.
         """
         count = len(starts) - 1
+        places = self._places  # those of this pattern: between two runs another may be learnt
         found = [] if self._pattern is None else list(self._pattern.finditer(data, starts[0], starts[-1]))
         if not found or not _characters(data[starts[0] : starts[-1]]):
             yield 0, count, None
         elif len(found) == count:
-            yield 0, count, self._values(found)
+            yield 0, count, self._values(found, places)
         else:
             begins = {match.start(): match for match in found}
             edges = [i for i in range(1, count) if (starts[i] in begins) != (starts[i - 1] in begins)]
@@ -117,15 +120,15 @@ class Form:
                 return
             for first, stop in pairwise((0, *edges, count)):
                 plain = starts[first] in begins
-                yield first, stop, self._values([begins[at] for at in starts[first:stop]]) if plain else None
+                yield first, stop, self._values([begins[at] for at in starts[first:stop]], places) if plain else None
 
-    def _values(self, found: Sequence["re.Match[bytes]"]) -> Plain:
+    def _values(self, found: Sequence["re.Match[bytes]"], places: Mapping[Place, int]) -> Plain:
         self._tries += len(found) / _EACH
         columns: list[Sequence[bytes | None]] = [*zip(*(match.groups() for match in found), strict=True)]
         for i, column in enumerate(columns):
             if b"&" in b"".join(filter(None, column)):
                 columns[i] = _resolved(column)
-        return Plain(len(found), columns, self._places)
+        return Plain(len(found), columns, places)
 
     def learn(self, units: Iterable[tuple[bytes, etree._Element]]) -> None:
         """Take up some of these, which the parser has read and which are not of this form, if there is a form for both."""
