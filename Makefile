@@ -5,7 +5,7 @@ RUN := .venv/bin/python
 DEMO ?= demo
 PACKAGES := migrate mappings connectors validators reports
 
-.PHONY: help setup demo test check lint types cover browser soak mutants bench docs clean
+.PHONY: help setup demo test check lint types cover browser mariadb soak mutants bench docs clean
 
 help:            ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -30,10 +30,10 @@ lint: setup
 types: setup
 	.venv/bin/mypy
 
-test: check browser ## all tests, two files at a time
+test: check browser mariadb ## all tests, two files at a time
 	$(RUN) -m pytest -m 'not soak' -n 2 --dist loadfile
 
-cover: setup browser ## the same with branch coverage, which takes longer
+cover: setup browser mariadb ## the same with branch coverage, which takes longer
 	rm -f .coverage .coverage.*
 	.venv/bin/coverage run -m pytest -m 'not soak' -n 2 --dist loadfile
 	.venv/bin/coverage combine --quiet
@@ -43,6 +43,11 @@ browser:         ## Chromium for the tests of the HTML report, where root and ap
 	@command -v chromium >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq \
 		&& DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; } \
 		|| echo "no Chromium: the tests of the HTML report are skipped; install it, or name one in CHROMIUM"
+
+mariadb:         ## MariaDB for the tests of relational sources, where root and apt can install it
+	@command -v mariadbd >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq \
+		&& DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends mariadb-server >/dev/null; } \
+		|| echo "no MariaDB: the tests of relational sources are skipped; install mariadb-server"
 
 soak: setup      ## long campaigns: more kills, more damage, more hypothesis examples
 	$(RUN) -m pytest -m soak

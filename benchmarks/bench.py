@@ -5,6 +5,7 @@
     python benchmarks/bench.py --only ours --bad 1                           and a copy with 1 % of rows damaged
     python benchmarks/bench.py --only ours --scale 5 --rounds 1              peak memory at 30 million rows
     python benchmarks/bench.py --rounds 1 --scale 0.01                       the same path in seconds
+    python benchmarks/bench.py --source mariadb --rounds 5                   the same rows, read from a MariaDB
 
 Rounds are interleaved: each runs every contestant once, on an empty database of its own.
 """
@@ -17,11 +18,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import mariadb
 from contestants import CONTESTANTS, Contestant, Job
 from data import Input, content_of, ddl, prepare, spoil, warm
 from figures import Run, bars, table
@@ -40,7 +43,9 @@ class Entrant:
     logged: bool
 
 
-def race(server: Server, entrant: Entrant, *, round_: int, jobs: int, timeout: float) -> Run:
+def race(
+    server: Server, entrant: Entrant, maria: mariadb.Maria | None, *, round_: int, jobs: int, timeout: float
+) -> Run:
     """Load once into a fresh database, then count and sum what stands in the table."""
     database = "bench_run"
     scratch = RUNS / "scratch"
@@ -51,9 +56,11 @@ def race(server: Server, entrant: Entrant, *, round_: int, jobs: int, timeout: f
         job = Job(entrant.input, server, database, scratch, jobs)
         command = entrant.contestant.command(job)
         machine, served = machine_cpu_seconds(), server.cpu()
+        read = maria.cpu() if maria else 0.0
         usage = run(command, env=entrant.contestant.env(job), folder=scratch, log=log, timeout=timeout)
         server.settle(database)
         served, machine = server.cpu() - served, machine_cpu_seconds() - machine
+        read = (maria.cpu() if maria else 0.0) - read
         content = content_of(server, database)
     rows = int(content[0])
     shutil.rmtree(scratch)
@@ -64,7 +71,8 @@ def race(server: Server, entrant: Entrant, *, round_: int, jobs: int, timeout: f
         wall_s=usage.wall,
         client_cpu_s=usage.cpu,
         server_cpu_s=served,
-        other_cpu_s=max(machine - usage.cpu - served, 0.0),
+        other_cpu_s=max(machine - usage.cpu - served - read, 0.0),
+        source_cpu_s=read,
         peak_mb=usage.peak / 1e6,
         rows=rows,
         void=_fault(entrant.input, usage.exit_code, rows, log),
@@ -81,9 +89,11 @@ def _fault(input_: Input, exit_code: int, rows: int, log: Path) -> str:
     return ""
 
 
-def entrants(options: argparse.Namespace, server: Server) -> Iterator[Entrant]:
+def entrants(options: argparse.Namespace, server: Server, maria: mariadb.Maria | None) -> Iterator[Entrant]:
     names: list[str] = options.only
     clean = prepare(server, options.scale, binary="limit" in names)
+    if maria is not None:
+        clean = replace(clean, database=maria.url(maria.prepare(clean, options.scale)))
     for logged in options.kinds:
         for name in names:
             yield Entrant(name, CONTESTANTS[name], clean, logged)
@@ -108,6 +118,7 @@ def facts(options: argparse.Namespace, server: Server, versions: dict[str, str])
         "packages": {name: version(name) for name in ("duckdb", "pyarrow", "pgpq", "psycopg", "numpy")},
         "contestants": versions,
         "settings": SETTINGS,
+        "source": options.source,
         "scale": options.scale,
         "bad_percent": options.bad,
         "rounds": options.rounds,
@@ -123,6 +134,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
+    parser.add_argument("--source", choices=("csv", "mariadb"), default="csv", help="where the rows are read from")
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds (default 5)")
     parser.add_argument("--only", default=",".join(CONTESTANTS), help=f"from: {', '.join(CONTESTANTS)}")
     parser.add_argument("--scale", type=float, default=1.0, help="1 is 6 million rows, 766 MB (default)")
@@ -135,6 +147,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     options.only = options.only.split(",")
     options.kinds = list(dict.fromkeys(options.kinds or [False]))
+    if options.source == "mariadb":
+        options.only = [name for name in options.only if name != "copy-csv"]
     if unknown := set(options.only) - set(CONTESTANTS):
         parser.error(f"no such contestant: {', '.join(sorted(unknown))}; there are {', '.join(CONTESTANTS)}")
     return options
@@ -144,8 +158,8 @@ def main(arguments: Sequence[str]) -> int:
     options = parse(arguments)
     versions = {name: CONTESTANTS[name].install() for name in options.only}
     RUNS.mkdir(parents=True, exist_ok=True)
-    with running() as server:
-        field = list(entrants(options, server))
+    with running() as server, mariadb.running() if options.source == "mariadb" else nullcontext() as maria:
+        field = list(entrants(options, server, maria))
         machine = facts(options, server, versions)
         for file in dict.fromkeys(path for one in field for path in (one.input.csv, one.input.binary)):
             if file.exists():
@@ -153,7 +167,7 @@ def main(arguments: Sequence[str]) -> int:
         runs: list[Run] = []
         for round_ in range(1, options.rounds + 1):
             for entrant in field:
-                result = race(server, entrant, round_=round_, jobs=options.jobs, timeout=options.timeout)
+                result = race(server, entrant, maria, round_=round_, jobs=options.jobs, timeout=options.timeout)
                 print(result, flush=True)
                 runs.append(result)
                 if options.json:
@@ -165,7 +179,7 @@ def main(arguments: Sequence[str]) -> int:
         chosen = [one for one in runs if one.logged == logged]
         print(f"\nInto {'logged' if logged else 'unlogged'} tables:\n\n{table(chosen)}\n")
         if options.scale >= 1:  # below, starting the programs is most of it
-            print(*bars(chosen, logged=logged), sep="\n")
+            print(*bars(chosen, logged=logged, source=options.source), sep="\n")
     return 1 if any(one.void or (one.altered and one.name == "ours") for one in runs) else 0
 
 

@@ -76,11 +76,12 @@ def _install_ours() -> str:
 def _ours(job: Job) -> list[str]:
     project = job.scratch / "migrate.yaml"
     columns = "\n".join(f"      {name}: {name}" for name in COLUMNS)
+    files = f'{{files: {{lineitem: "{job.input.csv}"}}}}'
     project.write_text(f"""\
 migration: benchmark
 target: ${{env:TARGET_URL}}
 sources:
-  tpch: {{files: {{lineitem: "{job.input.csv}"}}}}
+  tpch: {job.input.database or files}
 tables:
   lineitem:
     from: tpch.lineitem
@@ -99,13 +100,15 @@ tables:
 
 
 def _install_dlt() -> str:
-    install("dlt", "dlt[postgres,parquet]==1.31.0", "adbc-driver-postgresql==1.13.0", "adbc-driver-manager==1.13.0")
+    adbc = ("adbc-driver-postgresql==1.13.0", "adbc-driver-manager==1.13.0")
+    mysql = ("connectorx==0.4.6", "sqlalchemy==2.1.9", "pymysql==1.2.0")
+    install("dlt", "dlt[postgres,parquet,sql_database]==1.31.0", *adbc, *mysql)
     return "1.31.0"
 
 
 def _dlt(job: Job) -> list[str]:
     arguments = [
-        str(job.input.csv),
+        job.input.database.replace("mysql://", "mysql+pymysql://") or str(job.input.csv),
         job.url,
         *TABLE.split("."),
         *(f"{name}={type_}" for name, type_ in COLUMNS.items()),
@@ -141,6 +144,14 @@ def _install_pgloader() -> str:
 def _pgloader(job: Job) -> list[str]:
     script = job.scratch / "lineitem.load"
     columns = ", ".join(COLUMNS)
+    if job.input.database:
+        script.write_text(f"""\
+LOAD DATABASE FROM {job.input.database} INTO {job.url}
+  WITH data only, include no drop, workers = {job.jobs}, concurrency = 1, batch rows = 25000, prefetch rows = 50000
+  INCLUDING ONLY TABLE NAMES MATCHING 'lineitem'
+  ALTER SCHEMA '{job.input.database.rpartition("/")[2]}' RENAME TO '{TABLE.partition(".")[0]}';
+""")
+        return ["pgloader", "--root-dir", str(job.scratch), "--client-min-messages", "warning", str(script)]
     script.write_text(f"""\
 LOAD CSV
   FROM '{job.input.csv}' ({columns})
@@ -164,8 +175,7 @@ def _sling(job: Job) -> list[str]:
     # The binary itself: the wheel's Python wrapper loses its exit code.
     program = next(environment("sling").glob("lib/*/site-packages/sling_linux_*/bin/sling-linux-*"))
     flags = {
-        "--src-stream": f"file://{job.input.csv}",
-        "--src-options": "{format: csv, header: true, delimiter: ','}",
+        **_sling_source(job),
         "--columns": "{" + ", ".join(f"{name}: {_sling_type(type_)}" for name, type_ in COLUMNS.items()) + "}",
         "--tgt-conn": "TARGET",
         "--tgt-object": TABLE,
@@ -173,6 +183,15 @@ def _sling(job: Job) -> list[str]:
         "--mode": "truncate",
     }
     return [str(program), "run", *(word for flag in flags.items() for word in flag)]
+
+
+def _sling_source(job: Job) -> dict[str, str]:
+    if job.input.database:
+        return {"--src-conn": "SOURCE", "--src-stream": f"{job.input.database.rpartition('/')[2]}.lineitem"}
+    return {
+        "--src-stream": f"file://{job.input.csv}",
+        "--src-options": "{format: csv, header: true, delimiter: ','}",
+    }
 
 
 def _sling_type(type_: str) -> str:
@@ -184,6 +203,7 @@ def _sling_type(type_: str) -> str:
 def _sling_env(job: Job) -> Mapping[str, str]:
     return {
         "TARGET": f"{job.url}?sslmode=disable",
+        **({"SOURCE": job.input.database} if job.input.database else {}),
         "SLING_DISABLE_TELEMETRY": "true",
         "SLING_HOME_DIR": str(job.scratch),
         "SLING_LOADED_AT_COLUMN": "false",  # else it adds a column to the target table

@@ -40,6 +40,7 @@ class Input:
     rows: int
     damaged: int = 0
     content: tuple[str, ...] = ()
+    database: str = ""  # the URL of the MariaDB database that holds the same rows, where they are read from there
 
 
 def ddl(*, logged: bool) -> str:

@@ -23,16 +23,19 @@ class Run:
     rows: int
     void: str
     altered: bool
+    source_cpu_s: float = 0.0  # of the database that the rows are read from
 
     @property
     def cpu_s(self) -> float:
-        return self.client_cpu_s + self.server_cpu_s
+        return self.client_cpu_s + self.server_cpu_s + self.source_cpu_s
 
     def __str__(self) -> str:
         fate = f"VOID, {self.void}" if self.void else f"{self.rows} rows{', values ALTERED' if self.altered else ''}"
         return (
-            f"round {self.round}  {self.name:9} {self.wall_s:8.2f} s  CPU client {self.client_cpu_s:7.2f} server "
-            f"{self.server_cpu_s:6.2f} other {self.other_cpu_s:5.1f}  peak {self.peak_mb:6.0f} MB  {fate}"
+            f"round {self.round}  {self.name:9} {self.wall_s:8.2f} s  "
+            f"CPU client {self.client_cpu_s:7.2f} server "
+            f"{self.server_cpu_s:6.2f} source {self.source_cpu_s:6.2f} other {self.other_cpu_s:5.1f}  "
+            f"peak {self.peak_mb:6.0f} MB  {fate}"
         )
 
 
@@ -60,7 +63,17 @@ def ratio(runs: Sequence[Run], name: str, base: str, measure: Measure) -> float 
 
 def table(runs: Sequence[Run]) -> str:
     """A Markdown table of medians: time, ratios to the limit and to ours, CPU, memory, voids."""
-    header = ["", "wall s", "limit ÷ it", "it ÷ ours", "CPU client s", "CPU server s", "CPU ÷ limit", "µs CPU/row"]
+    header = [
+        "",
+        "wall s",
+        "limit ÷ it",
+        "it ÷ ours",
+        "CPU client s",
+        "CPU server s",
+        "CPU source s",
+        "CPU ÷ limit",
+        "µs CPU/row",
+    ]
     header += ["peak MB", "other CPU s", "rows", "runs"]
     lines = [header, ["---"] + ["--:"] * (len(header) - 1)]
     for name in dict.fromkeys(one.name for one in runs):
@@ -78,6 +91,7 @@ def table(runs: Sequence[Run]) -> str:
                 *("–" if value is None else f"{value:.2f}" for value in (speed, slower)),
                 f"{median(one.client_cpu_s for one in good):.2f}",
                 f"{median(one.server_cpu_s for one in good):.2f}",
+                f"{median(one.source_cpu_s for one in good):.2f}",
                 "–" if work is None else f"{work:.2f}",
                 f"{median(one.cpu_s / max(one.rows, 1) for one in good) * 1e6:.2f}",
                 f"{median(one.peak_mb for one in good):.0f}",
@@ -89,9 +103,10 @@ def table(runs: Sequence[Run]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def bars(runs: Sequence[Run], *, logged: bool) -> Iterator[str]:
+def bars(runs: Sequence[Run], *, logged: bool, source: str = "csv") -> Iterator[str]:
     """Each bar that these runs can speak to, what was measured, and whether it is met."""
-    least = 0.75 if logged else 0.70
+    least = 0.50 if source == "mariadb" else 0.75 if logged else 0.70
+    highest = 600 if source == "mariadb" else 500
     ours = [one for one in runs if one.name == "ours" and not one.void]
     peak = max((one.peak_mb for one in ours), default=None)
     speed = ratio(runs, "limit", "ours", _wall)
@@ -99,9 +114,9 @@ def bars(runs: Sequence[Run], *, logged: bool) -> Iterator[str]:
     dirty = ratio(runs, "ours-bad", "ours", _cpu)
     for bar, value, met in (
         (f"speed, of the limit's, at least {least}", speed, speed is not None and speed >= least),
-        ("CPU, of the limit's, at most 2.5", work, work is not None and work <= 2.5),
+        ("CPU, of the limit's, at most 2.5", None if source == "mariadb" else work, work is not None and work <= 2.5),
         ("CPU with bad rows, of the clean run's, at most 1.5", dirty, dirty is not None and dirty <= 1.5),
-        ("peak memory in MB, at most 500", peak, peak is not None and peak <= 500),
+        (f"peak memory in MB, at most {highest}", peak, peak is not None and peak <= highest),
         *_faster_than(runs),
     ):
         if value is not None:

@@ -1,6 +1,7 @@
 """Loads a CSV file with dlt, the way its documentation calls fastest: Arrow tables, parquet files, ADBC ingest.
 
     python load_with_dlt.py FILE.csv POSTGRES_URL SCHEMA TABLE column=type …
+    python load_with_dlt.py mysql+pymysql://… POSTGRES_URL SCHEMA TABLE column=type …      through connectorx
 
 Runs in dlt's own environment. The types given are the target's, so that dlt's table and its Arrow tables fit.
 """
@@ -32,6 +33,13 @@ def main(file: str, url: str, schema: str, table: str, columns: Sequence[str]) -
             for batch in batches:
                 yield pa.Table.from_batches([batch])
 
+    if "://" in file:
+        from dlt.sources.sql_database import sql_table
+
+        rows = lambda: sql_table(  # noqa: E731
+            credentials=file, table=table, backend="connectorx", backend_kwargs={"return_type": "arrow"},
+            write_disposition="replace",
+        )  # fmt: skip
     pipeline = dlt.pipeline("benchmark", destination=dlt.destinations.postgres(url), dataset_name=schema)
     pipeline.run(rows()).raise_on_failed_jobs()
 

@@ -1,5 +1,6 @@
 """URL scheme → opener of a source, through entry points, so that other distributions can add connectors."""
 
+from collections.abc import Mapping
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -7,6 +8,16 @@ from migrate.core import Source
 from migrate.errors import UsageError
 
 GROUP = "aurora_migrate.connectors"
+
+
+OTHERS = "sqlalchemy"
+"""The connector of URLs whose scheme none has of its own."""
+
+
+def open_url(scheme: str, url: str, options: Mapping[str, Any]) -> Source:
+    """Open a database by its URL: by the connector of its scheme, else by the generic one. Raises as `open_source`."""
+    own = scheme in entry_points(group=GROUP).names
+    return open_source(scheme if own else OTHERS, url, options)
 
 
 def open_source(url_scheme: str, *args: Any, **kwargs: Any) -> Source:

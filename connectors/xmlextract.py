@@ -15,12 +15,12 @@ import pyarrow as pa
 from lxml import etree
 
 from connectors.spool import BATCH_ROWS
+from connectors.xmlform import NIL, Place
 from connectors.xmlpath import XSI, Column, Records
 from connectors.xmlscan import Damage, Frame, Sibling, Units
 from connectors.xmltags import local
 
-_NIL = f"{{{XSI}}}nil"
-_SILENT = frozenset({_NIL, f"{{{XSI}}}type", f"{{{XSI}}}schemaLocation", f"{{{XSI}}}noNamespaceSchemaLocation"})
+_SILENT = frozenset({NIL, f"{{{XSI}}}type", f"{{{XSI}}}schemaLocation", f"{{{XSI}}}noNamespaceSchemaLocation"})
 _NULL = object()  # a value that is there and says that it is none
 _BATCH_BYTES, _PACKED = 8 << 20, 256
 _LOOKED = 16  # pieces that are looked at for text beside elements: as many at first, then one in as many
@@ -99,7 +99,7 @@ def fill(element: etree._Element, wanted: Wanted, row: Row) -> None:
 def _value(element: etree._Element, items: Sequence[tuple[Any, Any]]) -> object:
     """The whole text of an element, that of its children included; empty and nil is NULL."""
     text = "".join(map(str, element.itertext())) if len(element) else element.text or ""
-    if not text and any(name == _NIL and value.strip() in ("true", "1") for name, value in items):
+    if not text and any(name == NIL and value.strip() in ("true", "1") for name, value in items):
         return _NULL
     return text
 
@@ -161,14 +161,15 @@ class Extractor:
                 self._above.append((up, wanted))
             else:
                 self._around.append((level, wanted))
-        self._fast = not self._inner and not records.anywhere and not self._places  # a row a unit
+        self._flat = not self._inner and not records.anywhere  # a record is a unit
+        self._own = {slot: (column.steps, column.attribute) for slot, column in by_level[0]}
         self._looked = 0
         self._packed: list[pa.RecordBatch] = []
         self._filled = self._bytes = 0  # rows packed and bytes read since the last batch
         self._clear()
 
     def _clear(self) -> None:
-        self._rows: list[Row] = []
+        self._columns: list[list[object]] = [[] for _ in range(self._width)]
         self._starts: list[int] = []
         self._sizes: list[int] = []
         self._lines: list[int] = []
@@ -181,15 +182,20 @@ class Extractor:
         """The children that are wanted of the elements around the units, by their number from the root."""
         return {level: frozenset(wanted.children) for level, wanted in self._around if wanted.children}
 
+    @property
+    def values(self) -> frozenset[Place] | None:
+        """Where in a unit all stands that the columns want of it, if each unit is a record; None otherwise."""
+        return frozenset(self._own.values()) if self._flat else None
+
     def take(self, found: Units | Damage) -> Iterator[pa.RecordBatch]:
         """The rows of some units, or the one reject of a damage; batches as they are full."""
         if isinstance(found, Damage):
-            self._lasts[len(self._rows)] = found.last
-            self._place(found.start, found.end - found.start, found.line, 0)
-            self._reject(found.rule, found.reason, None)
+            number = self._place(found.start, found.end - found.start, found.line, 0)
+            self._lasts[number] = found.last
+            self._add([self._rejected(number, found.rule, found.reason, None)])
         else:
             self._take(found)
-        if len(self._rows) >= _PACKED:
+        if len(self._starts) >= _PACKED:
             self._pack()
         if self._filled >= BATCH_ROWS or self._bytes >= _BATCH_BYTES:
             yield self.rest()
@@ -204,17 +210,16 @@ class Extractor:
 
     def _pack(self) -> None:
         """Turn the rows at hand into Arrow while they are in the processor's cache."""
-        count = len(self._rows)
+        count = len(self._starts)
         lasts = np.zeros(count, np.int64)
         lasts[list(self._lasts)] = list(self._lasts.values())
-        numbers = [self._starts, self._sizes, self._lines, lasts, self._numbers or np.zeros(count, np.int64)]
+        numbers = [self._starts, self._sizes, self._lines, lasts, self._numbers]
         words = [pa.nulls(count, pa.string())] * 4
         if self._rejects:
             told = zip(*(self._rejects.get(i, (None,) * 4) for i in range(count)), strict=True)
             words = [pa.array(list(each), pa.string()) for each in told]
-        columns = zip(*self._rows, strict=True) if count else [()] * self._width
         batch = pa.RecordBatch.from_arrays(
-            [*(pa.array(np.asarray(each, np.int64)) for each in numbers), *words, *map(_texts, columns)],
+            [*(pa.array(np.asarray(each, np.int64)) for each in numbers), *words, *map(_texts, self._columns)],
             schema=self.schema,
         )
         self._packed.append(batch)
@@ -222,44 +227,63 @@ class Extractor:
         self._clear()
 
     def _take(self, units: Units) -> None:
-        self._looked += 1
-        if not self.beside and units.elements and (self._looked < _LOOKED or self._looked % _LOOKED == 0):
-            self.beside = self._text_beside(units.elements[0])
         base, fault = self._surroundings(units.frames)
         self._bytes += sum(units.sizes)
-        if self._fast and fault is None:
-            rows, wanted = self._rows, self.wanted
-            self._starts += units.starts
-            self._sizes += units.sizes
-            self._lines += units.lines
-            for element in units.elements:
-                row = base.copy()
-                try:
-                    fill(element, wanted, row)
-                except Repeated as repeated:
-                    self._repeated(repeated)
-                else:
-                    rows.append(row)
+        if units.plain is None:
+            self._looked += 1
+            if not self.beside and (self._looked < _LOOKED or self._looked % _LOOKED == 0):
+                self.beside = self._text_beside(units.elements[0])
+        if self._flat:
+            self._take_flat(units, base, fault)
             return
+        rows: list[Row] = []
         for place, unit in enumerate(units.elements, units.before + 1):
             at = place - units.before - 1
             numbers = {element: number for number, element in enumerate(unit.iter(self._alike))}
             for element, position, above in self._records(unit, place, base, units.lines[at]):
-                self._place(units.starts[at], units.sizes[at], units.lines[at], numbers[element])
+                number = self._place(units.starts[at], units.sizes[at], units.lines[at], numbers[element])
                 if fault is not None:
-                    self._reject(*fault)
+                    rows.append(self._rejected(number, *fault))
                 elif isinstance(above, Repeated):
-                    self._repeated(above)
+                    rows.append(self._repeated(number, above))
                 else:
-                    row = above.copy()
-                    for slot in self._places:
-                        row[slot] = str(position)
-                    try:
-                        fill(element, self.wanted, row)
-                    except Repeated as repeated:
-                        self._repeated(repeated)
-                    else:
-                        self._rows.append(row)
+                    rows.append(self._row(number, element, above, position))
+        self._add(rows)
+
+    def _take_flat(self, units: Units, base: Row, fault: tuple[str, str, str | None] | None) -> None:
+        first, count = len(self._starts), len(units.starts)
+        self._starts += units.starts
+        self._sizes += units.sizes
+        self._lines += units.lines
+        self._numbers += [0] * count
+        if fault is not None:
+            self._add([self._rejected(first + at, *fault) for at in range(count)])
+        elif units.plain is None:
+            self._add([self._row(first + i, unit, base, units.before + i + 1) for i, unit in enumerate(units.elements)])
+        else:
+            for slot, column in enumerate(self._columns):
+                if slot in self._places:
+                    column += map(str, range(units.before + 1, units.before + count + 1))
+                elif slot not in self._own:
+                    column += [base[slot]] * count
+                elif (at := units.plain.places.get(self._own[slot])) is not None:
+                    column += units.plain.columns[at]
+                else:
+                    column += [None] * count
+
+    def _row(self, number: int, element: etree._Element, above: Row, position: int) -> Row:
+        row = above.copy()
+        for slot in self._places:
+            row[slot] = str(position)
+        try:
+            fill(element, self.wanted, row)
+        except Repeated as repeated:
+            return self._repeated(number, repeated)
+        return row
+
+    def _add(self, rows: Sequence[Row]) -> None:
+        for column, values in zip(self._columns, zip(*rows, strict=True), strict=bool(rows)):
+            column += values
 
     def _text_beside(self, unit: etree._Element) -> str:
         """The name of an element in this unit or its siblings that has text beside its children, which no column reads."""
@@ -324,21 +348,22 @@ class Extractor:
             )
         return base, None
 
-    def _repeated(self, repeated: Repeated) -> None:
+    def _repeated(self, number: int, repeated: Repeated) -> Row:
         column = self.records.columns[repeated.slot]
         values = ", ".join(value[:60] for value in repeated.values)
-        self._reject("repeated", _repeated(column), column.name, values)
+        return self._rejected(number, "repeated", _repeated(column), column.name, values)
 
-    def _place(self, start: int, size: int, line: int, number: int) -> None:
+    def _place(self, start: int, size: int, line: int, number: int) -> int:
+        """Note where the next row stands. Returns its number since the last pack."""
         self._starts.append(start)
         self._sizes.append(size)
         self._lines.append(line)
-        if not self._fast:
-            self._numbers.append(number)
+        self._numbers.append(number)
+        return len(self._starts) - 1
 
-    def _reject(self, rule: str, reason: str, column: str | None, value: str | None = None) -> None:
-        self._rejects[len(self._rows)] = rule, reason, column, value
-        self._rows.append([None] * self._width)
+    def _rejected(self, number: int, rule: str, reason: str, column: str | None, value: str | None = None) -> Row:
+        self._rejects[number] = rule, reason, column, value
+        return [None] * self._width
 
 
 def _texts(values: Sequence[object]) -> pa.Array:

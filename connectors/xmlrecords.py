@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from connectors.found import aliases, match, once
 from connectors.spool import Spool, Spools
 from connectors.xmlextract import Extractor, unread
+from connectors.xmlform import Place
 from connectors.xmlorigin import Origins
 from connectors.xmloutline import Node, columns_of, note, outline, paths, proposed, uris, with_prefixes
 from connectors.xmlpath import Records, compile_table, compile_tables, shown, shown_path
@@ -193,7 +194,7 @@ class XmlFiles:
             level = _unit(text, records)
             tables = [records, *(other for other in self._tables.values() if _share(text, level, records, other))]
             extractors = _extractors(text, tables, level)
-            walk = Walk(text, _cut(extractors, records, level))
+            walk = Walk(text, _cut(extractors, records, level), _values(extractors))
             spools = Spool.several([extractor.schema for extractor in extractors], _batches(walk, extractors))
             size, hash_ = text.size, text.file.fingerprint(0, text.size)
         if identify(self._base / name, name) != state:
@@ -376,6 +377,12 @@ def _cut(extractors: Sequence[Extractor], records: Records, level: int) -> Cut:
         for at, names in extractor.captured.items():
             wanted[at] = wanted.get(at, frozenset()) | names
     return Cut(records.steps[: level + 1], records.anywhere, wanted)
+
+
+def _values(extractors: Sequence[Extractor]) -> frozenset[Place] | None:
+    """What all columns of all tables want of a unit, if it is one record in each; None otherwise."""
+    values = [extractor.values for extractor in extractors]
+    return frozenset[Place]().union(*(each or () for each in values)) if None not in values else None
 
 
 def _batches(walk: Walk, extractors: Sequence[Extractor]) -> Iterator[tuple[int, pa.RecordBatch]]:

@@ -14,8 +14,10 @@ from itertools import islice, pairwise
 from xml.parsers import expat
 from xml.sax.saxutils import quoteattr
 
+import numpy as np
 from lxml import etree
 
+from connectors.xmlform import Form, Place, Plain
 from connectors.xmltags import (
     SECTIONS,
     SLASH,
@@ -79,6 +81,7 @@ class Units:
     """Sound units, one after the other in the same element: where each begins, how many bytes belong to it, its line.
 
     Blanks and comments behind a unit may be counted to it. `before` is how many units precede them in their element.
+    Where there are `plain` values there are no elements.
     """
 
     elements: Sequence[etree._Element]
@@ -87,6 +90,7 @@ class Units:
     lines: Sequence[int]
     frames: tuple[Frame, ...]
     before: int
+    plain: Plain | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,14 +145,18 @@ class Walk:
     number; `stray` is the line of the first text that stands beside the units, 0 where there is none. `beside` are the
     elements of other names beside the units and beside the elements around them: which step of the path stands there, name.
     With `anywhere` only those whose name differs in case or namespace alone.
+
+    `values`: where in units all stands that is wanted of them, if that is one value at each place. Most units then come plain.
     """
 
-    def __init__(self, text: XmlText, cut: Cut) -> None:
+    def __init__(self, text: XmlText, cut: Cut, values: frozenset[Place] | None = None) -> None:
         self.opened: list[etree._Element] = []
         self.stray = 0
         self.beside: dict[tuple[int, str], Sibling] = {}
         self._text = text
         self._cut = cut
+        self._values = values
+        self._form: tuple[object, Form | None] = (None, None)  # what it holds for, and what is known of it
         self._stack: list[Frame] = []
         self._data, self._base = b"", 0
         self._good = text.start  # behind the last unit and the last tag that were sound
@@ -306,7 +314,7 @@ class Walk:
 
     def _units(self, begin: int, raw: bytes) -> Steps:
         """Units from `begin` on, as long as one follows the other. Returns where to go on."""
-        start, most, window = start_of_raw(raw), 16, _WINDOW >> 6
+        start, most, window, form = start_of_raw(raw), 16, _WINDOW >> 6, self._form_of(raw)
         careful = at = begin  # units are cut one by one up to `careful`
         while True:
             if at >= careful:
@@ -317,12 +325,11 @@ class Walk:
                     last = min(first + _UNITS, len(places) - 1)
                     while last > first + 1 and places[last] - places[first] > _BYTES:
                         last = (first + last + 1) // 2
-                    piece = self._piece(data, places[first : last + 1])
-                    if piece is None:
+                    sound = yield from self._piece(data, places[first : last + 1], form)
+                    first += sound
+                    if first < last:
                         careful = self._base + places[last]
                         break
-                    yield piece
-                    first = last
                 at += places[first] - offset if places else 0
                 self._good = at
                 most, window = min(most * 4, _WINDOW), min(window * 4, _WINDOW)
@@ -334,7 +341,7 @@ class Walk:
                 yield self._damage(at, stop, unit, doubt=not nests(self._text.read(at, stop)))
                 self._count(1)
             else:
-                yield self._sound([unit[0]], [at], [stop - at], [self._line(at)])
+                yield self._sound([unit[0]], [at - self._base, stop - self._base], [self._line(at)])
             self._good = stop
             begin, token = self._next(stop)
             if isinstance(token, str) or token["start"] != raw or b"xmlns" in token["attributes"]:
@@ -370,7 +377,32 @@ class Walk:
             return f"the element <{text_of(raw)}> is not closed within {LARGEST >> 20} MB"
         return f"the element <{text_of(raw)}> is larger than {LARGEST >> 20} MB, the most that is read as one"
 
-    def _piece(self, data: bytes, places: Sequence[int]) -> Units | None:
+    def _form_of(self, raw: bytes) -> Form | None:
+        """What is known of units of this name in the scope that is open."""
+        if self._values is None:
+            return None
+        scope = raw, self._stack[-1].element.nsmap if self._stack else None
+        if self._form[0] != scope:
+            self._form = scope, Form(raw, self._values)
+        return self._form[1]
+
+    def _piece(self, data: bytes, places: Sequence[int], form: Form | None) -> Generator[Units | Damage, None, int]:
+        """The units that begin at all but the last of these places. Returns how many of them are sound, from the first on."""
+        runs = form.runs(data, places) if form else ((0, len(places) - 1, None),)
+        for first, stop, plain in runs:
+            within = places[first : stop + 1]
+            elements: Sequence[etree._Element] = ()
+            if plain is None:
+                found = self._elements(data, within)
+                if found is None:
+                    return first
+                elements = found
+                if form:
+                    form.learn((data[a:b], unit) for (a, b), unit in zip(pairwise(within), found, strict=True))
+            yield self._sound(elements, within, self._lines(data, within), plain)
+        return len(places) - 1
+
+    def _elements(self, data: bytes, places: Sequence[int]) -> Sequence[etree._Element] | None:
         """The units that begin at all but the last of these places; None unless each is one whole unit."""
         root = self._parsed(data[places[0] : places[-1]])
         if isinstance(root, str):
@@ -380,21 +412,28 @@ class Walk:
             return None
         if not self.stray and _STRAY(root):
             self.stray = self._line(self._base + places[0])
-        base, line_end = self._base, self._text.line_end
-        lines, line, last = [], self._line(base + places[0]), places[0]
-        for place in places:
-            line += data.count(line_end, last, place)
-            last = place
-            lines.append(line)
-        self._counted = base + last, lines.pop()
-        sizes = [stop - start for start, stop in pairwise(places)]
-        return self._sound(elements, [base + place for place in places[:-1]], sizes, lines)
+        return elements
+
+    def _lines(self, data: bytes, places: Sequence[int]) -> list[int]:
+        """The lines that all but the last of these places are on."""
+        between = np.frombuffer(data, np.uint8, places[-1] - places[0], places[0])
+        ends = np.flatnonzero(between == ord(self._text.line_end))
+        first = self._line(self._base + places[0])
+        self._counted = self._base + places[-1], first + len(ends)
+        lines: list[int] = (np.searchsorted(ends, np.array(places[:-1]) - places[0]) + first).tolist()
+        return lines
 
     def _sound(
-        self, elements: Sequence[etree._Element], starts: Sequence[int], sizes: Sequence[int], lines: Sequence[int]
+        self,
+        elements: Sequence[etree._Element],
+        places: Sequence[int],
+        lines: Sequence[int],
+        plain: Plain | None = None,
     ) -> Units:
-        frames = tuple(self._stack)
-        return Units(elements, starts, sizes, lines, frames, self._count(len(elements)))
+        """Units that begin at all but the last of these places in the data at hand."""
+        starts = [self._base + place for place in places[:-1]]
+        sizes = [stop - start for start, stop in pairwise(places)]
+        return Units(elements, starts, sizes, lines, tuple(self._stack), self._count(len(starts)), plain)
 
     def _count(self, units: int) -> int:
         if not self._stack:

@@ -26,7 +26,7 @@ from mappings.sameness import compile_dedupe
 from mappings.spec import ColumnSpec, TableSpec, Written
 from mappings.spelling import UnknownType, parse_type
 from mappings.sql import BATCH, ROW, ParseError
-from mappings.typemap import comparable, inferred, wire_of
+from mappings.typemap import SUGGESTED, comparable, inferred, wire_of
 from migrate.core import Column, Table, TargetTable, Wire
 
 
@@ -67,6 +67,7 @@ class Mapping:
     references: tuple[Reference, ...] = ()
     dedupe: Dedupe | None = None
     extra: tuple[Cell, ...] = ()  # what `dedupe` needs besides the target's columns
+    sure: tuple[tuple[str, ...], ...] = ()  # unique keys that no two rows of the source share
 
     def with_cells(self, cells: Sequence[Cell]) -> "Mapping":
         """The same rows with other columns: some of the target's, or more. CHECKs are decided only where all are there."""
@@ -114,7 +115,7 @@ class _Compilation:
         cells = tuple(self._cells(expressions, columns))
         references = compile_references(self.spec, columns, self.target, self.context.parents, self._fault)
         compiled = partial(self._compiled, compiler)
-        dedupe, extra = compile_dedupe(self.spec, self.target, cells, compiled, self._fault)
+        dedupe, extra, sure = compile_dedupe(self.spec, self.target, self.source, cells, compiled, self._fault)
         self._check_key()
         self._check_target()
         if self.spec.mode == "upsert":
@@ -144,6 +145,7 @@ class _Compilation:
             references,
             dedupe,
             extra,
+            sure,
         )
 
     # ---------------------------------------------------------------------------------------------------- expressions
@@ -235,7 +237,7 @@ class _Compilation:
 
     def _new_column(self, spec: ColumnSpec, expression: Expression) -> Column | None:
         of_parent = parent_type(spec.reference, self.context.parents) if spec.reference is not None else None
-        written = spec.type or of_parent or inferred(expression.type)
+        written = spec.type or of_parent or self._suggested(expression) or inferred(expression.type)
         if written is None:
             self._fault(
                 spec.mark,
@@ -249,6 +251,13 @@ class _Compilation:
             self._fault(spec.type_mark or spec.mark, f'column "{spec.name}": {error.message}', error.hint)
             return None
         return Column(spec.name, spelled, base, modifier, spec.nullable and spec.name not in self.spec.primary_key)
+
+    def _suggested(self, expression: Expression) -> str | None:
+        """The type that the source says suits a column, where it is taken as it stands."""
+        if expression.column is None:
+            return None
+        said = (self.source.schema.field(expression.column).metadata or {}).get(SUGGESTED)
+        return said.decode() if said else None
 
     def _cells(self, expressions: Dictionary[str, Expression], columns: Dictionary[str, Column]) -> Iterator[Cell]:
         for spec in self.spec.columns:
@@ -265,8 +274,8 @@ class _Compilation:
             wire = wire_of(column)
             if expression.type not in ("VARCHAR", '"NULL"') and conversion.fails != "false":
                 self.implicit.append(f"{spec.name}: {expression.type} to {column.type}")
-            text = expression.column is not None and self.source.schema.field(expression.column).type == pa.string()
-            yield Cell(column, expression, conversion, wire, direct(column, wire) if text else None)
+            taken = None if expression.column is None else self.source.schema.field(expression.column).type
+            yield Cell(column, expression, conversion, wire, direct(column, wire, taken) if taken is not None else None)
 
     def _made(self, columns: tuple[Column, ...]) -> TargetTable:
         spec = self.spec

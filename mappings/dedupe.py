@@ -8,9 +8,12 @@ another are candidates; these are then mapped whole, and those that the mapping 
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
 
 import duckdb
 import numpy as np
@@ -19,6 +22,10 @@ import pyarrow as pa
 
 from mappings.sql import identifier, literal
 from mappings.survivorship import Order, chosen, held, preferred
+from migrate.errors import MigrateError
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 MEMORY = "480MB"
 """What DuckDB may use before it spills; with all that surrounds it, a process stays below 1 GB."""
@@ -111,12 +118,28 @@ def _sweep() -> None:
             continue
 
 
-class Ballot:
-    """One election. Use: cast all rows, ask for the candidates, let them stand, `elect`, read the results, close."""
+def _spilling(method: Callable[Concatenate["Ballot", P], R]) -> Callable[Concatenate["Ballot", P], R]:
+    """A method of a ballot that may need more room than there is, which is nobody's bug."""
 
-    def __init__(self, dedupe: Dedupe, columns: Sequence[str], memory: str = MEMORY) -> None:
-        """`columns` are the target columns that most_complete counts."""
+    @wraps(method)
+    def spilling(self: "Ballot", /, *args: P.args, **kwargs: P.kwargs) -> R:
+        with self._room():
+            return method(self, *args, **kwargs)
+
+    return spilling
+
+
+class Ballot:
+    """One election. Use: cast all rows, ask for the candidates, let them stand, `elect`, read the results, close.
+
+    All of it raises MigrateError where memory, or the room for what is spilled, is used up.
+    """
+
+    def __init__(self, dedupe: Dedupe, columns: Sequence[str], memory: str = MEMORY, *, table: str = "rows") -> None:
+        """`columns` are the target columns that most_complete counts; `table` is whose rows they are, for messages."""
         self._dedupe = dedupe
+        self._table = table
+        self._memory = memory
         self._counted = columns
         _sweep()
         self._folder = Path(tempfile.mkdtemp(prefix=f"{_FOLDER}{os.getpid()}-"))
@@ -131,8 +154,31 @@ class Ballot:
         self._db.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
+    @contextmanager
+    def _room(self) -> Iterator[None]:
+        try:
+            yield
+        except (
+            duckdb.Error,
+            pa.ArrowException,
+            OSError,
+        ) as error:  # Arrow's are DuckDB's, of a result that is streamed
+            kind, _, said = str(error).partition("\n")[0].rpartition("Error: ")
+            if not kind.endswith(("Out of Memory ", "IO ")):
+                raise
+            said = said.rstrip(".")
+            spilled = sum(file.stat().st_size for file in self._folder.glob("*"))
+            raise MigrateError(
+                f"{self._table}: looking for its duplicates took more memory or temporary space than there is: {said}. It had "
+                f"{self._memory} of memory and spilled {_size(spilled)} into {self._folder.parent}, where "
+                f"{_size(shutil.disk_usage(self._folder.parent).free)} are free",
+                hint="Make room there, or let TMPDIR name a folder with more of it; -j 1 takes less memory. Nothing of the table "
+                "was loaded: then run the same command again.",
+            ) from error
+
     # ------------------------------------------------------------------------------------------------------ two passes
 
+    @_spilling
     def cast(self, chunk: int, rows: pa.RecordBatch, ordinals: Positions) -> None:
         """Take note of the keys of some rows."""
         some = " OR ".join(f"h{i} IS NOT NULL" for i in range(len(self._dedupe.rules)))
@@ -141,6 +187,7 @@ class Ballot:
         self._db.execute(f"INSERT INTO ballot SELECT * FROM (SELECT pos, {hashes} FROM batch) WHERE {some}")
         self._db.unregister("batch")
 
+    @_spilling
     def candidates(self) -> dict[int, Positions]:
         """The ordinals, sorted, of all rows that share a key with another, by chunk."""
         parts = []
@@ -160,6 +207,7 @@ class Ballot:
         chunks, starts = np.unique(positions >> _BITS, return_index=True)
         return {int(c): p & _LOW for c, p in zip(chunks, np.split(positions, starts[1:]), strict=True)}
 
+    @_spilling
     def stand(self, chunk: int, standing: Standing) -> None:
         """Let candidates stand that the mapping would load."""
         batch = _positioned(standing.rows, chunk, standing.ordinals)
@@ -184,6 +232,7 @@ class Ballot:
         terms = [preferred(order) for order in self._dedupe.keep]
         return ", ".join([*terms, '"·key" NULLS LAST', "pos"])
 
+    @_spilling
     def elect(self) -> None:
         """Decide. Then `losers`, `keys` and `overrides` tell the results."""
         if not self._stood:
@@ -274,6 +323,7 @@ class Ballot:
 
     # ----------------------------------------------------------------------------------------------------------- results
 
+    @_spilling
     def tally(self) -> tuple[int, int]:
         """How many rows are merged, and how many are rejected for a key that another one has."""
         if not self._stood:
@@ -288,6 +338,7 @@ class Ballot:
         if self._stood:
             yield from self._batches(f"{self._losers()} ORDER BY chunk, ordinal", LOSERS)
 
+    @_spilling
     def summary(self, *, samples: int = 10, losers_each: int = 5) -> Summary:
         """The merged rows in short."""
         if not self._stood:
@@ -366,10 +417,20 @@ class Ballot:
                 yield column, pa.Table.from_batches([batch])
 
     def _batches(self, sql: str, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-        for batch in self._db.cursor().sql(sql).to_arrow_reader(_BATCH):
+        with self._room():
+            batches = self._db.cursor().sql(sql).to_arrow_reader(_BATCH)
+        while True:
+            with self._room():
+                batch = next(batches, None)
+            if batch is None:
+                return
             if batch.num_rows:
                 arrays = [column.cast(f.type) for column, f in zip(batch.columns, schema, strict=True)]
                 yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _size(count: int) -> str:
+    return f"{count / (1 << 20):,.0f} MB"
 
 
 def _positioned(rows: pa.RecordBatch, chunk: int, ordinals: Positions) -> pa.RecordBatch:

@@ -1,8 +1,8 @@
-"""Whole batches of text straight into a target's type by Arrow alone, where the whole batch can be proved exact.
+"""Whole batches straight into a target's type by Arrow alone, where the whole batch can be proved exact.
 
-Most columns of most files are plain texts that a target column takes as they stand. Each conversion here returns the finished
-array, or None where a single row might need a closer look: then the doubtful rows, or all of them, go through DuckDB's
-screens. What it returns is what those would have made.
+Most columns of most sources are plain texts, or values of a type, that a target column takes as they stand. Each
+conversion here returns the finished array, or None where a single row might need a closer look: then the doubtful rows, or
+all of them, go through DuckDB's screens. What it returns is what those would have made.
 """
 
 from collections.abc import Callable
@@ -21,6 +21,11 @@ _ASCII = 127
 _NINE = ord("9")  # above it stand the letters of 0x1F and 1e3
 _HOUR_ONLY = len("2021-01-01 10")
 _FIRST_DAY = -719162  # 0001-01-01
+_JULIAN = -2440588  # 4714-11-24 BC, PostgreSQL's first day
+_LAST = 2932896  # 9999-12-31: what is later is looked at more closely
+_DAY = 86_400_000_000  # microseconds
+_MICROSECONDS = 6  # digits
+_EXACT = (pa.types.is_integer, pa.types.is_decimal128, pa.types.is_boolean, pa.types.is_binary)
 _WIDEST = 38  # digits of a decimal
 _DIGITS = {"int2": 4, "int4": 9, "int8": 18}  # so many fit whatever they are
 
@@ -50,10 +55,55 @@ class Direct:
         return None if made is None else (made, doubtful)
 
 
-def direct(column: Column, wire: Wire) -> Direct | None:
-    """The fast way into a column, or None where there is none."""
+def direct(column: Column, wire: Wire, taken: pa.DataType) -> Direct | None:
+    """The fast way into a column from values of an Arrow type, or None where there is none."""
+    if taken != pa.string():
+        same = _same(column, wire, taken)
+        return None if same is None else Direct(same, None, column.nullable)
     ways = _ways(column, wire)
     return None if ways is None else Direct(*ways, column.nullable)
+
+
+def _same(column: Column, wire: Wire, taken: pa.DataType) -> Convert | None:
+    """Values that are of the column's own type already, or of a narrower one whose every value it holds."""
+    kind = wire.arrow
+    if wire.encoder or column.labels or not _holds(kind, taken):
+        return None
+    if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
+        if pa.types.is_timestamp(kind) and column.modifier and column.modifier[0] < _MICROSECONDS:
+            return _even(10 ** (_MICROSECONDS - column.modifier[0]))
+        return _after_the_first_day
+    return lambda values: values if values.type == kind else pc.cast(values, kind)
+
+
+def _holds(kind: pa.DataType, taken: pa.DataType) -> bool:
+    if kind == taken:
+        tests = (*_EXACT, pa.types.is_date32, pa.types.is_timestamp)
+        return any(test(kind) for test in tests)
+    if pa.types.is_signed_integer(kind) and pa.types.is_integer(taken):
+        return bool(taken.bit_width + pa.types.is_unsigned_integer(taken) <= kind.bit_width)
+    if pa.types.is_decimal128(kind) and pa.types.is_decimal128(taken):
+        return bool(taken.scale <= kind.scale and taken.precision - taken.scale <= kind.precision - kind.scale)
+    return False
+
+
+def _after_the_first_day(values: pa.Array) -> pa.Array | None:
+    """PostgreSQL's days begin with Julian day 0, and it has two infinities that no source means."""
+    first = _JULIAN if pa.types.is_date(values.type) else _JULIAN * _DAY
+    last = _LAST if pa.types.is_date(values.type) else _LAST * _DAY
+    numbers = values.view(pa.int32() if pa.types.is_date(values.type) else pa.int64())
+    ends = pc.min_max(numbers).as_py()
+    return values if ends["min"] is None or (ends["min"] >= first and ends["max"] <= last) else None
+
+
+def _even(unit: int) -> Convert:
+    """timestamp(n): only what is not rounded by it."""
+
+    def run(values: pa.Array) -> pa.Array | None:
+        finer = (values.view(pa.int64()).fill_null(0).to_numpy() % unit).any()
+        return None if finer else _after_the_first_day(values)
+
+    return run
 
 
 def _ways(column: Column, wire: Wire) -> tuple[Convert, Doubt | None] | None:

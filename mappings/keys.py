@@ -11,7 +11,7 @@ from mappings.shapes import (
     named,
     text,
 )
-from mappings.sourcekeys import EXCEL, EXPECT, FILES, LIMITS, RECORDS, SHEET, SOURCE, XML
+from mappings.sourcekeys import DATABASE, EXCEL, EXPECT, FILES, LIMITS, RECORDS, SHEET, SOURCE, XML
 from mappings.tablekeys import COLUMN, DEDUPE, DEFAULTS, MAX_REJECTS, NUL, REFERENCE, TABLE
 
 # ----------------------------------------------------------------------------------------------- lookups and functions
@@ -149,6 +149,7 @@ PROJECT = Section(
 
 SECTIONS = (
     PROJECT,
+    DATABASE,
     FILES,
     EXCEL,
     SHEET,

@@ -40,7 +40,8 @@ class Reference:
     that says the same, where the target has one. `by`: the expressions that identify the parent, for messages.
     `elsewhere`: further relations in which the parent may stand; `enforced`: whether a constraint may say so, where the
     target is made from the mapping; `padded`: whether blanks at the end of either side's
-    text mean nothing; `widths` of the columns that are themselves padded (0: not).
+    text mean nothing; `widths` of the columns that are themselves padded (0: not); `numbers`: which columns are numbers, of
+    which PostgreSQL calls two equal that are spelled differently.
     """
 
     columns: tuple[str, ...]
@@ -54,6 +55,7 @@ class Reference:
     enforced: bool = True
     padded: bool = False
     widths: tuple[int, ...] = ()
+    numbers: tuple[bool, ...] = ()
 
 
 class ReferenceFault(ValueError):
@@ -205,8 +207,20 @@ def compile_references(
                 there = f"{table}.{of} is {theirs.type}"
                 message = f'column "{name}" is {columns[name].type}, and {there}: the server compares no such two'
                 fault(mark, message, "Give the column the parent's type.")
+        numbers = tuple(columns[n].base in _NUMBERS for n in names)
         made.append(
-            Reference(names, table, address, parent_columns, orphans, declared, by, padded=padded, widths=widths)
+            Reference(
+                names,
+                table,
+                address,
+                parent_columns,
+                orphans,
+                declared,
+                by,
+                padded=padded,
+                widths=widths,
+                numbers=numbers,
+            )
         )
     return tuple(made)
 

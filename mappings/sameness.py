@@ -13,7 +13,7 @@ from mappings.runtime import arrow_type
 from mappings.spec import TableSpec, Written
 from mappings.survivorship import CHOOSE, KEEP, Order, parse_rule
 from mappings.typemap import TEXTS, comparable
-from migrate.core import Column, TargetTable, Wire
+from migrate.core import Column, Table, TargetTable, Wire
 
 Compile = Callable[[str, Written], Expression | None]
 Complain = Callable[[Mark, str, str], None]
@@ -22,16 +22,18 @@ Complain = Callable[[Mark, str, str], None]
 def compile_dedupe(
     spec: TableSpec,
     target: TargetTable | None,
+    source: Table,
     cells: tuple[Cell, ...],
     compiled: Compile,
     fault: Complain,
-) -> tuple[Dedupe | None, tuple[Cell, ...]]:
-    """A table's rules, and the cells that they need besides the target's columns.
+) -> tuple[Dedupe | None, tuple[Cell, ...], tuple[tuple[str, ...], ...]]:
+    """A table's rules, the cells that they need besides the target's columns, and the keys that need no rule.
 
     With `dedupe`, unique keys merge as the match rules do: rows that share one cannot both be loaded, and it has been said
-    what becomes of such. Under upsert the last row of a key wins. Else all but the first are rejected.
+    what becomes of such. Under upsert the last row of a key wins. Else all but the first are rejected. A key that holds the
+    source's own key as it stands needs none: no two rows share that.
     """
-    return _Sameness(spec, target, {cell.column.name: cell for cell in cells}, compiled, fault).run()
+    return _Sameness(spec, target, source, {cell.column.name: cell for cell in cells}, compiled, fault).run()
 
 
 class _Sameness:
@@ -39,11 +41,13 @@ class _Sameness:
         self,
         spec: TableSpec,
         target: TargetTable | None,
+        source: Table,
         cells: Mapping[str, Cell],
         compiled: Compile,
         fault: Complain,
     ) -> None:
         self._spec = spec
+        self._source = source
         self._key = target.key if target is not None else spec.primary_key
         self._uniques = target.uniques if target is not None else ()
         self._cells = cells
@@ -51,9 +55,11 @@ class _Sameness:
         self._fault = fault
         self._extra: dict[str, Cell] = {}
 
-    def run(self) -> tuple[Dedupe | None, tuple[Cell, ...]]:
+    def run(self) -> tuple[Dedupe | None, tuple[Cell, ...], tuple[tuple[str, ...], ...]]:
         spec = self._spec.dedupe
-        keys = list(dict.fromkeys(tuple(k) for k in (self._key, *self._uniques) if k and self._decidable(k)))
+        decidable = dict.fromkeys(tuple(k) for k in (self._key, *self._uniques) if k and self._decidable(k))
+        sure = tuple(k for k in decidable if self._sure(k))
+        keys = [k for k in decidable if k not in sure]
         merging: set[tuple[str, ...]] = set()
         rules: list[KeyRule] = []
         keep: tuple[Order, ...] = (Order("first"),)
@@ -74,11 +80,28 @@ class _Sameness:
             keep = (Order("last"),)
             merging = {k for k in keys if set(k) == set(self._spec.on or self._key)}
         rules += [KeyRule(f"key {', '.join(k)}", k, merges=k in merging, blank_matches=True) for k in keys]
-        return (Dedupe(tuple(rules), keep, columns) if rules else None), tuple(self._extra.values())
+        return (Dedupe(tuple(rules), keep, columns) if rules else None), tuple(self._extra.values()), sure
 
     def _decidable(self, key: tuple[str, ...]) -> bool:
         """Whether it can be told here, and surely, that two rows share a key."""
         return all(name in self._cells and comparable(self._cells[name].column) for name in key)
+
+    def _sure(self, key: tuple[str, ...]) -> bool:
+        """Whether the source itself has no two rows that share a key: its own key is in it, unchanged."""
+        kinds = {field.name: field.type for field in self._source.schema}
+        held = {
+            cell.expression.column
+            for cell in (self._cells[name] for name in key)
+            if cell.expression.column in self._source.key and self._unchanged(cell, kinds[cell.expression.column])
+        }
+        return bool(self._source.key) and held == set(self._source.key)
+
+    def _unchanged(self, cell: Cell, kind: pa.DataType) -> bool:
+        """Whether different values stay different. A policy for texts may make one of two, and char(n) strips blanks."""
+        if kind == pa.string():
+            policies = self._spec.nullif or self._spec.nul != "reject"
+            return cell.column.base in ("text", "varchar") and not policies
+        return cell.direct is not None
 
     def _value(self, text: str, written: Written, *, offset: int = 0, as_text: bool) -> str:
         """The name under which rows have a value: a target column's own, or that of an extra cell."""

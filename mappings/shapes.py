@@ -167,15 +167,15 @@ def boolean() -> Shape:
     return Shape("true or false", {"type": "boolean"}, read)
 
 
-def whole(words: str = "a whole number") -> Shape:
-    """A number of at least 0 → int."""
+def whole(words: str = "a whole number", least: int = 0) -> Shape:
+    """A number of at least `least` → int."""
 
     def read(reader: Reader, node: yaml.Node) -> Any:
-        if isinstance(node, yaml.ScalarNode) and re.fullmatch("[0-9]{1,18}", node.value):
+        if isinstance(node, yaml.ScalarNode) and re.fullmatch("[0-9]{1,18}", node.value) and int(node.value) >= least:
             return int(node.value)
         return refuse(reader, node, words)
 
-    return Shape(words, {"type": "integer", "minimum": 0}, read)
+    return Shape(words, {"type": "integer", "minimum": least}, read)
 
 
 def number(words: str, lowest: float, highest: float) -> Shape:
@@ -256,6 +256,16 @@ def either(words: str, pick: Callable[[yaml.Node], Shape], *shapes: Shape, null_
         return refuse(reader, node, words, null_hint) if is_null(node) else pick(node).read(reader, node)
 
     return Shape(words, {"anyOf": [shape.schema for shape in shapes]}, read)
+
+
+def or_mapping(words: str, plain: Shape, mapping: Shape) -> Shape:
+    """One shape, and another where a mapping stands."""
+    return either(words, lambda node: mapping if isinstance(node, yaml.MappingNode) else plain, plain, mapping)
+
+
+def names(complain: Complaint, *, least: int = 1) -> Shape:
+    """A name or a list of them → tuple of Scalar."""
+    return many(text("a name", complain), "a name or a list of names", least=least)
 
 
 def keys_of(node: yaml.Node) -> set[str]:

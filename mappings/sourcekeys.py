@@ -14,21 +14,18 @@ from mappings.shapes import (
     keys_of,
     many,
     named,
+    names,
+    or_mapping,
     text,
     whole,
 )
 
 _ONE_CHARACTER = "Put the character in quotes."
 _GLOBS = many(text("a glob", texts.not_empty, references=True), "a glob or a list of globs")
-SOURCE_NAMES = many(text("a name", texts.not_empty), "a name or a list of names")
+SOURCE_NAMES = names(texts.not_empty)
 TEXTS = many(text(null=True), "a text or a list of texts", least=0)
 _TABLES = named(_GLOBS, "a mapping of table to globs", texts.not_empty, least=1)
-_FILES = either(
-    "a glob, a list of globs, or a mapping of table to globs",
-    lambda node: _TABLES if isinstance(node, yaml.MappingNode) else _GLOBS,
-    _GLOBS,
-    _TABLES,
-)
+_FILES = or_mapping("a glob, a list of globs, or a mapping of table to globs", _GLOBS, _TABLES)
 
 LIMITS = Section(
     "Expected rows",
@@ -39,14 +36,12 @@ LIMITS = Section(
     ),
 )
 _COUNT_WORDS = "a number of rows, or {least: 1, most: 5000}"
-_COUNT = whole(_COUNT_WORDS)
 _TYPED = named(
     text("a type, as in integer, text, date DD.MM.YYYY or decimal de", texts.column_type),
     "a mapping of column to type",
     texts.not_empty,
     least=1,
 )
-_LAYOUT_WORDS = "a list of names, or a mapping of column to type"
 
 EXPECT = Section(
     "What a table is expected to be",
@@ -54,12 +49,7 @@ EXPECT = Section(
     (
         Key(
             "columns",
-            either(
-                _LAYOUT_WORDS,
-                lambda node: _TYPED if isinstance(node, yaml.MappingNode) else SOURCE_NAMES,
-                SOURCE_NAMES,
-                _TYPED,
-            ),
+            or_mapping("a list of names, or a mapping of column to type", SOURCE_NAMES, _TYPED),
             "The columns of each file: exactly these. With types, every value must fit its column's: `text`, a type of "
             "PostgreSQL, `boolean`, `date DD.MM.YYYY`, `timestamp DD.MM.YYYY HH24:MI` (several formats: `… or …`), "
             "`decimal de` or `decimal(10,2) de` (amounts as the locale writes them).",
@@ -68,12 +58,7 @@ EXPECT = Section(
         Key("any_order", boolean(), "Whether the columns may stand in another order.", "false"),
         Key(
             "rows",
-            either(
-                _COUNT_WORDS,
-                lambda node: LIMITS.shape if isinstance(node, yaml.MappingNode) else _COUNT,
-                _COUNT,
-                LIMITS.shape,
-            ),
+            or_mapping(_COUNT_WORDS, whole(_COUNT_WORDS), LIMITS.shape),
             "How many rows all files of the table hold together.",
             "any number",
         ),
@@ -264,15 +249,51 @@ XML = Section(
     words="a mapping with `xml`",
 )
 
-_SOURCE_WORDS = "a URL or a mapping with `files`, `excel` or `xml`"
+_SOURCE_WORDS = "a URL or a mapping with `url`, `files`, `excel` or `xml`"
 _URL = text(_SOURCE_WORDS, texts.source_url, secret=True, references=True)
+
+DATABASE = Section(
+    "A source that is a database",
+    "A database by its URL: `mysql://`, `mariadb://`, `mssql://`, `oracle://`, or any that SQLAlchemy knows. A bare URL is "
+    "short for a mapping with `url` alone.",
+    (
+        Key(
+            "url",
+            text("a URL", texts.source_url, secret=True, references=True),
+            "scheme://user:password@host:port/database. Take user and password from the environment: `${env:ERP_PASSWORD}`.",
+            required=True,
+        ),
+        Key(
+            "connections",
+            whole("a whole number of at least 1", least=1),
+            "At most so many connections to it at once.",
+            "4",
+        ),
+        Key(
+            "quiesced",
+            boolean(),
+            "Whether it is certain that nobody writes to it while it is migrated: then what is read twice is the same, and a "
+            "load that was interrupted goes on where it stopped, whatever it found before.",
+            "false",
+        ),
+        Key(
+            "zero_dates",
+            choice("reject", "null", "text"),
+            "MySQL and MariaDB: what a date such as `0000-00-00` becomes. Its row is rejected; or it is NULL, and counted; or "
+            "the column is read as text, and the mapping decides.",
+            "reject",
+        ),
+    ),
+    words="a mapping with `url`",
+)
 
 
 def _source_section(node: yaml.Node) -> Shape:
     if not isinstance(node, yaml.MappingNode):
         return _URL
     keys = keys_of(node)
-    return (EXCEL if "excel" in keys else XML if "xml" in keys else FILES).shape
+    sections = {"url": DATABASE, "excel": EXCEL, "xml": XML}
+    return next((section for key, section in sections.items() if key in keys), FILES).shape
 
 
-SOURCE = either(_SOURCE_WORDS, _source_section, FILES.shape, EXCEL.shape, XML.shape, _URL)
+SOURCE = either(_SOURCE_WORDS, _source_section, FILES.shape, EXCEL.shape, XML.shape, DATABASE.shape, _URL)

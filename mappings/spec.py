@@ -276,6 +276,9 @@ def parse(text: str, path: Path) -> ProjectSpec:
 def _source(name: Scalar, value: Scalar | Record | None) -> SourceSpec:
     if not isinstance(value, Record):
         return SourceSpec(name.value, _mark(value, name.mark), url=_text(value))
+    if "url" in value.keys:
+        options = {option: _plain(given) for option, given in value.values.items() if option != "url"}
+        return SourceSpec(name.value, value.keys["url"], url=_text(value.get("url")), options=options)
     kind = next((kind for kind in KINDS if kind in value.keys), "files")
     files = value.get(kind, ())
     tabled = bool(files) and not isinstance(files[0], Scalar)

@@ -17,15 +17,16 @@ from mappings.shapes import (
     keys_of,
     many,
     named,
+    names,
     number,
+    or_mapping,
     refuse,
     text,
     whole,
 )
 from mappings.sourcekeys import SOURCE_NAMES, TEXTS
 
-_NAME_LIST = many(text("a name", texts.identifier), "a name or a list of names")
-_NAMES_OR_NONE = many(text("a name", texts.identifier), "a name or a list of names", least=0)
+_NAME_LIST = names(texts.identifier)
 _EXPRESSION = text("an SQL expression", texts.not_empty)
 
 COLUMN = Section(
@@ -152,13 +153,7 @@ NUL = Section(
     "What a NUL character in a text becomes, where it is neither rejected nor stripped.",
     (Key("replace", text(), "The text to put in its place.", required=True),),
 )
-_NUL_WORDS = choice("reject", "strip")
-_NUL = either(
-    "reject, strip or {replace: text}",
-    lambda node: NUL.shape if isinstance(node, yaml.MappingNode) else _NUL_WORDS,
-    _NUL_WORDS,
-    NUL.shape,
-)
+_NUL = or_mapping("reject, strip or {replace: text}", choice("reject", "strip"), NUL.shape)
 
 MAX_REJECTS = Section(
     "max_rejects",
@@ -253,7 +248,12 @@ TABLE = Section(
             "Duplicates among the rows, and which of them live on.",
             "no duplicates are looked for",
         ),
-        Key("personal", _NAMES_OR_NONE, "Target columns with personal data: reports and listings mask them.", "none"),
+        Key(
+            "personal",
+            names(texts.identifier, least=0),
+            "Target columns with personal data: reports and listings mask them.",
+            "none",
+        ),
     ),
     later=("expect",),
 )

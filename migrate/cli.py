@@ -14,6 +14,7 @@ from migrate.command import (
     common,
     console,
     loaded,
+    named_on_the_command_line,
     opened,
     print_json,
     print_report,
@@ -133,7 +134,8 @@ def plan(flags: Common, out: Path | None, restart: bool) -> None:
     if out is not None:
         import json
 
-        out.write_text(json.dumps(form, indent=2, ensure_ascii=False) + "\n")
+        with named_on_the_command_line(out):
+            out.write_text(json.dumps(form, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         click.echo(f"Wrote {out}.")
     elif flags.output == "json":
         print_json(form)
@@ -253,6 +255,7 @@ def _rehearse(
         except RetryableError:
             raise
         except MigrateError as error:
+            error.message, error.hint = shadow.named(error.message), shadow.named(error.hint)
             ending.report = reported(error)
             raise
         ending.report = reported(None)
@@ -302,7 +305,8 @@ def report(flags: Common, form: str | None, out: Path | None) -> None:
             page = out or Path("migrate-report.html")
             refuse_unwritable(page)
             found = gather(work.conn, work.project, names)
-            write(page, found)
+            with named_on_the_command_line(page):
+                write(page, found)
             click.echo(f"Wrote {page}.")
         else:
             flags.output = form or flags.output
@@ -313,15 +317,20 @@ def report(flags: Common, form: str | None, out: Path | None) -> None:
 
 @main.command()
 @click.option(
-    "--level", type=click.Choice(["counts", "rows"]), default="rows", show_default=True, help="How far to look."
+    "--level",
+    type=click.Choice(["counts", "aggregates", "rows"]),
+    default="rows",
+    show_default=True,
+    help="How far to look.",
 )
 @common
 def verify(flags: Common, level: str) -> None:
     """Compare source, ledger and target. Exit code 3 on a difference.
 
     \b
-    counts   source, ledger and target count for themselves; the integrity equation stands beside them
-    rows     besides, the checksums kept in flight against the target as it is now; differing rows are named
+    counts      source, ledger and target count for themselves; the integrity equation stands beside them
+    aggregates  besides, sums, extremes and digests of each column, computed by the source's engine and by the target
+    rows        besides, the checksums kept in flight against the target as it is now; differing rows are named
     """
     from migrate import engine, ledger
     from migrate.errors import GateError
@@ -390,4 +399,5 @@ def schema(_flags: Common, out: Path | None) -> None:
     if out is None:
         click.echo(text, nl=False)
     else:
-        out.write_text(text)
+        with named_on_the_command_line(out):
+            out.write_text(text, encoding="utf-8")

@@ -1,5 +1,6 @@
 """What all commands share: their flags, errors as exit codes, opening a project, printing."""
 
+import errno
 import os
 import signal
 import sys
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from migrate.errors import InternalError, MigrateError, Stopped
+from migrate.errors import InternalError, MigrateError, Stopped, UsageError
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -276,6 +277,33 @@ def stopping(flags: Common, stop: "Stop") -> Iterator[None]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+_NO_PLACE = {
+    errno.EACCES,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.ENXIO,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ETXTBSY,
+}
+"""What is wrong with a file's name, or with who asks, and not with the disk."""
+
+
+@contextmanager
+def named_on_the_command_line(path: Path) -> Iterator[None]:
+    """Around the writing of a file: UsageError where no file can be written there, as -o asks."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_PLACE:
+            raise
+        hint = "Name a file in a folder of yours."
+        raise UsageError(f"{path} cannot be written: {error.strerror or error}", hint=hint) from error
 
 
 def say(flags: Common, event: str, message: str) -> None:

@@ -154,6 +154,9 @@ class Receipt:
     attempts: int
 
 
+PARTLY_NULL = "{} is NULL, and the rest of what names its parent is not: MATCH FULL refuses that ({})"
+"""Why a row is an orphan: which columns are NULL, and by which foreign key."""
+
 Policy = Literal["reject", "null", "keep"]
 """What becomes of a row whose parent does not exist."""
 
@@ -297,10 +300,12 @@ class Committer:
             Reject(
                 int(ordinal),
                 "foreign_key",
-                f"no row of {key.parent} has {_pairs(key.parent_columns, value.values())} ({key.name})",
+                PARTLY_NULL.format(", ".join(c for c in key.columns if value[c] is None), key.name)
+                if None in value.values()
+                else f"no row of {key.parent} has {_pairs(key.parent_columns, value.values())} ({key.name})",
                 origin,
                 key.columns[0],
-                _shown(value[key.columns[0]]),
+                None if value[key.columns[0]] is None else _shown(value[key.columns[0]]),
             )
             for ordinal, value, origin in zip(ordinals, values, origins, strict=True)
         ]

@@ -5,11 +5,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import psycopg
 
-from migrate.command import Common, redacted, say, understood
+from migrate.command import Common, named_on_the_command_line, redacted, say, understood
 from migrate.errors import FindingsError, MigrateError, Stopped, UsageError
 from migrate.notify import summary, tell
 from migrate.project import Project
@@ -75,8 +76,14 @@ def _conclude(
         "started": started.isoformat(timespec="seconds"),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    for failed in tell(project.notify, body, project.base):
+    heard = partial(_heard, flags) if flags.log_format == "json" else None
+    for failed in tell(project.notify, body, project.base, heard):
         say(flags, "warning", redacted(flags, failed))
+
+
+def _heard(flags: Common, line: str) -> None:
+    """A line of the notification command as one of the log's."""
+    say(flags, "notify", redacted(flags, line))
 
 
 def _outcome(error: MigrateError | None) -> str:
@@ -113,14 +120,15 @@ def _page(flags: Common, page: Path, report: Report | None) -> Path | None:
 
 def refuse_unwritable(page: Path) -> None:
     """Raise UsageError where a page surely cannot be written there: better before a run than after it."""
-    if page.is_dir():
-        wrong = "it is a folder"
-    elif not page.parent.is_dir():
-        wrong = f"there is no folder {page.parent}"
-    elif not _in_place(page) and not os.access(page.parent, os.W_OK):
-        wrong = f"the folder {page.parent} may not be written"
-    else:
-        return
+    with named_on_the_command_line(page):
+        if page.is_dir():
+            wrong = "it is a folder"
+        elif not page.parent.is_dir():
+            wrong = f"there is no folder {page.parent}"
+        elif not _in_place(page) and not os.access(page.parent, os.W_OK):
+            wrong = f"the folder {page.parent} may not be written"
+        else:
+            return
     raise UsageError(f"the report cannot be written to {page}: {wrong}", hint="Name a file in a folder of yours.")
 
 

@@ -6,6 +6,7 @@ protocol turns the steps into rows, rejects and one `Entry` in the target, in on
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -118,6 +119,56 @@ View = Literal["pinned", "asof", "live"]
 """Whether a source is immutable, read as of one moment, or moving under the reader."""
 
 
+@dataclass(frozen=True, slots=True)
+class Watermark:
+    """A position in a source's log of changes: those after it are not in what was read. `kind`: gtid, binlog, lsn, scn."""
+
+    kind: str
+    value: str
+
+
+class Viewed(Protocol):
+    """A source that is not simply pinned."""
+
+    def view(self) -> tuple[View, str]:
+        """Its view, and what to tell people of it."""
+        ...
+
+
+class Watermarked(Protocol):
+    """A source that can say from where changes have to be taken to miss none."""
+
+    def watermark(self) -> Watermark | None: ...
+
+
+Kind = Literal["number", "real", "boolean", "day", "moment", "text", "padded", "bytes", "other"]
+"""What two engines must mean alike of a column: days and microseconds count from 1970-01-01 (UTC), texts are Unicode
+characters, `padded` ones without blanks at their end."""
+
+Quantity = Literal["values", "sum", "least", "most", "length", "digest"]
+"""values: how many are not NULL. length: the sum of characters, or of bytes. digest: the sum of the first 32 bits of the MD5 of
+each value's UTF-8 bytes, or of its own, as a number without sign."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A quantity of a source column."""
+
+    column: str
+    kind: Kind
+    quantity: Quantity
+
+
+class Aggregated(Protocol):
+    """A source whose own engine computes aggregates."""
+
+    def aggregates(
+        self, table: str, measures: Sequence[Measure], keys: Sequence[tuple[str, ...]] | None, /
+    ) -> Sequence[Decimal | None] | None:
+        """Of all rows, or of those with some values of `Table.key`; None of no value. None: the engine cannot tell."""
+        ...
+
+
 # ---------------------------------------------------------------------------------------------------- the target's side
 
 
@@ -142,7 +193,10 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class ForeignKey:
-    """A reference to a parent row. `elsewhere`: further relations (schema, name) in which the parent may stand."""
+    """A reference to a parent row. `elsewhere`: further relations (schema, name) in which the parent may stand.
+
+    `full`: it is MATCH FULL, so that a key of which only some columns are NULL is an orphan's; else such a key names nobody.
+    """
 
     name: str
     columns: tuple[str, ...]
@@ -150,6 +204,7 @@ class ForeignKey:
     parent_name: str
     parent_columns: tuple[str, ...]
     elsewhere: tuple[tuple[str, str], ...] = ()
+    full: bool = False
 
     @property
     def parent(self) -> str:

@@ -1,6 +1,6 @@
 """Crosswalks: who was merged into whom, as published in the ledger; and batches that follow it."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -253,25 +253,25 @@ class Keys:
         """`batches` have the loser's key columns, then the survivor's."""
         tables = [b if isinstance(b, pa.Table) else pa.Table.from_batches([b]) for b in batches]
         self.columns = tuple(columns)
-        self._rows = pa.concat_tables(tables).combine_chunks() if tables else None
-        self._hashes: npt.NDArray[np.uint64] = np.zeros(0, np.uint64)
-        if self._rows is not None:
+        self.rows = pa.concat_tables(tables).combine_chunks() if tables else None
+        self.hashes: npt.NDArray[np.uint64] = np.zeros(0, np.uint64)
+        if self.rows is not None:
             hasher = self.hasher()
             order = [np.zeros(0, np.uint64)]
-            order += [hasher(self._losers(batch))[1] for batch in self._rows.to_batches(max_chunksize=100_000)]
+            order += [hasher(self._losers(batch))[1] for batch in self.rows.to_batches(max_chunksize=100_000)]
             hasher.close()
             hashes = np.concatenate(order)
             sorted_by = np.argsort(hashes, kind="stable")
-            self._hashes, self._rows = hashes[sorted_by], self._rows.take(pa.array(sorted_by))
+            self.hashes, self.rows = hashes[sorted_by], self.rows.take(pa.array(sorted_by))
 
     def __len__(self) -> int:
-        return len(self._hashes)
+        return len(self.hashes)
 
     @property
     def schema(self) -> pa.Schema:
         """Of a key, as the loser's columns are named in the parent."""
-        assert self._rows is not None
-        fields = [self._rows.schema.field(i).with_name(c) for i, c in enumerate(self.columns)]
+        assert self.rows is not None
+        fields = [self.rows.schema.field(i).with_name(c) for i, c in enumerate(self.columns)]
         return pa.schema(fields)
 
     def hasher(self) -> checksum.Hasher:
@@ -281,81 +281,135 @@ class Keys:
     def _losers(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         return pa.RecordBatch.from_arrays(batch.columns[: len(self.columns)], schema=self.schema)
 
-    def trimmed(self) -> "Keys":
-        """The same keys for columns of which one is padded: blanks at the end mean nothing to PostgreSQL then."""
-        assert self._rows is not None
-        losers = [_trimmed(c) for c in self._rows.columns[: len(self.columns)]]
-        return Keys(self.columns, [pa.table([*losers, *self._rows.columns[len(losers) :]], schema=self._rows.schema)])
+    def spelled(self, spell: Callable[[int, pa.Array | pa.ChunkedArray], pa.Array | pa.ChunkedArray]) -> "Keys":
+        """The same keys, each column of the losers' in one spelling of what PostgreSQL calls equal."""
+        assert self.rows is not None
+        losers = [spell(i, c) for i, c in enumerate(self.rows.columns[: len(self.columns)])]
+        return Keys(self.columns, [pa.table([*losers, *self.rows.columns[len(losers) :]], schema=self.rows.schema)])
 
-    def follow(
+
+class Trail:
+    """Follows one reference to the survivors of its parent's losers; for one thread."""
+
+    def __init__(
         self,
-        rows: pa.RecordBatch,
+        keys: Keys,
         columns: Sequence[str],
-        hasher: checksum.Hasher,
         *,
         padded: bool = False,
         widths: Sequence[int] = (),
-    ) -> pa.RecordBatch:
-        """Rows in which `columns`, which hold a parent's key, hold the survivor's where they held a loser's.
+        numbers: Sequence[bool] = (),
+    ) -> None:
+        """`columns` of the child hold a key of the parent.
 
-        What has no value in the other column's type is no key of it. Where either side is `padded`, blanks at the end mean
-        nothing, and what is stored has as many as its own column's width asks for.
+        Where either side is `padded`, blanks at the end mean nothing, and what is stored has as many as its own column's
+        width asks for. Of a column of `numbers`, a text is a number, and 1.0 is 1.
         """
-        held = [fitted(rows.column(c), t) for c, t in zip(columns, self.schema.types, strict=True)]
-        if padded:
-            held = [_trimmed(column) for column in held]
-        hashes = hasher(pa.RecordBatch.from_arrays(held, schema=self.schema))[1]
-        places = np.searchsorted(self._hashes, hashes)
+        self._columns = tuple(columns)
+        self._padded = padded
+        self._widths = widths
+        self._numbers = tuple(numbers) or (False,) * len(columns)
+        texts = [pa.types.is_string(kind) for kind in keys.schema.types]
+        misspelled = any(text and (padded or n) for text, n in zip(texts, self._numbers, strict=True))
+        self._keys = keys.spelled(self._spelled) if misspelled else keys
+        self._hasher = self._keys.hasher()
+        self._fit = Fit()
+
+    def close(self) -> None:
+        self._hasher.close()
+        self._fit.close()
+
+    def _spelled(self, i: int, values: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+        if not pa.types.is_string(values.type):
+            return values
+        if self._numbers[i]:
+            return _plain(values)
+        return _trimmed(values) if self._padded else values
+
+    def _held(self, i: int, values: pa.Array) -> pa.Array:
+        """A child's column as the parent's, spelled as the keys are."""
+        spelled, kind = self._spelled(i, values), self._keys.schema.types[i]
+        return spelled if spelled.type == kind else self._spelled(i, self._fit(spelled, kind))
+
+    def __call__(self, rows: pa.RecordBatch) -> pa.RecordBatch:
+        """Rows in which the columns hold the survivor's key where they held a loser's.
+
+        What has no value in the other column's type is no key of it.
+        """
+        keys, at = self._keys, [rows.schema.get_field_index(column) for column in self._columns]
+        held = [self._held(i, rows.column(place)) for i, place in enumerate(at)]
+        hashes = self._hasher(pa.RecordBatch.from_arrays(held, schema=keys.schema))[1]
+        places = np.searchsorted(keys.hashes, hashes)
         mask = np.zeros(rows.num_rows, np.bool_)
         found = np.zeros(rows.num_rows, np.int64)
-        assert self._rows is not None
+        assert keys.rows is not None
         # Equal hashes stand side by side: nearly always there is one, and the keys themselves decide.
         while True:
-            inside = places < len(self._hashes)
-            same = inside & (self._hashes[np.minimum(places, len(self._hashes) - 1)] == hashes) & ~mask
+            inside = places < len(keys)
+            same = inside & (keys.hashes[np.minimum(places, len(keys) - 1)] == hashes) & ~mask
             here = np.flatnonzero(same)
             if not len(here):
                 break
             equal = np.ones(len(here), np.bool_)
-            for column, i in zip(held, range(len(self.columns)), strict=True):
-                mine, theirs = column.take(pa.array(here)), self._rows.column(i).take(pa.array(places[here]))
+            for i, column in enumerate(held):
+                mine, theirs = column.take(pa.array(here)), keys.rows.column(i).take(pa.array(places[here]))
                 equal &= pc.fill_null(pc.equal(mine, theirs.combine_chunks()), False).to_numpy(zero_copy_only=False)
             mask[here[equal]] = True
             found[here[equal]] = places[here[equal]]
             places[here[~equal]] += 1
-        if not mask.any():
-            return rows
-        places_of = [rows.schema.get_field_index(column) for column in columns]
-        survivors = [
-            fitted(
-                self._rows.column(len(columns) + i).take(pa.array(found[mask])).combine_chunks(), rows.column(at).type
-            )
-            for i, at in enumerate(places_of)
-        ]
-        if padded:
-            survivors = [_padded(s, width) for s, width in zip(survivors, widths, strict=True)]
-        for at, chosen in zip(places_of, survivors, strict=True):
+        return self._rewritten(rows, at, mask, found[mask]) if mask.any() else rows
+
+    def _rewritten(
+        self, rows: pa.RecordBatch, at: Sequence[int], mask: npt.NDArray[np.bool_], found: Ordinals
+    ) -> pa.RecordBatch:
+        """Rows with the survivors' keys, by their places, in those under the mask."""
+        assert self._keys.rows is not None
+        for i, place in enumerate(at):
+            theirs = self._keys.rows.column(len(at) + i).take(pa.array(found)).combine_chunks()
+            kind = rows.column(place).type
+            chosen = theirs if theirs.type == kind else self._fit(self._spelled(i, theirs), kind)
+            if self._padded:
+                chosen = _padded(chosen, self._widths[i])
             # A survivor's key that the child cannot hold leaves the loser's there, which then has no parent.
             held_by_child = chosen.is_valid()
             fits = mask.copy()
             fits[mask] = held_by_child.to_numpy(zero_copy_only=False)
-            made = replaced(rows.column(at), fits, chosen.filter(held_by_child))
-            rows = rows.set_column(at, rows.schema.field(at), made)
+            made = replaced(rows.column(place), fits, chosen.filter(held_by_child))
+            rows = rows.set_column(place, rows.schema.field(place), made)
         return rows
 
 
-def fitted(values: pa.Array, kind: pa.DataType) -> pa.Array:
-    """The values in another type, NULL where it has none that is equal: 1.5 is no integer, 3000000000 no int."""
-    if values.type == kind:
-        return values
-    with duckdb.connect(config={"threads": 1}) as db:
-        db.register("given", pa.table({"x": values}))
-        of = db.table("given").types[0]
-        to = db.from_arrow(pa.table({"x": pa.array([], kind)})).types[0]
+class Fit:
+    """Gives values in another type, NULL where it has none that is equal: 1.5 is no integer, 3000000000 no int."""
+
+    def __init__(self) -> None:
+        self._db: duckdb.DuckDBPyConnection | None = None
+
+    def close(self) -> None:
+        if self._db is not None:
+            self._db.close()
+
+    def __call__(self, values: pa.Array, kind: pa.DataType) -> pa.Array:
+        if self._db is None:
+            self._db = duckdb.connect(config={"threads": 1})
+        self._db.register("given", pa.table({"x": values}))
+        of = self._db.table("given").types[0]
+        to = self._db.from_arrow(pa.table({"x": pa.array([], kind)})).types[0]
         there = f"TRY_CAST(x AS {to})"
-        sql = f"SELECT CASE WHEN TRY_CAST({there} AS {of}) = x THEN {there} END AS x FROM given"
-        made = db.sql(sql).to_arrow_table()["x"].combine_chunks()
-    return made.cast(kind)
+        back = f"TRY_CAST({there} AS {of})"
+        if pa.types.is_string(values.type) and (pa.types.is_decimal(kind) or pa.types.is_floating(kind)):
+            back = _PLAIN.format(back)  # as the text is: numbers with a fraction are written with zeros at its end
+        made = self._db.sql(f"SELECT CASE WHEN {back} = x THEN {there} END AS x FROM given").to_arrow_table()
+        self._db.unregister("given")
+        return made["x"].combine_chunks().cast(kind)
+
+
+_PLAIN = "CASE WHEN contains({0}, '.') THEN rtrim(rtrim({0}, '0'), '.') ELSE {0} END"
+
+
+def _plain(values: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """Numbers as text without the zeros at the end of a fraction, which PostgreSQL keeps and calls equal."""
+    return pc.replace_substring_regex(values, r"^(-?\d+)(?:\.0*|(\.\d*[1-9])0*)$", r"\1\2")
 
 
 def _trimmed(values: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:

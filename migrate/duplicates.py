@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from migrate.command import Common, Group, chosen, common, console, opened, print_json, run_options, stopping
+from migrate.command import (
+    Common,
+    Group,
+    chosen,
+    common,
+    console,
+    named_on_the_command_line,
+    opened,
+    print_json,
+    run_options,
+    stopping,
+)
 from migrate.errors import GateError
 
 if TYPE_CHECKING:
@@ -81,7 +92,9 @@ def _writing(out: Path | None) -> "Iterator[Any]":
     elif str(out) == "-":
         yield _writer(sys.stdout)
     else:
-        with out.open("w", encoding="utf-8", newline="") as file:
+        with named_on_the_command_line(out):
+            file = out.open("w", encoding="utf-8", newline="")
+        with file:
             yield _writer(file)
 
 

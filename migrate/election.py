@@ -57,7 +57,7 @@ def elect(
     names = {name for rule in dedupe.rules for name in rule.columns}
     narrow = mapping.with_cells([c for c in (*mapping.cells, *mapping.extra) if c.column.name in names])
     whole = mapping.with_cells([*mapping.cells, *mapping.extra])
-    ballot = Ballot(dedupe, mapping.columns)
+    ballot = Ballot(dedupe, mapping.columns, table=mapping.spec.name)
     lock = threading.Lock()
     outer = [r for r in mapping.references if r.table not in knot]
     done = 0

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import pyarrow as pa
 
@@ -22,7 +22,17 @@ from mappings.references import Parent, Reference, ReferenceFault, parent_column
 from mappings.spec import Budget, SourceSpec, TableSpec
 from migrate import checksum, crosswalk, election, ledger, lifecycle
 from migrate.commit import ATTEMPTS, Committer, Policy, Receipt, backoff
-from migrate.core import Chunk, Event, ForeignKey, OnEvent, Partition, Source, TargetTable
+from migrate.core import (
+    Chunk,
+    Event,
+    ForeignKey,
+    OnEvent,
+    Partition,
+    Source,
+    TargetTable,
+    Viewed,
+    Watermarked,
+)
 from migrate.crosswalk import Keys
 from migrate.errors import FindingsError, RetryableError, UsageError
 from migrate.pipeline import Pipeline
@@ -30,6 +40,7 @@ from migrate.plan import (
     BatchSize,
     Cut,
     Plan,
+    Seen,
     TablePlan,
     decide,
     in_levels,
@@ -61,7 +72,7 @@ class Options:
 class Session:
     """A loaded project with its open sources and a connection to the target: what most commands need.
 
-    In a dry run, `standing` gives for each target the real table with whose rows new ones may not share a key, and
+    In a dry run, `standing` gives for each target the real table whose rows new ones may meet by a key, and
     `samples` stand in for the tables' sources where it is a canary; of tables that are not `rehearsed` the real ledger knows.
     """
 
@@ -134,6 +145,9 @@ class Session:
 
     def close(self) -> None:
         self.conn.close()
+        for source in self.sources.values():
+            if hasattr(source, "close"):
+                source.close()
 
 
 @contextmanager
@@ -195,9 +209,13 @@ def _with_options(digest: str, spec: TableSpec, sources: Dictionary[str, SourceS
     return hashlib.sha256(f"{digest}\n{written}".encode()).hexdigest()
 
 
+HOW_FAST = ("connections", "quiesced", "limits")
+"""Options of a source that say nothing about what its rows are."""
+
+
 def _options(source: SourceSpec, table: str) -> dict[str, Any]:
     """The options by which one table is read: those of a source's other tables are none of its business."""
-    options = dict(source.options)
+    options = {name: value for name, value in source.options.items() if name not in HOW_FAST}
     if "tables" in options:
         options["tables"] = options["tables"].get(table)
     return options
@@ -213,6 +231,7 @@ def planned(work: Session, mappings: Sequence[Mapping], options: Options) -> Pla
     known = ledger.exists(work.conn)
     states = ledger.table_states(work.conn, work.migration) if known else {}
     cuts = {m.spec.name: _cut(work, m) for m in mappings}
+    seen = {m.spec.name: _seen(work, m.spec) for m in mappings}
     plans = []
     for mapping in mappings:
         name = mapping.spec.name
@@ -228,9 +247,10 @@ def planned(work: Session, mappings: Sequence[Mapping], options: Options) -> Pla
                 options.size,
                 restart=options.restart,
                 may_delete=options.may_delete,
+                view=seen[name].view,
             )
         )
-    widened = widen(plans, cuts, options.size, states)
+    widened = [replace(p, seen=seen[p.name]) for p in widen(plans, cuts, options.size, states)]
     lifecycle.refuse_outside_references(
         work.conn, [p.mapping.target for p in widened if p.truncate and p.mapping.target.exists]
     )
@@ -245,6 +265,18 @@ def planned(work: Session, mappings: Sequence[Mapping], options: Options) -> Pla
         refuse_cycles(each, finalized)
         election.refuse_undecidable(each.mapping, each.knot)
     return plan_
+
+
+def _seen(work: Session, spec: TableSpec) -> Seen:
+    """In which views all that a table is read from is read."""
+    readings = []
+    for name in dict.fromkeys(source for source, _ in spec.origins) if spec.name not in work.samples else ():
+        source = work.source(name)
+        if hasattr(source, "view"):
+            view, note = cast(Viewed, source).view()
+            watermark = cast(Watermarked, source).watermark() if hasattr(source, "watermark") else None
+            readings.append(ledger.Reading(name, view, note, watermark))
+    return Seen(tuple(readings))
 
 
 def _others(work: Session, planned: Collection[str]) -> dict[str, set[str]]:
@@ -266,7 +298,8 @@ def rehearsed(work: Session, mappings: Sequence[Mapping], options: Options) -> P
     plans = []
     for mapping in mappings:
         chunks = tuple(_cut(work, mapping)(options.size))
-        plans.append(TablePlan(mapping, "load", "as a first load", 1, chunks, options.size, None, chunks))
+        seen = _seen(work, mapping.spec)
+        plans.append(TablePlan(mapping, "load", "as a first load", 1, chunks, options.size, None, chunks, seen=seen))
     return in_levels(work.migration, plans)
 
 
@@ -331,6 +364,8 @@ def run(work: Session, plan: Plan, epoch: int, options: Options, stop: Stop, on_
         for one in elected.values():
             one.ballot.close()
     for plan_ in plan.tables:
+        if plan_.action in ("load", "redo", "add", "resume"):
+            ledger.save_readings(work.conn, work.migration, plan_.name, plan_.generation, epoch, plan_.seen.readings)
         if plan_.action in ("resume", "add") and plan_.before is not None and plan_.before.hash != checksum.NAME:
             # Another version hashed the first chunks: the sums cannot be compared any more, the rows still can.
             ledger.set_hash(work.conn, work.migration, plan_.name, "mixed")
@@ -554,7 +589,13 @@ class Tools:
         self.plan = plan
         self._work = work
         self._pipeline = pipeline(work, plan)
-        self._writer = Writer(mapping.target, mapping.schema, mapping.wires, upsert_key(mapping))
+        self._writer = Writer(
+            mapping.target,
+            mapping.schema,
+            mapping.wires,
+            upsert_key(mapping),
+            work.standing.get(mapping.target.qualified),
+        )
         self._hasher = checksum.Hasher(mapping.schema, mapping.wires, plan.bucket_key)
         self._committer = Committer(
             work.connect,
@@ -582,12 +623,14 @@ class Tools:
 def _uniques(work: Session, plan: TablePlan) -> list[UniqueScreen]:
     """The keys that rows may not share with those that stood in the table before this migration."""
     mapping, target = plan.mapping, plan.mapping.target
+    if mapping.spec.mode != "append":
+        return []
     if target.qualified in work.standing:
         relation = work.standing[target.qualified]
     else:
         with work.connect() as conn:
             shared = ledger.table_states(conn, work.migration)[plan.name].ownership == "shared"
-        relation = (target.schema, target.name) if shared and mapping.spec.mode == "append" else None
+        relation = (target.schema, target.name) if shared else None
     if relation is None:
         return []
     keys = [k for k in dict.fromkeys((target.key, *target.uniques)) if k and set(k) <= set(mapping.columns)]

@@ -12,6 +12,7 @@ from connectors.registry import open_source
 from connectors.xmlrecords import propose
 from mappings.scaffold import SCHEMA_FILE, Draft, scaffold, snake_case
 from mappings.schema import json_schema
+from migrate.command import named_on_the_command_line
 from migrate.core import Source, Table
 from migrate.errors import UsageError
 
@@ -38,8 +39,10 @@ def write(files: Sequence[Path], migration: str | None, out: Path, *, overwrite:
     by_kind = {kind: [path for path in found if _kind(path) == kind] for kind in _SUFFIXES}
     drafts = [draft for kind, paths in by_kind.items() if paths for draft in _DRAFTERS[kind](paths, base)]
     name = migration or snake_case(base.name) or "migration"
-    out.write_text(scaffold(name, drafts), encoding="utf-8")
-    (base / SCHEMA_FILE).write_text(json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    schema = json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
+    for path, text in ((out, scaffold(name, drafts)), (base / SCHEMA_FILE, schema)):
+        with named_on_the_command_line(path):
+            path.write_text(text, encoding="utf-8")
     tables = [table for draft in drafts for table in draft.tables]
     return [
         *(note for _, table, _ in tables for note in table.notes),

@@ -5,6 +5,7 @@ the commit protocol (`commit.py`) and the engine do. Values of rows are kept in 
 (`quarantine.py`) and `finding` only.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,11 +13,11 @@ from typing import Literal
 
 from psycopg.rows import class_row, scalar_row
 
-from migrate.core import Chunk, Entry, Finding, ForeignKey, Partition
+from migrate.core import Chunk, Entry, Finding, ForeignKey, Partition, View, Watermark
 from migrate.errors import GateError
 from migrate.target import Connection
 
-VERSION = 2
+VERSION = 3
 
 _DDL = """
 CREATE SCHEMA IF NOT EXISTS {ledger};
@@ -184,6 +185,21 @@ CREATE TABLE IF NOT EXISTS {ledger}.orphan (
     PRIMARY KEY (migration, name, generation, chunk, ordinal, "column")
 );
 
+-- In which view a run has read a source that is not simply pinned, and from where its changes have to be taken after it.
+CREATE TABLE IF NOT EXISTS {ledger}.reading (
+    migration text NOT NULL,
+    name text NOT NULL,
+    generation int NOT NULL,
+    epoch bigint NOT NULL,
+    source text NOT NULL,
+    view text NOT NULL CHECK (view IN ('pinned', 'asof', 'live')),
+    note text NOT NULL,
+    watermark_kind text,
+    watermark text,
+    at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (migration, name, generation, epoch, source)
+);
+
 -- Foreign keys within a cycle, or from a table to itself: off while the table is loaded, on again when it is finalized.
 CREATE TABLE IF NOT EXISTS {ledger}.suspended (
     migration text NOT NULL,
@@ -247,6 +263,16 @@ class TableState:
     hash: str
     parents: list[str]
     phase: Phase
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """In which view a source is, or was, read that is not simply pinned by its contents."""
+
+    source: str
+    view: View
+    note: str
+    watermark: Watermark | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -480,6 +506,33 @@ def stored_entry(conn: Connection, chunk: Chunk) -> Entry | None:
     return None if row is None else Entry("load", chunk, *row)
 
 
+def save_readings(
+    conn: Connection, migration: str, name: str, generation: int, epoch: int, readings: Sequence[Reading]
+) -> None:
+    """Note in which views a run reads a table, before it loads a row of it."""
+    for each in readings:
+        at = each.watermark
+        conn.execute(
+            f"INSERT INTO {conn.ledger}.reading (migration, name, generation, epoch, source, view, note, watermark_kind, "
+            f"watermark) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
+            [
+                *(migration, name, generation, epoch, each.source, each.view, each.note),
+                *((at.kind, at.value) if at is not None else (None, None)),
+            ],
+        )
+
+
+def readings(conn: Connection, migration: str, name: str) -> list[Reading]:
+    """In which views the current generation was read, the first run first: changes count from its watermark."""
+    rows = conn.execute(
+        f"SELECT r.source, r.view, r.note, r.watermark_kind, r.watermark FROM {conn.ledger}.reading r "
+        f"JOIN {conn.ledger}.mapped_table t USING (migration, name, generation) "
+        f"WHERE migration = %s AND name = %s ORDER BY r.epoch, r.source",
+        [migration, name],
+    ).fetchall()
+    return [Reading(s, v, n, Watermark(kind, at) if kind is not None else None) for s, v, n, kind, at in rows]
+
+
 def fates(conn: Connection, migration: str, name: str | None = None) -> list[Fates]:
     """Each mapped table's current generation, or that of one of them: the sums of its entries."""
     with conn.cursor(row_factory=class_row(Fates)) as cursor:
@@ -551,13 +604,37 @@ def write_orphans(conn: Connection, chunk: Chunk, orphans: Iterable[tuple[int, s
             copy.write_row((chunk.migration, chunk.table, chunk.generation, chunk.ordinal, *row))
 
 
-def rejected(conn: Connection, chunk: Chunk) -> list[int]:
-    """The ordinals of a chunk's rows that are, or were, in quarantine."""
+def rejected(conn: Connection, chunk: Chunk, *, replayed: bool = True) -> list[int]:
+    """The ordinals of a chunk's rows that are, or (`replayed`) were, in quarantine."""
+    still = "" if replayed else " AND state <> 'replayed'"
     with conn.cursor(row_factory=scalar_row) as cursor:
         return cursor.execute(
-            f"SELECT ordinal FROM {conn.ledger}.reject WHERE migration = %s AND name = %s AND generation = %s AND chunk = %s",
+            f"SELECT ordinal FROM {conn.ledger}.reject "
+            f"WHERE migration = %s AND name = %s AND generation = %s AND chunk = %s{still}",
             [chunk.migration, chunk.table, chunk.generation, chunk.ordinal],
         ).fetchall()
+
+
+def excluded_chunks(conn: Connection, migration: str, name: str, generation: int) -> list[int]:
+    """The chunks of which some rows are not in the target: merged, filtered, or rejected and not replayed."""
+    with conn.cursor(row_factory=scalar_row) as cursor:
+        return cursor.execute(
+            f"SELECT chunk FROM {conn.ledger}.entry WHERE migration = %s AND name = %s AND generation = %s "
+            f"GROUP BY chunk HAVING sum(merged) > 0 OR sum(filtered) > 0 OR sum(rejected) > 0 ORDER BY chunk",
+            [migration, name, generation],
+        ).fetchall()
+
+
+def overridden_columns(conn: Connection, migration: str, name: str, generation: int) -> set[str]:
+    """The columns in which survivors have values of other rows."""
+    with conn.cursor(row_factory=scalar_row) as cursor:
+        return set(
+            cursor.execute(
+                f'SELECT DISTINCT "column" FROM {conn.ledger}.override '
+                f"WHERE migration = %s AND name = %s AND generation = %s",
+                [migration, name, generation],
+            ).fetchall()
+        )
 
 
 def orphaned(conn: Connection, chunk: Chunk) -> list[tuple[int, str, str]]:
@@ -607,7 +684,12 @@ def suspended(conn: Connection, migration: str, name: str) -> list[tuple[Foreign
         f"FROM {conn.ledger}.suspended WHERE migration = %s AND name = %s ORDER BY 1",
         [migration, name],
     ).fetchall()
-    return [(ForeignKey(r[0], tuple(r[1]), r[2], r[3], tuple(r[4])), r[5]) for r in rows]
+    return [(ForeignKey(r[0], tuple(r[1]), r[2], r[3], tuple(r[4]), full=_full(r[5])), r[5]) for r in rows]
+
+
+def _full(definition: str) -> bool:
+    """Whether a foreign key is MATCH FULL, by its definition; a name may say so as well."""
+    return " MATCH FULL" in re.sub(r'"[^"]*"', "", definition)
 
 
 def resumed(conn: Connection, migration: str, name: str) -> None:

@@ -4,9 +4,10 @@ import json
 import os
 import signal
 import subprocess
+import threading
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from http.client import HTTPException, responses
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -25,6 +26,8 @@ COMMAND_SECONDS = 60.0
 WEBHOOK_SECONDS = 10.0
 PAUSES = (1.0, 4.0)
 """Seconds between the tries of a webhook, which are one more."""
+
+_LONGEST = 1 << 16  # bytes of a line that a command prints, in one piece
 
 _AGAIN = (408, 429)  # besides 5xx: answers that another try may change
 
@@ -58,14 +61,19 @@ def summary(
     }
 
 
-def tell(notify: Notify, body: Mapping[str, Any], base: Path) -> list[str]:
-    """Run the command, post to the webhook; a sentence for each that failed, in which secrets are not yet masked."""
+def tell(
+    notify: Notify, body: Mapping[str, Any], base: Path, heard: Callable[[str], object] | None = None
+) -> list[str]:
+    """Run the command, post to the webhook; a sentence for each that failed, in which secrets are not yet masked.
+
+    `heard` gets each line that the command prints; without it they go to our standard error.
+    """
     wanted = "success" if body["exit"] == 0 else "failure"
     if wanted not in notify.on:
         return []
     data = json.dumps(body, ensure_ascii=False).encode("utf-8", "backslashreplace")
     failed = []
-    if notify.command and (problem := run(notify.command, data, _environment(body), base)):
+    if notify.command and (problem := run(notify.command, data, _environment(body), base, heard=heard)):
         failed.append(f"The notification command {notify.command[0]} failed: {problem}.")
     if notify.webhook and (problem := post(notify.webhook, notify.headers, data)):
         failed.append(f"The webhook at {urlsplit(notify.webhook).hostname} was not told: {problem}.")
@@ -82,31 +90,59 @@ def _environment(body: Mapping[str, Any]) -> dict[str, str]:
 
 
 def run(
-    command: Sequence[str], data: bytes, environment: Mapping[str, str], base: Path, seconds: float = COMMAND_SECONDS
+    command: Sequence[str],
+    data: bytes,
+    environment: Mapping[str, str],
+    base: Path,
+    seconds: float = COMMAND_SECONDS,
+    heard: Callable[[str], object] | None = None,
 ) -> str:
     """Run a command in a folder with `data` on its standard input; what was wrong with that, or ""."""
-    try:
-        # What it prints goes to our standard error: standard output is the report's, perhaps JSON.
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=2,
-            cwd=base,
-            env={**os.environ, **environment},
-            start_new_session=True,
-        )
-    except OSError as error:
-        return f"it does not start: {error.strerror or error}"
-    with process:
+    with _printing(heard) as out:
         try:
-            process.communicate(data, seconds)
-        except subprocess.TimeoutExpired:
-            _kill(process)
-            return f"it did not end within {seconds:g} s and was killed"
-        except BaseException:
-            _kill(process)
-            raise
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=out,
+                stderr=out,
+                cwd=base,
+                env={**os.environ, **environment},
+                start_new_session=True,
+            )
+        except OSError as error:
+            return f"it does not start: {error.strerror or error}"
+        with process:
+            try:
+                process.communicate(data, seconds)
+            except subprocess.TimeoutExpired:
+                _kill(process)
+                return f"it did not end within {seconds:g} s and was killed"
+            except BaseException:
+                _kill(process)
+                raise
     return f"it ended with exit code {process.returncode}" if process.returncode else ""
+
+
+@contextmanager
+def _printing(heard: Callable[[str], object] | None) -> Iterator[int]:
+    """Where a command prints to: our standard error, for standard output is the report's; or a pipe that is listened to."""
+    if heard is None:
+        yield 2
+        return
+    read, write = os.pipe()
+    listener = threading.Thread(target=_listen, args=(read, heard), daemon=True)
+    listener.start()
+    try:
+        yield write
+    finally:
+        os.close(write)
+        listener.join(1.0)  # for no longer: what the command has left running may hold the pipe
+
+
+def _listen(read: int, heard: Callable[[str], object]) -> None:
+    with os.fdopen(read, "rb") as pipe:
+        while line := pipe.readline(_LONGEST):
+            heard(line.decode("utf-8", "replace").rstrip("\r\n"))
 
 
 def _kill(process: "subprocess.Popen[bytes]") -> None:

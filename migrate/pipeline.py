@@ -16,7 +16,7 @@ from mappings.mapper import Mapper
 from mappings.references import Reference
 from migrate import checksum, crosswalk
 from migrate.core import Batch, Chunk, Ordinals, Partition, Reject, Source, Step
-from migrate.crosswalk import Keys
+from migrate.crosswalk import Keys, Trail
 from migrate.errors import GateError
 from migrate.target import Connection
 
@@ -28,23 +28,23 @@ class Follower:
     """Rewrites references to rows that were merged, so that children follow their parents. For one thread."""
 
     def __init__(self, references: Sequence[Reference], keys_of: KeysOf) -> None:
-        self._followed: list[tuple[Reference, Keys, checksum.Hasher]] = []
-        for reference in references:
-            keys = keys_of(reference.table, reference.parent_columns)
+        self._followed: list[tuple[Reference, Trail]] = []
+        for r in references:
+            keys = keys_of(r.table, r.parent_columns)
             if len(keys):
-                keys = keys.trimmed() if reference.padded else keys
-                self._followed.append((reference, keys, keys.hasher()))
+                trail = Trail(keys, r.columns, padded=r.padded, widths=r.widths, numbers=r.numbers)
+                self._followed.append((r, trail))
 
     def __call__(self, rows: pa.RecordBatch) -> pa.RecordBatch:
         """The rows with every reference that they have whole."""
-        for reference, keys, hasher in self._followed:
+        for reference, trail in self._followed:
             if rows.num_rows and set(reference.columns) <= set(rows.schema.names):
-                rows = keys.follow(rows, reference.columns, hasher, padded=reference.padded, widths=reference.widths)
+                rows = trail(rows)
         return rows
 
     def close(self) -> None:
-        for _, _, hasher in self._followed:
-            hasher.close()
+        for _, trail in self._followed:
+            trail.close()
 
 
 class Pipeline:

@@ -1,14 +1,14 @@
 """What is to be done with each table, decided from the project, the sources and the ledger; nothing is written here."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from mappings.compile import Mapping as CompiledMapping
 from mappings.references import Reference
-from migrate.core import ForeignKey, Partition
+from migrate.core import ForeignKey, Partition, View
 from migrate.errors import GateError
-from migrate.ledger import TableState
+from migrate.ledger import Reading, TableState
 
 Action = Literal["load", "resume", "add", "redo", "finalize", "done"]
 """load: the first filling. resume: go on with a pinned plan. add: new partitions of a source that grew. redo: a new
@@ -25,6 +25,22 @@ class BatchSize:
 
 Cut = Callable[[BatchSize], Sequence[Partition]]
 """Cuts a source table into partitions of a size; reads the source."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """In which views a table's sources are read; () where they are files, which are pinned by their contents."""
+
+    readings: tuple[Reading, ...] = ()
+
+    @property
+    def view(self) -> View:
+        """Only as firm as the least firm of them."""
+        return max((r.view for r in self.readings), key=("pinned", "asof", "live").index, default="pinned")
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return tuple(f"{r.source} is {r.note}" for r in self.readings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +65,7 @@ class TablePlan:
     knot: frozenset[str] = frozenset()
     knot_targets: frozenset[str] = frozenset()
     knot_beyond: frozenset[str] = frozenset()
+    seen: Seen = field(default_factory=Seen)
 
     @property
     def inner(self) -> tuple[ForeignKey, ...]:
@@ -136,9 +153,12 @@ def decide(
     *,
     restart: bool,
     may_delete: bool = False,
+    view: View = "pinned",
 ) -> TablePlan:
     """Decide one table. `size` is for new generations: one that was begun keeps the size it was begun with.
 
+    What was found out about a source that moves ends with the session that read it: a load that rests on an election is
+    begun anew where it was interrupted, and one that is done is not held against what the source has become since.
     Raises GateError where going on would need rows to be removed that this migration may not remove.
     """
     mode = mapping.spec.mode
@@ -187,12 +207,17 @@ def decide(
             )
         return redo(why)
     begun = BatchSize(state.batch_rows, state.batch_bytes)
+    if state.phase == "loading" and view == "live" and mapping.dedupe is not None:
+        return redo("interrupted, and the source has moved since its duplicates were found")
     if state.phase == "loading":
         return TablePlan(mapping, "resume", "resumed where it stopped", state.generation, tuple(pinned), begun, state)
     if state.phase == "loaded":
         return TablePlan(
             mapping, "finalize", "loaded, not yet finalized", state.generation, tuple(pinned), begun, state
         )
+    if view == "live":
+        why = "already loaded; its source moves, and --restart would load it again as it is now"
+        return TablePlan(mapping, "done", why, state.generation, tuple(pinned), begun, state)
     chunks = tuple(cut(begun))
     known, now = {p.token for p in pinned}, {p.token for p in chunks}
     if known == now:
@@ -335,6 +360,11 @@ def _reached(name: str, parents: Mapping[str, set[str]]) -> set[str]:
 def refuse_cycles(plan: TablePlan, finalized: Collection[str]) -> None:
     """Raise GateError for what cannot be settled: half a cycle, an upsert in one, keys that only the server can compare."""
     mapping, mode = plan.mapping, plan.mapping.spec.mode
+    if plan.knot and plan.action == "resume" and plan.seen.view == "live":
+        raise GateError(
+            f"{plan.name}: interrupted in a cycle of references, and its source has moved since",
+            hint=f"`migrate run --restart {' '.join(f'-s {n}' for n in sorted(plan.knot))}` loads them again.",
+        )
     missing = sorted(plan.knot_beyond - set(finalized))
     if missing and plan.action != "done":
         raise GateError(
@@ -373,7 +403,8 @@ def _table(plan: TablePlan) -> dict[str, Any]:
     return {
         "table": plan.name,
         "source": spec.came_from,
-        "view": "pinned",
+        "view": plan.seen.view,
+        "watermarks": {r.source: f"{r.watermark.kind} {r.watermark.value}" for r in plan.seen.readings if r.watermark},
         "target": target.qualified,
         "creates": not target.exists,
         "truncates": plan.truncate and target.exists,
@@ -390,7 +421,7 @@ def _table(plan: TablePlan) -> dict[str, Any]:
 def notes(plan: TablePlan) -> list[str]:
     """What a person should know before the run: detection's choices, cautions, and that the table is new."""
     table = plan.mapping.target
-    said = [*plan.mapping.source.warnings, *plan.mapping.source.notes, *cautions(plan.mapping)]
+    said = [*plan.mapping.source.warnings, *plan.seen.notes, *plan.mapping.source.notes, *cautions(plan.mapping)]
     if not table.exists:
         said.append(f"{table.qualified} will be created")
     return said
@@ -403,7 +434,9 @@ def cautions(mapping: CompiledMapping) -> list[str]:
         said.append(f"user triggers will fire for each row: {', '.join(mapping.target.triggers)}")
     if mapping.unscreened:
         said.append(f"checked by the server only: {', '.join(mapping.unscreened)}")
-    told = {rule.columns for rule in mapping.dedupe.rules} if mapping.dedupe is not None else set()
+    told = set(mapping.sure) | (
+        {rule.columns for rule in mapping.dedupe.rules} if mapping.dedupe is not None else set()
+    )
     for key in dict.fromkeys((mapping.target.key, *mapping.target.uniques)):
         if key and set(key) <= set(mapping.columns) and key not in told:
             said.append(

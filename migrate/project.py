@@ -90,13 +90,18 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Project:
 def open_source(project: Project, name: str) -> Source:
     """Open a declared source. UsageError where this version cannot."""
     source = project.sources[name]
-    if source.url is not None:
-        scheme = re.match(r"[a-z0-9+]+(?=://)", source.url)
-        message = f'the source "{name}" is a {scheme[0] if scheme else "nameless"} URL: not in this version'
-        hint = 'Export its tables to delimited files and read those: {files: "folder/*.csv"}.'
-        raise faults_error(project.spec.path, [Fault(source.mark, message, hint)])
     from connectors import registry  # the connectors are heavy, and `migrate --help` must not wait for them
 
+    if source.url is not None:
+        scheme = re.match(r"[a-z0-9]+(?=(\+[a-z0-9_]+)?://)", source.url)
+        if scheme is None:
+            hint = "Write scheme://user:password@host:port/database."
+            raise faults_error(project.spec.path, [Fault(source.mark, f'the source "{name}" is no URL', hint)])
+        try:
+            return registry.open_url(scheme[0], source.url, source.options)
+        except UsageError as error:
+            fault = Fault(source.mark, f'the source "{name}": {error.message}', error.hint)
+            raise faults_error(project.spec.path, [fault]) from error
     return registry.open_source(source.kind, source.files, source.options, project.base)
 
 
@@ -105,6 +110,11 @@ def open_file(project: Project, source: str, table: str, file: Path) -> Source:
     from connectors import registry  # see open_source
 
     spec = project.sources[source]
+    if spec.url is not None:
+        raise UsageError(
+            f"{source} is a database: what is wrong in it is mended there",
+            hint="Correct the rows at the source, then `migrate rejects replay` without a file.",
+        )
     files = {table if spec.kind == "files" else "": (str(file.resolve()),)}
     partial = {"partial": True} if "trailer" in spec.options else {}
     return registry.open_source(spec.kind, files, {**spec.options, **partial}, project.base)

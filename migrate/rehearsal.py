@@ -19,7 +19,7 @@ from migrate.canary import Sampled, spread
 from migrate.core import Ordinals
 from migrate.engine import Options, Session, Stop
 from migrate.errors import RetryableError
-from migrate.plan import Plan, TablePlan, upsert_key
+from migrate.plan import Plan, TablePlan
 from migrate.target import connect
 from reports.model import Report
 
@@ -40,20 +40,21 @@ class Rehearsal:
     notes: tuple[str, ...]
     names: Mapping[str, str]
 
+    def named(self, text: str) -> str:
+        """A text that speaks of the real tables."""
+        for shadowed, real in self.names.items():
+            text = text.replace(shadowed, real)
+        return _SHOWN.sub(r"(\1)", text)
+
     def of_the_real(self, report: Report) -> Report:
         """The dry run's report, which speaks of the real tables."""
-
-        def named(text: str) -> str:
-            for shadowed, real in self.names.items():
-                text = text.replace(shadowed, real)
-            return _SHOWN.sub(r"(\1)", text)
 
         tables = [
             replace(
                 table,
-                target=named(table.target),
+                target=self.named(table.target),
                 rejects=tuple(
-                    replace(r, samples=tuple(replace(s, reason=named(s.reason), id=None) for s in r.samples))
+                    replace(r, samples=tuple(replace(s, reason=self.named(s.reason), id=None) for s in r.samples))
                     for r in table.rejects
                 ),
             )
@@ -107,27 +108,27 @@ def rehearsal(
                 notes = (*clones.notes, *(note for p in todo for note in _not_compared(p)))
                 yield Rehearsal(inside, plan, done, notes, names)
             finally:
-                inside.close()
+                inside.conn.close()
     finally:
         with connect(work.project.target) as conn:
             shadow.sweep(conn, place)
 
 
 def _standing(plan: TablePlan) -> tuple[str, str] | None:
-    """The real table, where it holds rows that are not this migration's and that new ones must not share a key with."""
-    table = plan.mapping.target
+    """The real table, where rows stay in it that new ones may meet by a key: under append only those of others do."""
+    table, mode = plan.mapping.target, plan.mapping.spec.mode
     shared = plan.before is None or plan.before.ownership == "shared"
-    return (table.schema, table.name) if table.exists and plan.mapping.spec.mode == "append" and shared else None
+    return (table.schema, table.name) if table.exists and (mode == "upsert" or (mode == "append" and shared)) else None
 
 
 def _not_compared(plan: TablePlan) -> Iterator[str]:
-    """What an upsert's rehearsal cannot know: which rows will have been overwritten when a key of another kind is met."""
+    """The keys of which the mapping gives a part only: what the rest of a new row's is, the target's defaults say."""
     mapping, target = plan.mapping, plan.mapping.target
-    if mapping.spec.mode != "upsert" or not target.exists:
+    if mapping.spec.mode == "replace" or not target.exists:
         return
-    on = set(upsert_key(mapping))
+    mapped = set(mapping.columns)
     for key in dict.fromkeys((target.key, *target.uniques)):
-        if key and set(key) != on and set(key) <= set(mapping.columns):
+        if mapped & set(key) and not set(key) <= mapped:
             yield f"{target.qualified}: the key {', '.join(key)} is not compared with the rows that are there already"
 
 

@@ -298,11 +298,26 @@ def _from_source(
     source = work.source_of(mapping.spec)
     partitions = ledger.pinned(work.conn, work.migration, state.name, state.generation)
     for number in sorted({r.chunk for r in left.values()}):
-        by_ordinal = {r.ordinal: r.id for r in left.values() if r.chunk == number}
+        rejects = [r for r in left.values() if r.chunk == number]
         for batch in source.read(partitions[number], mapping.reads):
-            present = [*map(int, batch.ordinals[np.isin(batch.ordinals, list(by_ordinal))])]
-            present += [r.ordinal for r in batch.rejects if r.ordinal in by_ordinal]
-            yield batch, {by_ordinal[o]: [o] for o in present}
+            yield batch, _still_there(batch, rejects)
+
+
+def _still_there(batch: Batch, rejects: Sequence[QuarantinedRow]) -> Wanted:
+    """The rows of a batch that rejects are: by their numbers, and in a table of a database, which may move, by their keys."""
+    there = {int(o) for o in batch.ordinals} | {r.ordinal for r in batch.rejects}
+    keyed = [r for r in rejects if "table" in r.locator and "key" in r.locator]
+    found = {r.id: [r.ordinal] for r in rejects if r not in keyed and r.ordinal in there}
+    numbers = [r.ordinal for r in keyed if r.ordinal in there]
+    at = dict(zip(numbers, (o.locator["key"] for o in batch.locate(numbers)), strict=True))
+    found |= {r.id: [r.ordinal] for r in keyed if at.get(r.ordinal) == r.locator["key"]}
+    moved = {r.locator["key"]: r.id for r in keyed if r.id not in found}
+    if moved:
+        every = sorted(there)
+        for number, origin in zip(every, batch.locate(every), strict=True):
+            if origin.locator["key"] in moved:
+                found[moved[origin.locator["key"]]] = [number]
+    return found
 
 
 def _opened(work: Session, mapping: CompiledMapping, fixed: Path, part: str) -> tuple[Source, Table]:

@@ -13,12 +13,12 @@ import pyarrow as pa
 
 from mappings.ddl import quote
 from migrate import checksum, crosswalk, ledger, quarantine
-from migrate.commit import Policy, enter, nulled
+from migrate.commit import PARTLY_NULL, Policy, enter, nulled
 from migrate.core import Chunk, Entry, ForeignKey, Ordinals, Reject, Step
 from migrate.errors import GateError
 from migrate.pipeline import Pipeline
 from migrate.plan import TablePlan
-from migrate.target import Connection, explained
+from migrate.target import Connection, explained, partly_null
 
 PipelineOf = Callable[[TablePlan], Pipeline]
 """Opens a table's pipeline; whoever opens it closes it."""
@@ -92,11 +92,14 @@ def settle(
 
 @dataclass(frozen=True, slots=True)
 class _Lost:
-    """A reference of a table, the keys that it names and that do not exist, and how many rows of the target named them."""
+    """A reference of a table, the keys that it names and that do not exist, and how many rows of the target named them.
+
+    `keys` is None where a part of the key was NULL, and MATCH FULL refuses that.
+    """
 
     key: ForeignKey
     policy: Policy
-    keys: pa.Table
+    keys: pa.Table | None
     rows: int
 
 
@@ -108,10 +111,11 @@ def _orphans(conn: Connection, plans: Sequence[TablePlan]) -> dict[str, list[_Lo
         changed = False
         for plan in plans:
             for key in plan.inner:
-                found = _without_parent(conn, plan, key)
-                if found is not None:
-                    lost[plan.name].append(found)
-                    changed = True
+                for find in (_without_parent, _named_in_part):
+                    found = find(conn, plan, key)
+                    if found is not None:
+                        lost[plan.name].append(found)
+                        changed = True
     for plan in plans:
         kept = (_without_parent(conn, plan, key) for key in plan.kept)
         lost[plan.name] += [found for found in kept if found is not None]
@@ -119,8 +123,8 @@ def _orphans(conn: Connection, plans: Sequence[TablePlan]) -> dict[str, list[_Lo
 
 
 def _without_parent(conn: Connection, plan: TablePlan, key: ForeignKey) -> _Lost | None:
-    table, mapping = plan.mapping.target, plan.mapping
-    relation = quote(table.schema, table.name)
+    mapping = plan.mapping
+    relation = quote(mapping.target.schema, mapping.target.name)
     same = " AND ".join(f"p.{quote(p)} = c.{quote(c)}" for p, c in zip(key.parent_columns, key.columns, strict=True))
     named = " AND ".join(f"c.{quote(c)} IS NOT NULL" for c in key.columns)
     parents = ((key.parent_schema, key.parent_name), *key.elsewhere)
@@ -133,20 +137,34 @@ def _without_parent(conn: Connection, plan: TablePlan, key: ForeignKey) -> _Lost
     ).fetchall()
     if not values:
         return None
+    policy, rows = _taken_out(conn, plan, key, orphaned)
+    keys = pa.table([_arrow([v[i] for v in values], f.type) for i, f in enumerate(fields)], schema=pa.schema(fields))
+    return _Lost(key, policy, keys, rows)
+
+
+def _named_in_part(conn: Connection, plan: TablePlan, key: ForeignKey) -> _Lost | None:
+    """Under MATCH FULL, what names its parent by a part of the key only."""
+    if not key.full or len(key.columns) == 1:
+        return None
+    given = ", ".join(f"c.{quote(c)}" for c in key.columns)
+    policy, rows = _taken_out(conn, plan, key, f"num_nulls({given}) BETWEEN 1 AND {len(key.columns) - 1}")
+    return _Lost(key, policy, None, rows) if rows else None
+
+
+def _taken_out(conn: Connection, plan: TablePlan, key: ForeignKey, orphaned: str) -> tuple[Policy, int]:
+    """Do with the orphans, by an SQL condition on a row `c`, what the mapping says: that, and with how many it was done."""
+    relation = quote(plan.mapping.target.schema, plan.mapping.target.name)
     policy: Policy = next(
-        (r.orphans for r in mapping.references if r.orphans != "reject" and set(r.columns) == set(key.columns)),
+        (r.orphans for r in plan.mapping.references if r.orphans != "reject" and set(r.columns) == set(key.columns)),
         "reject",
     )
     if policy == "null":
         nulls = ", ".join(f"{quote(c)} = NULL" for c in key.columns)
-        rows = conn.execute(f"UPDATE {relation} c SET {nulls} WHERE {orphaned}").rowcount
-    elif policy == "keep":
+        return policy, conn.execute(f"UPDATE {relation} c SET {nulls} WHERE {orphaned}").rowcount
+    if policy == "keep":
         counted = conn.execute(f"SELECT count(*) FROM {relation} c WHERE {orphaned}").fetchone()
-        rows = int(counted[0]) if counted else 0
-    else:
-        rows = conn.execute(f"DELETE FROM {relation} c WHERE {orphaned}").rowcount
-    keys = pa.table([_arrow([v[i] for v in values], f.type) for i, f in enumerate(fields)], schema=pa.schema(fields))
-    return _Lost(key, policy, keys, rows)
+        return policy, int(counted[0]) if counted else 0
+    return policy, conn.execute(f"DELETE FROM {relation} c WHERE {orphaned}").rowcount
 
 
 def _selected(column: str, kind: pa.DataType) -> str:
@@ -232,7 +250,7 @@ def _match(
     """Which rows of a step are orphans: taken in the order in which the target lost them."""
     for number, each in enumerate(lost):
         names = list(each.key.columns)
-        hits = _among(rows.select(names), each.keys)
+        hits = np.flatnonzero(partly_null(rows, names)) if each.keys is None else _among(rows.select(names), each.keys)
         if not len(hits):
             continue
         met[number] += len(hits)
@@ -249,12 +267,15 @@ def _match(
             found.rows += len(chosen)
             continue
         key = each.key
-        why = (
+        told = [
             f"no row of {key.parent} has {', '.join(key.parent_columns)} of this row's {', '.join(names)} ({key.name})"
-        )
+        ] * len(chosen)
+        if each.keys is None:
+            nulls = ([n for n in names if row[n] is None] for row in picked.select(names).to_pylist())
+            told = [PARTLY_NULL.format(", ".join(n), key.name) for n in nulls]
         found.rejects += [
             Reject(ordinal, "foreign_key", why, origin, names[0])
-            for ordinal, origin in zip(chosen, step.locate(chosen), strict=True)
+            for ordinal, why, origin in zip(chosen, told, step.locate(chosen), strict=True)
         ]
         keep = np.ones(rows.num_rows, np.bool_)
         keep[hits] = False

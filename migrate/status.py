@@ -1,7 +1,7 @@
 """Gathers a report from the ledger: where each table stands, and what a person would type next."""
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version as installed_version
 
@@ -82,9 +82,12 @@ def gather(conn: Connection, project: Project, names: Sequence[str]) -> Report:
                 source=spec.came_from,
                 duplicates=_duplicates(merged.get(name), spec),
                 orphans=tuple(OrphanCount(c, policy, n) for table, c, policy, n in orphans if table == name),
-                notes=tuple(
-                    f"the foreign key {key.name} is off until the table is finalized: {definition}"
-                    for key, definition in ledger.suspended(conn, migration, name)
+                notes=(
+                    *_read_in(ledger.readings(conn, migration, name)),
+                    *(
+                        f"the foreign key {key.name} is off until the table is finalized: {definition}"
+                        for key, definition in ledger.suspended(conn, migration, name)
+                    ),
                 ),
             )
         )
@@ -97,6 +100,18 @@ def gather(conn: Connection, project: Project, names: Sequence[str]) -> Report:
     return Report(
         migration, tuple(tables), runs, findings, missing, _next(tables, missing, errors), versions=used, made=made
     )
+
+
+def _read_in(readings: Sequence[ledger.Reading]) -> Iterator[str]:
+    """The views of each source, and the watermark of the first: whatever changed after it has to be taken from there."""
+    by_source: dict[str, list[ledger.Reading]] = {}
+    for each in readings:
+        by_source.setdefault(each.source, []).append(each)
+    for source, several in by_source.items():
+        times = f", in {len(several)} runs, each at a moment of its own" if len(several) > 1 else ""
+        at = several[0].watermark
+        since = f"; its changes count from {at.kind} {at.value}" if at is not None else ""
+        yield f"{source} was read {several[0].note}{times if several[0].view == 'live' else ''}{since}"
 
 
 def _duplicates(found: Summary | None, spec: TableSpec) -> Duplicates | None:
@@ -123,6 +138,8 @@ def where(locator: dict[str, object]) -> str:
         return f"{locator['file']}[{locator['sheet']}!{locator.get('cell') or locator['cells']}]"
     if "file" in locator:
         return f"{locator['file']}:{locator.get('line', '')}"
+    if "table" in locator:
+        return f"{locator['table']}[{locator.get('key') or 'row {}'.format(locator['row'])}]"
     return ", ".join(f"{k}={v}" for k, v in locator.items())
 
 

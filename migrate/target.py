@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import duckdb
+import numpy as np
+import numpy.typing as npt
 import pgpq
 import psycopg
 import pyarrow as pa
@@ -166,7 +168,7 @@ SELECT c.conname, c.contype,
        fn.nspname, f.relname,
        (SELECT array_agg(a.attname ORDER BY k.n) FROM unnest(c.confkey) WITH ORDINALITY k(attnum, n)
         JOIN pg_attribute a ON a.attrelid = c.confrelid AND a.attnum = k.attnum) AS parent_columns,
-       CASE WHEN c.contype = 'c' THEN pg_get_expr(c.conbin, c.conrelid) END
+       CASE WHEN c.contype = 'c' THEN pg_get_expr(c.conbin, c.conrelid) END, c.confmatchtype = 'f'
 FROM pg_constraint c
 LEFT JOIN pg_class f ON f.oid = c.confrelid
 LEFT JOIN pg_namespace fn ON fn.oid = f.relnamespace
@@ -214,11 +216,12 @@ def catalogue(conn: Connection, schema: str, name: str) -> TargetTable | None:
         found.append(column)
         checks += domain_checks
     foreign_keys = []
-    for conname, kind_, cols, parent_schema, parent, parent_columns, expression in conn.execute(
+    for conname, kind_, cols, parent_schema, parent, parent_columns, expression, full in conn.execute(
         _CONSTRAINTS, parameters
     ):
         if kind_ == "f":
-            foreign_keys.append(ForeignKey(conname, tuple(cols), parent_schema, parent, tuple(parent_columns)))
+            key_of = tuple(parent_columns)
+            foreign_keys.append(ForeignKey(conname, tuple(cols), parent_schema, parent, key_of, full=full))
         else:
             checks.append(Check(conname, expression))
     key: tuple[str, ...] = ()
@@ -320,13 +323,20 @@ class Writer:
     """Writes batches of one wire schema into one table. Not for sharing between threads."""
 
     def __init__(
-        self, table: TargetTable, schema: pa.Schema, wires: Sequence[Wire], upsert_on: Sequence[str] = ()
+        self,
+        table: TargetTable,
+        schema: pa.Schema,
+        wires: Sequence[Wire],
+        upsert_on: Sequence[str] = (),
+        before: tuple[str, str] | None = None,
     ) -> None:
+        """`before`: where the table is a clone to be upserted into, the real one (schema, name) with the rows it has."""
         self.table = table
         self._schema = schema
         self._names = columns(schema.names)
         self._relation = quote(table.schema, table.name)
         self._on = tuple(upsert_on)
+        self._brought = _brought(table, schema.names, before) if before is not None and self._on else ""
         self._text = any(w.encoder == "text" for w in wires)
         self._encoders = {
             field.name: StringEncoderBuilder.new_with_output(field, Jsonb())
@@ -379,6 +389,8 @@ class Writer:
                 f"CREATE TEMP TABLE {stage} ON COMMIT DROP AS SELECT {self._names} FROM {self._relation} WITH NO DATA"
             )
             self.copy_into(conn, stage, batch)
+            if self._brought:
+                self._bring(conn, alone=batch.num_rows == 1)
             same = " AND ".join(f"t.{quote(n)} = s.{quote(n)}" for n in self._on)
             row = conn.execute(f"SELECT count(*) FROM {stage} s JOIN {self._relation} t ON {same}").fetchone()
             assert row is not None
@@ -398,6 +410,19 @@ class Writer:
                 + ". Disable it for the migration, then run the same command again.",
             )
         return inserted
+
+    def _bring(self, conn: Connection, *, alone: bool) -> None:
+        """Bring into the clone the real rows that the staged ones meet by any key, so that the server judges as it would.
+
+        A real row that breaks a constraint that was never validated cannot be brought: the staged row that meets it is
+        isolated as a refused one would be, and then goes without.
+        """
+        try:
+            with conn.transaction():
+                conn.execute(self._brought)
+        except psycopg.Error as error:
+            if not (alone and _of_a_row(error)):
+                raise
 
     def copy_into(self, conn: Connection, relation: str, batch: pa.RecordBatch) -> int:
         """COPY rows of the wire schema into any relation with these columns; how many the server stored."""
@@ -432,6 +457,24 @@ class Writer:
     def close(self) -> None:
         if self._duckdb is not None:
             self._duckdb.close()
+
+
+def _brought(clone: TargetTable, mapped: Sequence[str], real: tuple[str, str]) -> str:
+    """SQL that copies into a clone the rows of the real table that share a key with a staged row.
+
+    What is in the clone with the same key is that row already, or what has overwritten it. Sorted, so that two
+    transactions seldom wait for each other crosswise.
+    """
+    # Generated columns cannot be written; an identity can.
+    names = columns([c.name for c in clone.columns if not c.generated or c.sequence is not None])
+    keys = [k for k in dict.fromkeys((clone.key, *clone.uniques)) if k and set(k) <= set(mapped)]
+    return "; ".join(
+        f"INSERT INTO {quote(clone.schema, clone.name)} ({names}) OVERRIDING SYSTEM VALUE "
+        f"SELECT {names} FROM {quote(*real)} p WHERE EXISTS (SELECT FROM {quote('migrate_stage')} s WHERE "
+        + " AND ".join(f"s.{quote(c)} = p.{quote(c)}" for c in key)
+        + f") ORDER BY {columns(key)} ON CONFLICT DO NOTHING"
+        for key in keys
+    )
 
 
 def _text_form(field: pa.Field) -> str:
@@ -549,6 +592,13 @@ class _Keys:
         return sorted(joined["migrate_row"].to_pylist())
 
 
+def partly_null(rows: pa.RecordBatch, names: Sequence[str]) -> npt.NDArray[np.bool_]:
+    """Of which rows some of these columns are NULL and some are not."""
+    nulls = np.array([rows.column(name).is_null().to_numpy(zero_copy_only=False) for name in names])
+    partly: npt.NDArray[np.bool_] = np.any(nulls, axis=0) & ~np.all(nulls, axis=0)
+    return partly
+
+
 def _stands_in(schema: str, name: str, theirs: Sequence[str], ours: Sequence[str]) -> str:
     """SQL: whether a relation has a row whose columns `theirs` are the columns `ours` of `k`."""
     same = " AND ".join(f"p.{quote(p)} = k.{quote(c)}" for p, c in zip(theirs, ours, strict=True))
@@ -567,8 +617,13 @@ class ForeignKeyScreen:
         )
 
     def orphans(self, conn: Connection, batch: pa.RecordBatch, child: TargetTable) -> list[int]:
-        """Indices of the rows whose parent does not exist. A NULL in the key means that no parent is asked for."""
-        return self._keys.rows_where(conn, batch, child, self._missing)
+        """Indices of the rows whose parent does not exist. A NULL in the key means that no parent is asked for.
+
+        Under MATCH FULL only a key that is NULL altogether means that.
+        """
+        missing = self._keys.rows_where(conn, batch, child, self._missing)
+        partly = np.flatnonzero(partly_null(batch, self.foreign_key.columns)) if self.foreign_key.full else ()
+        return sorted({*missing, *map(int, partly)})
 
 
 class UniqueScreen:

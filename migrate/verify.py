@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from mappings.compile import Mapping
 from mappings.ddl import columns, quote
-from migrate import checksum, ledger, quarantine
+from migrate import checksum, ledger, measures, quarantine
 from migrate.core import Chunk, Counted, Finding, Partition
 from migrate.engine import Session, digest
 from migrate.errors import GateError
@@ -25,7 +25,8 @@ from migrate.target import Writer, count_rows, explained
 from validators import counts as counting
 from validators import rows as comparing
 
-Level = Literal["counts", "rows"]
+Level = Literal["counts", "aggregates", "rows"]
+"""Each holds those before it."""
 
 _Buckets = npt.NDArray[np.int64]
 _ALL: _Buckets = np.arange(checksum.BUCKETS)
@@ -51,6 +52,8 @@ def verify(work: Session, mapping: Mapping, level: Level) -> list[Finding]:
     partitions = ledger.pinned(work.conn, work.migration, state.name, state.generation)
     with explained(f"verify {state.name}"):
         findings = counts(work, mapping, state, partitions)
+        if level != "counts":
+            findings += measures.compare(work, mapping, state, partitions)
         if level == "rows":
             findings += rows(work, mapping, state, partitions)
         ledger.save_findings(work.conn, work.migration, state.name, state.generation, level, findings)

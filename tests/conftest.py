@@ -1,11 +1,12 @@
-"""Fixtures that every test may use: one PostgreSQL a session, a fresh database a test."""
+"""Fixtures that every test may use: one PostgreSQL and one MariaDB a session, a fresh database a test."""
 
 import os
+import shutil
 from collections.abc import Iterator
 
 import psycopg
 import pytest
-from servers import Postgres
+from servers import MariaDB, Postgres
 
 from migrate.target import Connection, connect
 
@@ -24,6 +25,26 @@ def target_url(postgres: Postgres, request: pytest.FixtureRequest) -> Iterator[s
     postgres.drop(name)
     yield postgres.create(name)
     postgres.drop(name)
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[MariaDB]:
+    if shutil.which("mariadbd") is None:
+        if os.environ.get("CI"):
+            pytest.fail("MariaDB is missing: make mariadb")
+        pytest.skip("MariaDB is missing: sudo apt-get install mariadb-server")
+    server = MariaDB()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def source_database(mariadb: MariaDB, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The name of an empty database on the MariaDB."""
+    name = f"s{abs(hash(request.node.nodeid)) % 10**12}"
+    mariadb.create(name)
+    yield name
+    mariadb.execute("mysql", f"DROP DATABASE `{name}`")
 
 
 @pytest.fixture

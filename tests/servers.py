@@ -1,16 +1,19 @@
-"""Real servers for the tests: PostgreSQL on a free loopback port, and a TCP proxy that cuts connections when told to."""
+"""Real servers for the tests on free loopback ports, and a TCP proxy that cuts connections when told to."""
 
 import os
 import shutil
 import socket
+import subprocess
 import tempfile
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psycopg
+import pymysql
 
 # The embedded server keeps its lock file there, and warns where the variable is missing.
 os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.mkdtemp(prefix="migrate-runtime-"))
@@ -78,6 +81,73 @@ class Postgres:
 
     def close(self) -> None:
         self.stop("immediate")
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class MariaDB:
+    """Debian's MariaDB on a free loopback port, with a binary log; stopped, restarted and killed as tests need."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="migrate-maria-"))
+        self._user = ["--user=mysql"] if os.geteuid() == 0 else []
+        if self._user:
+            shutil.chown(self.folder, "mysql")
+        self.folder.chmod(0o755)
+        self.data, self.socket = self.folder / "data", self.folder / "socket"
+        command = ["mariadb-install-db", "--no-defaults", f"--datadir={self.data}", "--skip-test-db", *self._user]
+        command.append("--auth-root-authentication-method=normal")
+        subprocess.run(command, check=True, capture_output=True)
+        self.port = free_port()
+        self.start()
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(
+            [
+                *("mariadbd", "--no-defaults", f"--datadir={self.data}", f"--socket={self.socket}", *self._user),
+                *(f"--pid-file={self.folder / 'pid'}", f"--port={self.port}", "--bind-address=127.0.0.1"),
+                *("--server-id=1", "--log-bin", "--binlog-format=ROW", f"--log-error={self.folder / 'log'}"),
+                *("--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=128M", "--max-connections=80"),
+            ],
+            stderr=subprocess.DEVNULL,
+        )
+        for _ in range(600):
+            if self.socket.exists():  # which it makes when it listens
+                break
+            time.sleep(0.1)
+        else:
+            raise RuntimeError((self.folder / "log").read_text())
+        # Over TCP as any client: root's own way in is the socket.
+        self.execute("mysql", "CREATE OR REPLACE USER tester@'127.0.0.1' IDENTIFIED BY 'geheim@1'")
+        self.execute("mysql", "GRANT ALL ON *.* TO tester@'127.0.0.1' WITH GRANT OPTION")
+
+    def url(self, database: str, user: str = "tester", password: str = "geheim%401", port: int = 0) -> str:
+        return f"mysql://{user}:{password}@127.0.0.1:{port or self.port}/{database}"
+
+    def connect(self, database: str) -> "pymysql.connections.Connection[Any]":
+        return pymysql.connect(
+            unix_socket=str(self.socket), user="root", database=database, charset="utf8mb4", autocommit=True
+        )
+
+    def execute(self, database: str, *statements: str) -> list[tuple[Any, ...]]:
+        """Run statements as root; the rows of the last one."""
+        with self.connect(database) as connection, connection.cursor() as cursor:
+            for statement in statements:
+                cursor.execute(statement)
+            return list(cursor.fetchall())
+
+    def create(self, database: str) -> str:
+        self.execute(
+            "mysql", f"DROP DATABASE IF EXISTS `{database}`", f"CREATE DATABASE `{database}` CHARACTER SET utf8mb4"
+        )
+        return self.url(database)
+
+    def stop(self) -> None:
+        self._process.terminate()
+        self._process.wait(60)
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait(60)
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from migrate.crosswalk import Keys, overridden, replaced
+from migrate.crosswalk import Keys, Trail, overridden, replaced
 
 Key = tuple[Any, ...]
 
@@ -51,6 +51,14 @@ def table(kinds: Sequence[pa.DataType], rows: Sequence[Key], names: Sequence[str
     return pa.RecordBatch.from_arrays(arrays, names=list(names))
 
 
+def follow(keys: Keys, rows: pa.RecordBatch, *columns: str, numbers: Sequence[bool] = ()) -> pa.RecordBatch:
+    trail = Trail(keys, columns, numbers=numbers)
+    try:
+        return trail(rows)
+    finally:
+        trail.close()
+
+
 def followed(
     kinds: Sequence[pa.DataType], pairs: Sequence[tuple[Key, Key]], children: Sequence[Key], parts: int = 1
 ) -> list[Key]:
@@ -62,11 +70,7 @@ def followed(
     keys = Keys(of_parent, [table([*kinds, *kinds], [(*a, *b) for a, b in part], names) for part in cut if part])
     assert len(keys) == len(pairs)
     rows = table(kinds, children, of_child).append_column("other", pa.array(range(len(children))))
-    hasher = keys.hasher()
-    try:
-        found = keys.follow(rows, of_child, hasher)
-    finally:
-        hasher.close()
+    found = follow(keys, rows, *of_child)
     assert found.schema == rows.schema
     assert found["other"] == rows["other"]
     return list(zip(*(found[c].to_pylist() for c in of_child), strict=True))
@@ -117,12 +121,49 @@ def test_keys_of_the_same_hash_are_told_apart(case: tuple[list[tuple[Key, Key]],
 def test_a_child_of_a_narrower_type_follows_and_keeps_its_own() -> None:
     """A child's int4 or text may name a parent's int8 or varchar; where a value fits, it is found."""
     keys = Keys(["id"], [table([pa.int64()] * 2, [(1, 2), (2**40, 3)], ["l·id", "s·id"])])
-    hasher = keys.hasher()
     rows = pa.RecordBatch.from_pydict({"parent": pa.array([1, None, 3, 1], pa.int32())})
-    found = keys.follow(rows, ["parent"], hasher)
-    hasher.close()
+    found = follow(keys, rows, "parent")
     assert found.schema == rows.schema
     assert found["parent"].to_pylist() == [2, None, 3, 2]
+
+
+NUMERIC = (pa.string(), [("1", "2.50"), ("10.00", "7"), ("0.50", "3"), ("-20", "4.0"), ("100", "9.25"), ("0", "6")])
+DECIMAL = (pa.decimal128(9, 2), [(Decimal(a).quantize(Decimal("0.01")), Decimal(b)) for a, b in NUMERIC[1]])
+
+
+@pytest.mark.parametrize(
+    ("parent", "child", "held", "expected"),
+    [
+        pytest.param(
+            NUMERIC, pa.string(), "1.0 1.00 10 .5 0.5 -20.0 100 1000 0.00", "2.50 2.50 7 .5 3 4.0 9.25 1000 6"
+        ),
+        pytest.param(NUMERIC, pa.decimal128(9, 1), "1.0 10.0 0.5 100.0 5.0", "2.5 7.0 3.0 100.0 5.0"),
+        pytest.param(NUMERIC, pa.int32(), "1 10 100 -20 0", "1 7 100 4 6"),
+        pytest.param(NUMERIC, pa.float64(), "1.0 0.5 -20", "2.5 3.0 4.0"),
+        pytest.param(DECIMAL, pa.string(), "1.000 10 0.5 1.001", "2.5 7 3 1.001"),
+        pytest.param((pa.int64(), [(1, 20)]), pa.string(), "1.0 1 1.5", "20 20 1.5"),
+    ],
+)
+def test_numbers_are_followed_by_what_they_are_and_not_by_how_they_are_spelled(
+    parent: tuple[pa.DataType, list[Key]], child: pa.DataType, held: str, expected: str
+) -> None:
+    kind, pairs = parent
+    keys = Keys(["id"], [table([kind] * 2, pairs, ["l·id", "s·id"])])
+
+    def column(words: str) -> pa.Array:
+        number = {pa.int32(): int, pa.float64(): float, pa.string(): str}.get(child, Decimal)
+        return pa.array([number(w) for w in words.split()], child)
+
+    found = follow(keys, pa.RecordBatch.from_pydict({"p": column(held)}), "p", numbers=[True])
+    if pa.types.is_string(child):
+        assert [Decimal(w) for w in found["p"].to_pylist()] == [Decimal(w) for w in expected.split()]
+    else:
+        assert found["p"] == column(expected)
+
+
+def test_texts_are_followed_by_how_they_are_spelled() -> None:
+    keys = Keys(["id"], [table([pa.string()] * 2, [("1", "2")], ["l·id", "s·id"])])
+    assert follow(keys, pa.RecordBatch.from_pydict({"p": ["1.0", "1"]}), "p")["p"].to_pylist() == ["1.0", "2"]
 
 
 def test_hundred_thousand_losers_are_followed_by_a_million_children_at_once() -> None:
@@ -130,9 +171,7 @@ def test_hundred_thousand_losers_are_followed_by_a_million_children_at_once() ->
     ids = [uuid.UUID(int=i * 2**64 + 5).bytes for i in range(2 * n)]
     keys = Keys(["id"], [table([pa.binary(16)] * 2, list(zip(ids[:n], ids[n:], strict=True)), ["l·id", "s·id"])])
     children = pa.RecordBatch.from_pydict({"parent": pa.array(ids * 5, pa.binary(16))})
-    hasher = keys.hasher()
-    found = keys.follow(children, ["parent"], hasher)
-    hasher.close()
+    found = follow(keys, children, "parent")
     assert found["parent"].to_pylist() == (ids[n:] * 2) * 5
 
 

@@ -162,6 +162,21 @@ def run(*command: str, seconds: float = 10, data: bytes = b"{}") -> str:
     return notify.run(command, data, {}, Path.cwd(), seconds)
 
 
+def test_what_a_command_prints_is_heard_line_by_line() -> None:
+    heard: list[str] = []
+    script = "echo out; echo err >&2; printf 'K\\303\\266ln \\377 without an end'"
+    assert notify.run(("sh", "-c", script), b"{}", {}, Path.cwd(), 10, heard.append) == ""
+    assert heard == ["out", "err", "Köln � without an end"]
+
+
+def test_what_a_command_leaves_running_is_not_waited_for() -> None:
+    heard: list[str] = []
+    began = time.monotonic()
+    assert notify.run(("sh", "-c", "echo said; sleep 8 &"), b"{}", {}, Path.cwd(), 10, heard.append) == ""
+    assert time.monotonic() - began < 5
+    assert heard == ["said"]
+
+
 def test_a_command_that_fails_says_how() -> None:
     assert run("sh", "-c", "exit 7") == "it ended with exit code 7"
     assert run("no-such-command") == "it does not start: No such file or directory"

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import random
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -311,6 +312,106 @@ def test_any_file_is_read_as_a_parser_reads_it(tmp_path: Path, records: list[str
 
 
 # ------------------------------------------------------------------------------------------------- damage and attacks
+
+
+def alike(seed: int) -> str:
+    """Many records of nearly one form: fields left out, empty or in another order, and now and then one that no pattern knows."""
+    draw = random.Random(seed)
+    fields = draw.sample(["a", "b", "c", "d", "q:e", "long.name-1"], draw.randint(1, 5))
+    plain = [
+        "",
+        " ",
+        "1",
+        "Müller",
+        "漢字",
+        "a &amp; b",
+        "&lt;x&gt;",
+        "&quot;q&quot;",
+        "l1\nl2",
+        "\tt ",
+        "x" * 50,
+        "]]",
+        ">",
+    ]
+    odd = [
+        "&#65;",
+        "&#x42;",
+        "<![CDATA[<a>no</a>]]>",
+        "<!-- <a>no</a> -->",
+        "l1\r\nl2",
+        "<?pi <a> ?>",
+        "<z>in</z>",
+        "x<z/>y",
+    ]
+    oddly = draw.choice([0, 0, 0.02, 0.3])
+
+    def text() -> str:
+        return draw.choice(odd if draw.random() < oddly else plain)
+
+    def element(name: str) -> str:
+        if draw.random() < 0.1:
+            return draw.choice([f"<{name}/>", f"<{name} />", f'<{name} k="v"/>'])
+        gap = " " if draw.random() < oddly else ""
+        key = draw.choice(["", "", f' k="{draw.choice(["1", "&amp;", "a b", "é"])}"', " k='x'"])
+        return f"<{name}{key}{gap}>{text()}</{name}{gap}>"
+
+    def record() -> str:
+        order = fields[:]
+        if draw.random() < oddly:
+            draw.shuffle(order)
+        inside = [element(f) for f in order if draw.random() < 0.95]
+        if draw.random() < oddly:
+            inside.append(element(draw.choice(fields)))
+        blank = draw.choice(["", "\n  "])
+        key = draw.choice([' n="1"', ' n="2" m="3"', "", " m='4'"])
+        return f"<x{key}>{blank}{blank.join(inside)}{blank}</x>{blank}"
+
+    return f'<r xmlns:q="urn:q">{"".join(record() for _ in range(draw.randint(5, 120)))}</r>'
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(0, 10**9))
+def test_many_alike_are_read_as_a_parser_reads_them(tmp_path: Path, seed: int) -> None:
+    text = alike(seed)
+    (tmp_path / "a.xml").write_bytes(text.encode())
+    columns = {
+        "n": "@n",
+        "m": "@m",
+        "a": "a",
+        "b": "b",
+        "ak": "a/@k",
+        "e": "q:e",
+        "l": "long.name-1",
+        "c": "c",
+        "dk": "d/@k",
+    }
+    options = {"tables": {"t": {"record": "/r/x", "columns": columns}}, "namespaces": {"q": "urn:q"}}
+    source = open_files({"": ["a.xml"]}, options, tmp_path)
+    expected: list[Any] = []
+    for element in etree.fromstring(text.encode(), etree.XMLParser(remove_comments=True, remove_pis=True)):
+        row: dict[str, Any] = {}
+        for name, column in columns.items():
+            hits = element.xpath(column, namespaces={"q": "urn:q"})
+            row[name] = "repeated" if len(hits) > 1 else None
+            if len(hits) == 1:
+                row[name] = str(hits[0]) if "@" in column else "".join(hits[0].itertext())
+        expected.append("rejected" if "repeated" in row.values() else row)
+    got: dict[int, Any] = {}
+    described = source.schema("t")
+    first = 0
+    for partition in source.partitions(described, rows=1000, bytes=draw_bytes(seed)):
+        count = 0
+        for batch in source.read(partition, list(columns)):
+            rows = zip(batch.ordinals.tolist(), batch.rows.to_pylist(), strict=True)
+            got |= {first + ordinal: row for ordinal, row in rows}
+            got |= {first + reject.ordinal: "rejected" for reject in batch.rejects}
+            count += len(batch.ordinals) + len(batch.rejects)
+        first += count
+    assert [got[at] for at in sorted(got)] == expected
+
+
+def draw_bytes(seed: int) -> int:
+    return (700, 3000, 1 << 20)[seed % 3]
 
 
 @pytest.mark.parametrize(

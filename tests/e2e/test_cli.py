@@ -485,7 +485,11 @@ def test_no_table_left_is_said(shop: Rig) -> None:
 
 
 def test_the_schema_is_written_where_that_can_be(shop: Rig) -> None:
-    assert "No such file or directory" in shop.migrate("schema", "-o", "nowhere/x.json", code=1).err
+    for command in (("schema",), ("plan",), ("init", "landing/", "--yes")):
+        said = shop.migrate(*command, "-o", "nowhere/x.json", code=2).err
+        assert "nowhere/x.json cannot be written: No such file or directory" in said
+        assert "landing cannot be written: Is a directory" in shop.migrate(*command, "-o", "landing", code=2).err
+    assert "File name too long" in shop.migrate("report", "--format", "html", "-o", "x" * 300, code=2).err
     shop.migrate("schema", "-o", "x.json")
     assert json.loads((shop.folder / "x.json").read_text())["title"]
 

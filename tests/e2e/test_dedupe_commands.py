@@ -136,7 +136,8 @@ def test_what_is_wrong_ends_with_the_exit_code_of_its_kind(rig: Rig) -> None:
     (rig.folder / "people.csv").unlink()
     assert "people" in rig.migrate("dedupe", "preview", code=6).err
     rig.write("people.csv", PEOPLE_CSV)
-    assert "nowhere/pairs.csv: No such file" in rig.migrate("dedupe", "preview", "-o", "nowhere/pairs.csv", code=1).err
+    said = rig.migrate("dedupe", "preview", "-o", "nowhere/pairs.csv", code=2).err
+    assert "nowhere/pairs.csv cannot be written: No such file" in said
     assert untouched(rig)
 
 

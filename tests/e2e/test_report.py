@@ -91,6 +91,16 @@ def test_the_json_report_says_what_took_part_and_when(shop: Rig) -> None:
     assert form["totals"] == {"read": 300, "loaded": 300, "merged": 0, "filtered": 0, "rejected": 0}
 
 
+def test_what_the_notification_command_prints_is_an_event_among_json_lines(shop: Rig) -> None:
+    shop.environment["WORD"] = "Geheim-123"
+    command = "sh -c 'cat >told.txt; echo said {}; echo \"${env:WORD}\" >&2'"
+    shop.write("migrate.yaml", f"{PROJECT}notify:\n  command: {json.dumps(command)}\n")
+    events = shop.migrate("run", "--log-format", "json").events()
+    said = [e["message"] for e in events if e["event"] == "notify"]
+    assert said == ["said {}", "***"]
+    assert "said {}\n" in shop.migrate("run").err, "as it is, where the log is text"
+
+
 def test_a_page_that_cannot_be_written_is_refused_before_the_run(shop: Rig) -> None:
     for where, why in (("nowhere/report.html", "there is no folder nowhere"), ("landing", "it is a folder")):
         assert why in shop.migrate("run", "--report", where, code=2).err

@@ -2,11 +2,15 @@
 
 import itertools
 import random
+import re
+import resource
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +21,7 @@ from hypothesis import strategies as st
 
 from mappings.dedupe import LOSERS, Ballot, Dedupe, KeyRule, Standing
 from mappings.survivorship import Order
+from migrate.errors import MigrateError
 
 Row = dict[str, Any]
 
@@ -369,6 +374,53 @@ def test_little_memory_changes_nothing(tmp_path: Any) -> None:
     finally:
         small.close()
     assert not folder.exists(), "what was spilled is left behind"
+
+
+def crowd(n: int) -> tuple[Ballot, pa.RecordBatch]:
+    rows = pa.RecordBatch.from_pydict({"k": [f"{i // 2}" for i in range(n)], "note": [f"{i:090}" for i in range(n)]})
+    return Ballot(Dedupe((merging("k"),), (Order("first"),)), rows.schema.names, "40MB", table="people"), rows
+
+
+def test_no_room_for_what_is_spilled_is_told_and_no_bug(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A disk that is full, as far as this process can tell."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    ballot, rows = crowd(100_000)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def cast_until_full() -> None:
+        for chunk in range(40):
+            ballot.cast(chunk, rows, np.arange(rows.num_rows))
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, hard))
+    try:
+        with pytest.raises(MigrateError) as caught:
+            cast_until_full()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        ballot.close()
+    assert caught.value.exit_code == 1
+    said = caught.value.message
+    assert said.startswith("people: looking for its duplicates took more memory or temporary space than there is: ")
+    assert "File too large. It had 40MB of memory and spilled" in said
+    assert re.search(rf"into {tmp_path}, where [\d,]+ MB are free$", said)
+    assert "TMPDIR" in caught.value.hint
+
+
+def test_too_little_memory_is_told_while_results_are_read_too() -> None:
+    ballot, rows = crowd(100_000)
+    ballot.cast(0, rows, np.arange(rows.num_rows))
+    (candidates,) = ballot.candidates().values()
+    hashes = np.zeros(rows.num_rows, np.uint64)
+    ballot.stand(0, Standing(rows, candidates, hashes, [f"{i:060}" for i in range(rows.num_rows)]))
+    ballot._db.execute("SET memory_limit = '400MB'")
+    ballot.elect()
+    used = ballot._db.sql("SELECT sum(memory_usage_bytes)::BIGINT FROM duckdb_memory()").fetchall()[0][0]
+    spilled = ballot._db.sql("SELECT coalesce(sum(size), 0)::BIGINT FROM duckdb_temporary_files()").fetchall()[0][0]
+    ballot._db.execute(f"SET max_temp_directory_size = '{spilled + 1000}B'")
+    ballot._db.execute(f"SET memory_limit = '{used + 1_000_000}B'")
+    with pytest.raises(MigrateError, match="took more memory or temporary space"):
+        list(ballot.losers())
+    ballot.close()
 
 
 # ------------------------------------------------------------------------------------------------------ keys that mislead

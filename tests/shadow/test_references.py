@@ -46,7 +46,7 @@ def test_a_parent_that_is_replaced_is_the_clone_alone(conn: Connection) -> None:
     child = clones.tables["shop.child"]
     assert child.foreign_keys == (
         ForeignKey("child_parent_fkey", ("parent",), s, "parent", ("id",)),
-        ForeignKey("whole", ("parent", "region"), s, "parent", ("id", "region")),
+        ForeignKey("whole", ("parent", "region"), s, "parent", ("id", "region"), full=True),
     )
     assert child.triggers == ()
     # The real rows will be gone.

@@ -1,0 +1,590 @@
+"""MySQL and MariaDB as a source: the server writes a slice as one text, Arrow reads it.
+
+A statement gives a whole slice in a single row: `SELECT COUNT(*), GROUP_CONCAT(<the row as text>)`. So no Python object is
+made per row, nothing is fetched before it is asked for, and every session can stand in one consistent snapshot.
+docs/adr/0012 has the measurements that this rests on. Slices whose text exceeds what the server may put into one row are
+fetched row by row, in the same form.
+"""
+
+import ssl
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cached_property
+from threading import Lock
+from typing import Any, Literal
+
+import pyarrow as pa
+import pymysql
+from pymysql.cursors import SSCursor
+
+from connectors.dburl import DatabaseUrl, parse
+from connectors.keyrange import Slice
+from connectors.mysqltext import PLAIN, QUOTED, in_order, literal, nulls, parsed, row_of, surely
+from connectors.mysqltypes import BYTES, NUMBERS, TEXTS, Described, bare, described
+from connectors.relational import CONNECTIONS, Field, Opened, Relation, Select, Session, Tables, given, unknown_table
+from migrate.core import Measure, Source, View, Watermark
+from migrate.errors import InternalError, MigrateError, RetryableError, SourceError, UsageError
+
+URL_OPTIONS = ("ssl", "ssl_ca", "ssl_cert", "ssl_key", "ssl_verify_identity", "unix_socket", "connect_timeout")
+_LOST = {
+    1040,
+    1053,
+    1077,
+    1152,
+    1158,
+    1159,
+    1160,
+    1161,
+    1184,
+    1205,
+    1213,
+    1317,
+    1927,
+    2002,
+    2003,
+    2006,
+    2013,
+    2055,
+    4031,
+}
+_LOCK_SECONDS = 3  # no reader of the source waits longer than this for our lock
+_TRIES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to read a MySQL or MariaDB source; every one may stand beside `url:` in the project file.
+
+    | option      | type          | default | meaning                                                           |
+    |-------------|---------------|---------|-------------------------------------------------------------------|
+    | connections | whole number  | 4       | at most so many connections at once                                |
+    | quiesced    | true or false | false   | nobody writes to the source: what is read twice is the same         |
+    | zero_dates  | text          | reject  | what `0000-00-00` makes of its row; `null`: NULL; `text`: the column is text |
+    """
+
+    connections: int = CONNECTIONS
+    quiesced: bool = False
+    zero_dates: Literal["reject", "null", "text"] = "reject"
+
+
+def open_url(url: str, options: Mapping[str, Any]) -> Source:
+    """A database as a source. Raises UsageError for a wrong URL or option; connects at the first question."""
+    chosen = given(Options, options, "MySQL and MariaDB")
+    return Tables(MySQL(parse(url, URL_OPTIONS), chosen), chosen.connections)
+
+
+class MySQL:
+    """`Engine` of MySQL ≥ 5.7 and MariaDB ≥ 10.3."""
+
+    def __init__(self, url: DatabaseUrl, options: Options) -> None:
+        if not url.database:
+            raise UsageError(
+                "the source's URL names no database", hint="Write mysql://user:password@host:3306/database."
+            )
+        self._url = url
+        self._options = options
+        self._quoted: set[str] = set()
+
+    # ------------------------------------------------------------------------------------------------------- catalogue
+
+    def names(self) -> Sequence[str]:
+        here = self._url.database
+        rows = self._catalogue.query(
+            "SELECT table_schema, table_name FROM information_schema.tables WHERE table_schema NOT IN "
+            "('information_schema', 'mysql', 'performance_schema', 'sys') "
+            f"AND table_type IN ('BASE TABLE', 'VIEW', 'SYSTEM VERSIONED') "
+            f"ORDER BY table_schema <> {_text(here)}, table_schema, table_name"
+        )
+        return [table if schema == here else f"{schema}.{table}" for schema, table in rows]
+
+    def relation(self, name: str, /) -> Relation:
+        schema, table, kind, engine, rows, row_bytes = self._named(name)
+        columns = self._columns(schema, table)
+        ranged, key, nullable = self._keys(schema, table, {c.field.name: c for c in columns})
+        notes = [note for c in columns for note in c.notes]
+        notes += self._notes(kind, engine, ranged, key)
+        return Relation(
+            name,
+            schema,
+            table,
+            tuple(c.field for c in columns),
+            key,
+            ranged,
+            nullable,
+            int(rows or 0),
+            int(row_bytes or 0),
+            tuple(notes),
+            tuple(self._zero_dates(schema, table, columns)),
+        )
+
+    def _named(self, name: str) -> tuple[Any, ...]:
+        """The catalogue's row of a table: of this database, or of another as schema.table."""
+        candidates = [(self._url.database, name)]
+        candidates += [(name[:i], name[i + 1 :]) for i, letter in enumerate(name) if letter == "."]
+        for schema, table in candidates:
+            found = self._catalogue.query(
+                "SELECT table_schema, table_name, table_type, engine, table_rows, avg_row_length "
+                f"FROM information_schema.tables WHERE table_schema = {_text(schema)} AND table_name = {_text(table)}"
+            )
+            exact = [row for row in found if row[1] == table] or found
+            if exact:
+                return exact[0]
+        raise unknown_table(name, self.names())
+
+    def _columns(self, schema: str, table: str) -> list[Described]:
+        rows = self._catalogue.query(
+            "SELECT column_name, data_type, column_type, is_nullable, character_set_name, numeric_precision, numeric_scale, "
+            "datetime_precision, character_maximum_length, extra FROM information_schema.columns "
+            f"WHERE table_schema = {_text(schema)} AND table_name = {_text(table)} ORDER BY ordinal_position"
+        )
+        checks = self._json_columns(schema, table)
+        return [
+            described(*row, json=row[0] in checks, quoted=self.quoted(row[0]), zero_dates=self._options.zero_dates)
+            for row in rows
+        ]
+
+    def _json_columns(self, schema: str, table: str) -> set[str]:
+        """MariaDB's JSON is LONGTEXT with a CHECK."""
+        if not self._maria:
+            return set()
+        rows = self._catalogue.query(
+            "SELECT check_clause FROM information_schema.check_constraints "
+            f"WHERE constraint_schema = {_text(schema)} AND table_name = {_text(table)}"
+        )
+        return {str(clause)[len("json_valid(`") : -2] for (clause,) in rows if str(clause).startswith("json_valid(`")}
+
+    def _keys(
+        self, schema: str, table: str, columns: Mapping[str, Described]
+    ) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
+        """The columns to cut by, those that identify a row, and whether the former may be NULL."""
+        indexes: dict[str, list[tuple[Any, ...]]] = {}
+        for row in self._catalogue.query(
+            "SELECT index_name, non_unique, column_name, sub_part, nullable, index_type FROM information_schema.statistics "
+            f"WHERE table_schema = {_text(schema)} AND table_name = {_text(table)} ORDER BY index_name, seq_in_index"
+        ):
+            indexes.setdefault(row[0], []).append(row)
+        usable = {
+            name: parts
+            for name, parts in indexes.items()
+            if all(p[2] in columns and p[3] is None and p[5] == "BTREE" and columns[p[2]].comparable for p in parts)
+        }
+        sure = [
+            tuple(p[2] for p in parts)
+            for _, parts in sorted(usable.items(), key=lambda item: (item[0] != "PRIMARY", len(item[1]), item[0]))
+            if all(int(p[1]) == 0 and p[4] != "YES" for p in parts)
+        ]
+        if sure:
+            return sure[0], sure[0], False
+        for _, parts in sorted(usable.items(), key=lambda item: (int(item[1][0][1]), item[0])):
+            return (parts[0][2],), (), parts[0][4] == "YES"
+        return (), (), False
+
+    def _notes(self, kind: str, engine: str | None, ranged: Sequence[str], key: Sequence[str]) -> Iterator[str]:
+        if not ranged:
+            yield "it has no index to cut it by: it is one slice, read in one go, and resumed from its beginning"
+        elif not key:
+            yield f"it has no unique key: it is cut by the index on {ranged[0]}"
+        if kind != "VIEW" and engine is not None and engine.lower() not in ("innodb", "rocksdb", "ndbcluster"):
+            yield f"its engine is {engine}: no snapshot holds it still while it is read"
+
+    def _zero_dates(self, schema: str, table: str, columns: Sequence[Described]) -> Iterator[str]:
+        """How many values the policy makes NULL: what is not NULL at the source is not to become so without a word."""
+        dated = [c.field for c in columns if c.field.null]
+        if not dated:
+            return
+        sums = ", ".join(f"COALESCE(SUM({self.quoted(f.name)} = {_text(f.null)}), 0)" for f in dated)
+        [counts] = self._catalogue.query(f"SELECT {sums} FROM {self.quoted(schema, table)}")
+        for each, count in zip(dated, counts, strict=True):
+            if int(count):
+                yield f"{each.name}: {int(count):,} zero dates become NULL (zero_dates: null)"
+
+    # ------------------------------------------------------------------------------------------------------------- SQL
+
+    def quoted(self, *names: str) -> str:
+        return ".".join(map(_name, names))
+
+    def literal(self, field: Field, text: str, /) -> str:
+        """Of the column's own kind: a number that is compared with a text is compared as a double, and loses digits."""
+        native = bare(field.native)
+        if native in NUMBERS:
+            return text
+        if native in BYTES:
+            return f"x'{text}'"
+        return _text(text)
+
+    def boundary(self, relation: Relation, where: str, rows: int, /) -> str:
+        names = [self.quoted(name) for name in relation.ranged]
+        texts = []
+        for name, quoted in zip(relation.ranged, names, strict=True):
+            native = bare(relation.field(name).native)
+            shown = f"HEX({quoted})" if native in BYTES else quoted
+            texts.append(f"CAST(CONVERT({shown} USING utf8mb4) AS BINARY)" if native in TEXTS else shown)
+        limited = f"ORDER BY {', '.join(names)} LIMIT 1 OFFSET {rows - 1}"
+        condition = f" WHERE {where}" if where else ""
+        if relation.nullable:
+            condition += f"{' AND' if where else ' WHERE'} {names[0]} IS NOT NULL"
+        return f"SELECT {', '.join(texts)} FROM {self.quoted(relation.schema, relation.table)}{condition} {limited}"
+
+    def measure(self, field: Field, measure: Measure, /) -> str | None:
+        quoted = self.quoted(field.name)
+        if field.null:
+            quoted = f"NULLIF({quoted}, {_text(field.null)})"
+        if measure.quantity == "values":
+            return f"COUNT({quoted})"
+        text = f"CONVERT({field.select} USING utf8mb4)"
+        values = {
+            "number": f"{quoted}+0" if bare(field.native) in ("year", "bit") else quoted,
+            "real": field.select,
+            "boolean": f"{quoted}+0",
+            "day": f"DATEDIFF({quoted}, '1970-01-01')",
+            "moment": f"TIMESTAMPDIFF(MICROSECOND, '1970-01-01 00:00:00', {quoted})",
+            "text": text,
+            "padded": f"TRIM(TRAILING ' ' FROM {text})",
+            "bytes": quoted,
+        }
+        value = values.get(measure.kind)
+        if value is None:
+            return None
+        ways = {
+            "sum": f"SUM({value})",
+            "least": f"MIN({value})",
+            "most": f"MAX({value})",
+            "length": f"SUM({'LENGTH' if measure.kind == 'bytes' else 'CHAR_LENGTH'}({value}))",
+            "digest": f"SUM(CAST(CONV(LEFT(MD5({value}), 8), 16, 10) AS UNSIGNED))",
+        }
+        return ways[measure.quantity]
+
+    def slices(self, relation: Relation, session: Session, rows: int, /) -> Iterator[Slice]:
+        yield Slice(own="all")
+
+    def within(self, slice_: Slice, /) -> str:
+        return ""
+
+    # -------------------------------------------------------------------------------------------------------- sessions
+
+    def open(self, count: int, /) -> Opened:
+        """Sessions in one snapshot: behind a lock of a few milliseconds, or between two equal positions of the log."""
+        sessions = [self._connected() for _ in range(count)]
+        try:
+            for held in (self._locked, *[self._between] * _TRIES):
+                with held() as same:
+                    for session in sessions:
+                        session.begin()
+                    found = same()
+                if found is not None:
+                    return self._opened(sessions, found)
+            for session in sessions:
+                session.begin()
+        except BaseException:
+            for session in sessions:
+                session.close()
+            raise
+        note = (
+            "live: each connection has a snapshot of its own, a little apart from the others' "
+            "(RELOAD was not granted, and the log never stood still)"
+        )
+        return Opened(sessions, self._view, False, self._position(), note)
+
+    def _opened(self, sessions: Sequence["_Connection"], found: Watermark | str) -> Opened:
+        watermark = found if isinstance(found, Watermark) else None
+        if self._view == "pinned":
+            return Opened(sessions, "pinned", True, watermark, "pinned: declared as quiesced")
+        note = "live: one snapshot for all connections, which ends with this command"
+        return Opened(sessions, "live", True, watermark, note + ("" if watermark else "; it has no binary log"))
+
+    @property
+    def _view(self) -> View:
+        return "pinned" if self._options.quiesced else "live"
+
+    @contextmanager
+    def _locked(self) -> Iterator[Callable[[], Watermark | str | None]]:
+        """Nothing is written meanwhile; None where the lock is not granted, or somebody works too long to wait for it."""
+        lock = self._connected()
+        try:
+            lock.query(f"SET SESSION lock_wait_timeout = {_LOCK_SECONDS}")
+            try:
+                lock.query("FLUSH TABLES WITH READ LOCK")
+            except MigrateError:
+                yield lambda: None
+                return
+            yield lambda: self._position() or "locked"
+            lock.query("UNLOCK TABLES")
+        finally:
+            lock.close()
+
+    @contextmanager
+    def _between(self) -> Iterator[Callable[[], Watermark | str | None]]:
+        """Nothing was written meanwhile if the log has not moved; without a log nobody can tell."""
+        before = self._position()
+        yield lambda: before if before is not None and self._position() == before else None
+
+    def _position(self) -> Watermark | None:
+        """The end of the binary log: as GTIDs where the server has them."""
+        catalogue = self._catalogue
+        try:
+            if self._maria:
+                [(gtid,)] = catalogue.query("SELECT @@global.gtid_binlog_pos")
+            else:
+                [(mode, gtid)] = catalogue.query("SELECT @@global.gtid_mode, @@global.gtid_executed")
+                gtid = str(gtid).replace("\n", "") if mode == "ON" else ""
+            if gtid:
+                return Watermark("gtid", str(gtid))
+            statement = (
+                "SHOW BINARY LOG STATUS" if self._version >= (8, 4) and not self._maria else "SHOW MASTER STATUS"
+            )
+            found = catalogue.query(statement)
+        except SourceError:  # REPLICATION CLIENT is not granted
+            return None
+        return Watermark("binlog", f"{found[0][0]}:{found[0][1]}") if found else None
+
+    def reopen(self) -> Session:
+        session = self._connected()
+        session.begin()
+        return session
+
+    def _connected(self) -> "_Connection":
+        return _Connection(self._url, self._quoted)
+
+    @cached_property
+    def _catalogue(self) -> "_Catalogue":
+        return _Catalogue(self._connected)
+
+    @cached_property
+    def version(self) -> str:
+        [(version,)] = self._catalogue.query("SELECT VERSION()")
+        return str(version)
+
+    @property
+    def _maria(self) -> bool:
+        return "mariadb" in self.version.lower()
+
+    @property
+    def _version(self) -> tuple[int, ...]:
+        numbers = self.version.partition("-")[0].split(".")
+        return tuple(int(n) for n in numbers if n.isdigit())
+
+
+class _Catalogue:
+    """One connection for questions of any thread, made anew where it was lost."""
+
+    def __init__(self, connect: Callable[[], "_Connection"]) -> None:
+        self._connect = connect
+        self._connection: _Connection | None = None
+        self._lock = Lock()
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        with self._lock:
+            if self._connection is not None:
+                try:
+                    return self._connection.query(sql)
+                except RetryableError:
+                    self.close()
+            self._connection = self._connect()
+            return self._connection.query(sql)
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+class _Connection:
+    """`Session` over PyMySQL."""
+
+    def __init__(self, url: DatabaseUrl, quoted: set[str] | None = None) -> None:
+        """`quoted` are the relations, shared by all sessions, of which a value holds a sign of the plain spelling."""
+        self._url = url
+        self._quoted = set() if quoted is None else quoted
+        self._connection = _connect(url)
+        self.query("SET SESSION time_zone = '+00:00', sql_mode = '', group_concat_max_len = 1048576")
+        [(packet,)] = self.query("SELECT @@max_allowed_packet")
+        self._packet = int(packet)
+
+    def begin(self) -> None:
+        """Read in one snapshot from here on."""
+        self.query("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        self.query("START TRANSACTION WITH CONSISTENT SNAPSHOT")
+
+    def query(self, sql: str, /) -> list[tuple[Any, ...]]:
+        with _explained(self._url):
+            cursor = self._connection.cursor()
+            cursor.execute(sql)
+            return [tuple(_decoded(value) for value in row) for row in cursor.fetchall()]
+
+    def stream(self, select: Select, /) -> Iterator[pa.RecordBatch]:
+        relation = ".".join(_name(part) for part in (select.relation.schema, select.relation.table))
+        where = f" WHERE {select.where}" if select.where else ""
+        block = None if select.slice.own else self._block(select, relation, where)
+        if block is not None:
+            yield from block
+            return
+        ranged = ", ".join(_name(name) for name in select.relation.ranged)
+        order = f" ORDER BY {ranged}" if ranged else ""
+        yield from self._rows(f"SELECT {row_of(select.fields, QUOTED)} FROM {relation}{where}{order}", select)
+
+    def _block(self, select: Select, relation: str, where: str) -> list[pa.RecordBatch] | None:
+        """All rows in one text; None where the server cannot put as much into one."""
+        limit = min(self._packet, 4 * select.bytes)
+        whole = _whole_numbers(select)
+        index = " FORCE INDEX (PRIMARY)" if whole else ""
+        order = "" if whole else f" ORDER BY {', '.join(_name(name) for name in select.relation.ranged)}"
+        self.query(f"SET SESSION group_concat_max_len = {limit}")
+        for spelling in (QUOTED,) if relation in self._quoted else (PLAIN, QUOTED):
+            counted = nulls(select.fields) if spelling is PLAIN else "0"
+            texts = f"GROUP_CONCAT({row_of(select.fields, spelling)}{order} SEPARATOR {literal(spelling.after)})"
+            with _explained(self._url):
+                cursor = self._connection.cursor()
+                cursor.execute(f"SELECT COUNT(*), {counted}, {texts} FROM {relation}{index}{where}")
+                [(found, null_count, text)] = cursor.fetchall()
+            count = int(found)
+            if count and (text is None or len(text) >= limit):
+                return None
+            if not count:
+                return []
+            if spelling is PLAIN:
+                cells = surely(text, select.fields, count, int(null_count))
+                if cells is None:
+                    self._quoted.add(relation)
+                    continue
+            else:
+                cells = parsed(text, select.fields, QUOTED)
+            if cells.num_rows != count:
+                raise InternalError(f"{select.relation.name}: {count} rows were counted, and {cells.num_rows} arrived")
+            return [in_order(cells, whole)]
+        raise AssertionError("the second spelling always returns")
+
+    def _rows(self, sql: str, select: Select) -> Iterator[pa.RecordBatch]:
+        """Row by row, as many at a time as make `bytes`."""
+        with _explained(self._url):
+            cursor = self._connection.cursor(SSCursor)
+            cursor.execute(sql)
+        done = False
+        try:
+            lines: list[bytes] = []
+            size = 0
+            while True:
+                with _explained(self._url):
+                    row = cursor.fetchone()
+                if row is None:
+                    done = True
+                else:
+                    lines.append(row[0])
+                    size += len(row[0])
+                if lines and (done or size >= select.bytes):
+                    yield parsed(b"".join(lines), select.fields, QUOTED)
+                    lines, size = [], 0
+                if done:
+                    return
+        finally:
+            if not done:
+                self._cancel()
+            with suppress(pymysql.Error, OSError):
+                cursor.close()
+
+    def _cancel(self) -> None:
+        """End the running statement at the server; the transaction, and so the snapshot, stays."""
+        with suppress(MigrateError):
+            killer = _Connection(self._url)
+            number = self._connection.thread_id()  # type: ignore[no-untyped-call]
+            killer.query(f"KILL QUERY {number}")
+            killer.close()
+
+    def close(self) -> None:
+        with suppress(pymysql.Error, OSError):
+            self._connection.close()
+
+
+def _whole_numbers(select: Select) -> list[int]:
+    """Where among the fields the columns of a key of whole numbers are; [] for any other key.
+
+    Such rows are put in order here: the server reads them by the key's index anyway, and sorting a text costs it a third more.
+    """
+    if not select.relation.key or select.relation.key != select.relation.ranged:
+        return []
+    kinds = {f.name: f.type for f in select.fields}
+    if not all(name in kinds and pa.types.is_integer(kinds[name]) for name in select.relation.key):
+        return []
+    names = [f.name for f in select.fields]
+    return [names.index(name) for name in select.relation.key]
+
+
+# ----------------------------------------------------------------------------------------------------------- the driver
+
+
+def _connect(url: DatabaseUrl) -> "pymysql.connections.Connection[Any]":
+    options = url.options
+    arguments: dict[str, Any] = {}
+    if options.get("ssl", "").lower() in ("1", "true", "yes", "") and any(o.startswith("ssl") for o in options):
+        arguments["ssl"] = _tls(options)
+    if "unix_socket" in options:
+        arguments["unix_socket"] = options["unix_socket"]
+    with _explained(url):
+        return pymysql.connect(
+            host=url.host or "localhost",
+            port=url.port or 3306,
+            user=url.user,
+            password=url.password,
+            database=url.database,
+            charset="utf8mb4",
+            use_unicode=False,
+            autocommit=True,
+            conv={},
+            connect_timeout=int(options.get("connect_timeout", "10")),
+            **arguments,
+        )
+
+
+def _tls(options: Mapping[str, str]) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=options.get("ssl_ca"))
+    context.check_hostname = options.get("ssl_verify_identity", "true").lower() not in ("0", "false", "no")
+    if "ssl_ca" not in options and not context.check_hostname:
+        context.verify_mode = ssl.CERT_NONE
+    if "ssl_cert" in options:
+        context.load_cert_chain(options["ssl_cert"], options.get("ssl_key"))
+    return context
+
+
+@contextmanager
+def _explained(url: DatabaseUrl) -> Iterator[None]:
+    """Turn the driver's errors into ours."""
+    where = f"{url.host or 'localhost'}:{url.port or 3306}"
+    try:
+        yield
+    except (pymysql.Error, OSError) as error:
+        code, said = (error.args[0], error.args[-1]) if error.args else (0, "")
+        if isinstance(said, bytes):
+            said = said.decode("utf-8", "replace")
+        message = f"{where}: {said} ({code})"
+        if isinstance(error, OSError | pymysql.err.InterfaceError) or code in _LOST:
+            raise RetryableError(
+                message, hint=_HINTS.get(code, "Run the same command again: it goes on from there.")
+            ) from error
+        raise SourceError(message, hint=_HINTS.get(code, "")) from error
+
+
+_HINTS = {
+    1044: "The user may not use this database: GRANT SELECT ON database.* TO the source's user.",
+    1045: "Check user and password in the source's URL; special characters are escaped there (@ is %40).",
+    1049: "Check the database's name in the source's URL.",
+    1142: "GRANT SELECT ON the table TO the source's user.",
+    1143: "GRANT SELECT ON the table TO the source's user.",
+    1040: "The server has no connection left: lower `connections`, or wait.",
+    2003: "Check host and port in the source's URL, and whether the server may be reached from here.",
+    2002: "Check host and port in the source's URL, and whether the server may be reached from here.",
+}
+
+
+def _decoded(value: Any) -> Any:
+    return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
+
+
+def _text(value: str) -> str:
+    """A text as SQL, whatever the sql_mode says of backslashes."""
+    return (
+        f"CONVERT(x'{value.encode().hex()}' USING utf8mb4)" if "\\" in value else "'" + value.replace("'", "''") + "'"
+    )
+
+
+def _name(name: str) -> str:
+    return f"`{name.replace('`', '``')}`"

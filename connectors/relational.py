@@ -1,0 +1,498 @@
+"""The tables of a database as a source: all that is alike whatever the engine.
+
+An `Engine` knows its catalogue, its spelling of SQL and how its rows arrive. Slices, types, places of rows, the number of
+connections and the one view that all of them read in are the same for each, and stand here.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, fields
+from decimal import Decimal
+from difflib import get_close_matches
+from threading import Condition, RLock
+from typing import Any, Protocol, TypeVar, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from connectors import typed
+from connectors.keyrange import Key, Slice, condition, cut
+from migrate.core import Batch, Measure, Ordinals, Origin, Partition, Quantity, Reject, Table, View, Watermark
+from migrate.errors import RetryableError, SourceError, UsageError
+
+T = TypeVar("T")
+
+TYPE = b"postgresql"
+"""The key of a column's metadata that says which PostgreSQL type suits it, where its Arrow type alone does not."""
+CONNECTIONS = 4
+_SHOWN = 200  # characters of an offending value
+_PICKED = 500  # keys in one condition
+_ATTEMPTS = 3
+_WORTH = 8  # slices that are worth a thread of their own to find them
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A column. `select` is the SQL of its value as it is fetched, `type` what it is read as: a text is cast to it.
+
+    `native` is the type as the engine spells it, `suggested` the PostgreSQL type that suits it best. `null` is a text that
+    is fetched for values which a policy makes NULL.
+    """
+
+    name: str
+    native: str
+    type: pa.DataType
+    select: str
+    nullable: bool = True
+    suggested: str = ""
+    null: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """A table or view of the source. `name` is how the project file calls it.
+
+    `key` are the columns that identify a row: unique and never NULL. `ranged` are those of an index by which it is cut into
+    slices, of which only a single one may be `nullable`; () where the engine has to cut it by its own means. `rows` and
+    `row_bytes` are the engine's estimates (0: unknown).
+    """
+
+    name: str
+    schema: str
+    table: str
+    fields: tuple[Field, ...]
+    key: tuple[str, ...] = ()
+    ranged: tuple[str, ...] = ()
+    nullable: bool = False
+    rows: int = 0
+    row_bytes: int = 0
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def field(self, name: str) -> Field:
+        return next(f for f in self.fields if f.name == name)
+
+
+@dataclass(frozen=True, slots=True)
+class Select:
+    """What a reader asks for: these fields of the rows of a slice, in the order of the relation's `ranged` columns.
+
+    `where` is SQL, "" for all rows. `bytes` is about how much may be in memory at once.
+    """
+
+    relation: Relation
+    fields: tuple[Field, ...]
+    where: str
+    bytes: int
+    slice: Slice
+
+
+class Measured(Protocol):
+    """An engine that computes aggregates."""
+
+    def measure(self, field: Field, measure: Measure, /) -> str | None:
+        """SQL of an aggregate, whose value is fetched as text or number; None where this engine has none that is exact."""
+        ...
+
+
+class Session(Protocol):
+    """A connection that reads in a view. For one thread at a time."""
+
+    def query(self, sql: str, /) -> list[tuple[Any, ...]]:
+        """All rows of a small result. Raises SourceError, RetryableError where the connection is lost."""
+        ...
+
+    def stream(self, select: Select, /) -> Iterator[pa.RecordBatch]:
+        """The rows in batches of the select's fields, each of its type or as text. The same rows in the same order each time.
+
+        Closing the iterator early ends the statement at the server too. Raises as `query` does.
+        """
+        ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """Sessions that read in one view: `view` says of which kind, `watermark` where changes after it begin.
+
+    `consistent`: all of them see the same moment. `note` says it to people.
+    """
+
+    sessions: Sequence[Session]
+    view: View
+    consistent: bool
+    watermark: Watermark | None
+    note: str
+
+
+class Engine(Protocol):
+    """A database engine. Raises UsageError for a table that is not there, SourceError and RetryableError as `Session`."""
+
+    def names(self) -> Sequence[str]:
+        """The tables of the database that the URL names; those of its other schemas as schema.table."""
+        ...
+
+    def relation(self, name: str, /) -> Relation: ...
+
+    def open(self, count: int, /) -> Opened:
+        """So many sessions, in one view where the engine can give one."""
+        ...
+
+    def reopen(self) -> Session:
+        """One more session in the view, or one as near to it as can be, in place of one that was lost."""
+        ...
+
+    def quoted(self, *names: str) -> str:
+        """A column, or a relation with its schema."""
+        ...
+
+    def literal(self, field: Field, text: str, /) -> str:
+        """SQL of a key's value, from its text as `boundary` gave it; compared as the column itself compares."""
+        ...
+
+    def boundary(self, relation: Relation, where: str, rows: int, /) -> str:
+        """SQL of one row or none: the texts of the `ranged` columns of the `rows`-th row, in their order, where `where` holds."""
+        ...
+
+    def slices(self, relation: Relation, session: Session, rows: int, /) -> Iterator[Slice]:
+        """Slices of a table without an index to cut it by, by the engine's own means."""
+        ...
+
+    def within(self, slice_: Slice, /) -> str:
+        """SQL of "is in this slice" for a slice of `slices`; "" for all rows."""
+        ...
+
+
+def unknown_table(name: str, known: Sequence[str]) -> UsageError:
+    """The error of a table that is not there."""
+    near = get_close_matches(name, known, 3)
+    listed = ", ".join(known[:20]) + (", …" if len(known) > 20 else "")
+    return UsageError(
+        f"no table {name!r} at the source",
+        hint=f"did you mean {' or '.join(map(repr, near))}?" if near else f"there are: {listed or 'none'}",
+    )
+
+
+def given(options: type[T], values: Mapping[str, Any], engine: str) -> T:
+    """The options of a source as its engine's dataclass. Raises UsageError for one that this engine does not have."""
+    known = {f.name for f in fields(options)}  # type: ignore[arg-type]
+    for name in values:
+        if name not in known:
+            raise UsageError(f"{name} says nothing for {engine}", hint=f"There are: {', '.join(sorted(known))}.")
+    return options(**values)
+
+
+class Pool:
+    """A fixed number of sessions, lent to one reader at a time: the most that a source is burdened with."""
+
+    def __init__(self, opened: Opened, reopen: Callable[[], Session]) -> None:
+        self.opened = opened
+        self._reopen = reopen
+        self._free: list[Session | None] = list(opened.sessions)
+        self._changed = Condition()
+        self.replaced = 0
+
+    @contextmanager
+    def lent(self) -> Iterator[Session]:
+        """A session; one whose connection is lost meanwhile is replaced when it is next needed."""
+        with self._changed:
+            while not self._free:
+                self._changed.wait()
+            session = self._free.pop()
+        try:
+            if session is None:
+                session = self._reopen()
+                self.replaced += 1
+            yield session
+        except RetryableError:
+            if session is not None:
+                with suppress(SourceError, RetryableError):
+                    session.close()
+            session = None
+            raise
+        finally:
+            with self._changed:
+                self._free.append(session)
+                self._changed.notify()
+
+    def close(self) -> None:
+        with self._changed:
+            for session in self._free:
+                if session is not None:
+                    with suppress(SourceError, RetryableError):
+                        session.close()
+            self._free = [None for _ in self._free]
+
+
+@dataclass(slots=True)
+class Tables:
+    """`Source`, `Counted`, `Viewed` and `Watermarked` over an engine. Safe to read from several threads."""
+
+    engine: Engine
+    connections: int = CONNECTIONS
+    _relations: dict[str, Relation] = field(default_factory=dict)
+    _opened: Pool | None = None
+    _lock: Any = field(default_factory=RLock)
+
+    def tables(self) -> Sequence[str]:
+        return self.engine.names()
+
+    def schema(self, table: str, /) -> Table:
+        """Its columns with the types that they are read as; `TYPE` in a column's metadata suggests a PostgreSQL type."""
+        relation = self._relation(table)
+        columns = [
+            pa.field(f.name, f.type, f.nullable, {TYPE: f.suggested.encode()} if f.suggested else None)
+            for f in relation.fields
+        ]
+        return Table(table, pa.schema(columns), relation.key, relation.notes, relation.warnings)
+
+    def partitions(self, table: Table, /, *, rows: int, bytes: int) -> Iterator[Partition]:
+        """Slices of about `rows` rows, or fewer where the engine's estimate says that these exceed `bytes`."""
+        relation = self._relation(table.name)
+        if relation.row_bytes:
+            rows = max(1, min(rows, bytes // relation.row_bytes))
+        with self._pool.lent() as session:
+            left = relation.rows
+            for ordinal, slice_ in enumerate(self._slices(relation, session, rows)):
+                size = rows if slice_.upto is not None or slice_.own is not None else 0 if slice_.null else max(0, left)
+                left -= size
+                yield Partition(relation.name, ordinal, slice_.dump(), size, size * relation.row_bytes)
+
+    def read(self, partition: Partition, /, columns: Sequence[str]) -> Iterator[Batch]:
+        """The slice's rows with these columns. A value that its type cannot hold rejects its row (rule `cell`)."""
+        relation = self._relation(partition.table)
+        names = [f.name for f in relation.fields]
+        missing = [column for column in columns if column not in names]
+        if missing:
+            raise SourceError(
+                f"{relation.name} has no column {missing[0]!r} any more", hint=f"it has: {', '.join(names)}"
+            )
+        fetched = tuple(dict.fromkeys((*columns, *relation.key))) or (names[0],)
+        fields = tuple(relation.field(name) for name in fetched)
+        slice_ = Slice.load(partition.token)
+        select = Select(relation, fields, self._where(relation, slice_), max(partition.bytes, 8 << 20), slice_)
+        first, attempt = 0, 1
+        while True:
+            try:
+                with self._pool.lent() as session:
+                    for cells in session.stream(select):
+                        yield _Rows(relation, fields, cells, first).batch(columns)
+                        first += cells.num_rows
+                return
+            except RetryableError:
+                # What was handed out already cannot be taken back: then the whole chunk is tried again, by its reader.
+                if first or attempt == _ATTEMPTS:
+                    raise
+                attempt += 1
+
+    def count(self, partition: Partition, /) -> int:
+        """As the engine counts the slice's rows, in the same view."""
+        relation = self._relation(partition.table)
+        where = self._where(relation, Slice.load(partition.token))
+        sql = f"SELECT COUNT(*) FROM {self.engine.quoted(relation.schema, relation.table)}"
+        with self._pool.lent() as session:
+            [(count,)] = session.query(f"{sql} WHERE {where}" if where else sql)
+        return int(count)
+
+    def aggregates(
+        self, table: str, measures: Sequence[Measure], keys: Sequence[Key] | None, /
+    ) -> Sequence[Decimal | None] | None:
+        """As the engine computes them in the same view: of the whole table, or of rows by their keys."""
+        if not hasattr(self.engine, "measure"):
+            return None
+        relation = self._relation(table)
+        wanted = [cast(Measured, self.engine).measure(relation.field(m.column), m) for m in measures]
+        if not all(wanted):
+            return None
+        found: list[list[Decimal | None]] = []
+        for where in [""] if keys is None else self._picked(relation, keys):
+            sql = f"SELECT {', '.join(map(str, wanted))} FROM {self.engine.quoted(relation.schema, relation.table)}"
+            with self._pool.lent() as session:
+                [row] = session.query(f"{sql} WHERE {where}" if where else sql)
+            found.append([None if value is None else Decimal(str(value)) for value in row])
+        columns = zip(*found, strict=True) if found else ([] for _ in measures)
+        return [
+            _together(m.quantity, [v for v in some if v is not None]) for m, some in zip(measures, columns, strict=True)
+        ]
+
+    def _picked(self, relation: Relation, keys: Sequence[Key]) -> Iterator[str]:
+        """Conditions that hold for rows with these keys, some of them each."""
+        fields = [relation.field(name) for name in relation.key]
+        for first in range(0, len(keys), _PICKED):
+            ways = []
+            for key in keys[first : first + _PICKED]:
+                parts = zip(fields, key, strict=True)
+                ways.append(
+                    " AND ".join(f"{self.engine.quoted(f.name)} = {self.engine.literal(f, v)}" for f, v in parts)
+                )
+            yield " OR ".join(f"({way})" for way in ways)
+
+    def view(self) -> tuple[View, str]:
+        """Of which kind the view is that all is read in, and what to tell people of it."""
+        opened = self._pool.opened
+        lost = f"; {self._pool.replaced} connections were lost, and what replaced them sees a later moment"
+        return opened.view, opened.note + (lost if self._pool.replaced and opened.view == "live" else "")
+
+    def watermark(self) -> Watermark | None:
+        """The position from which changes must be taken so that none after the view is missed."""
+        return self._pool.opened.watermark
+
+    def close(self) -> None:
+        with self._lock:
+            if self._opened is not None:
+                self._opened.close()
+                self._opened = None
+
+    @property
+    def _pool(self) -> Pool:
+        with self._lock:
+            if self._opened is None:
+                self._opened = Pool(self.engine.open(self.connections), self.engine.reopen)
+            return self._opened
+
+    def _relation(self, name: str) -> Relation:
+        with self._lock:
+            if name not in self._relations:
+                self._relations[name] = self.engine.relation(name)
+            return self._relations[name]
+
+    def _slices(self, relation: Relation, session: Session, rows: int) -> Iterator[Slice]:
+        if not relation.ranged:
+            yield from self.engine.slices(relation, session, rows)
+            return
+
+        def boundary(of: Session) -> Callable[[Slice], Key | None]:
+            def full(open_: Slice) -> Key | None:
+                found = of.query(self.engine.boundary(relation, self._where(relation, open_), rows))
+                return tuple(str(text) for text in found[0]) if found else None
+
+            return full
+
+        if relation.nullable:
+            yield Slice(null=True)
+        spans = self._spans(relation, session, rows)
+        if len(spans) == 1:
+            yield from cut(boundary(session))
+            return
+
+        def walk(span: tuple[Key | None, Key | None]) -> list[Slice]:
+            with self._pool.lent() as other:
+                return list(cut(boundary(other), *span))
+
+        with ThreadPoolExecutor(len(spans), thread_name_prefix="cut") as threads:
+            for found in threads.map(walk, spans):
+                yield from found
+
+    def _spans(self, relation: Relation, session: Session, rows: int) -> list[tuple[Key | None, Key | None]]:
+        """Spans of a large table that can be cut side by side: as many as there are sessions left, where its key is a number."""
+        leading = relation.field(relation.ranged[0])
+        count = min(self.connections - 1, relation.rows // (_WORTH * rows))
+        if count < 2 or not pa.types.is_integer(leading.type):
+            return [(None, None)]
+        column = self.engine.quoted(leading.name)
+        table = self.engine.quoted(relation.schema, relation.table)
+        [(low, high)] = session.query(f"SELECT MIN({column}), MAX({column}) FROM {table}")
+        ends: list[Key | None] = [None]
+        for n in range(1, count) if low is not None else ():
+            middle = int(low) + (int(high) - int(low)) * n // count
+            found = session.query(self.engine.boundary(relation, f"{column} > {middle}", 1))
+            key = tuple(str(text) for text in found[0]) if found else None
+            if key is not None and key not in ends:
+                ends.append(key)
+        return list(zip(ends, [*ends[1:], None], strict=True))
+
+    def _where(self, relation: Relation, slice_: Slice) -> str:
+        if not relation.ranged:
+            return self.engine.within(slice_)
+        fields = [relation.field(name) for name in relation.ranged]
+
+        def literals(key: Key) -> list[str]:
+            return [self.engine.literal(f, text) for f, text in zip(fields, key, strict=True)]
+
+        return condition(slice_, [self.engine.quoted(f.name) for f in fields], literals)
+
+
+def _together(quantity: Quantity, values: Sequence[Decimal]) -> Decimal | None:
+    if not values:
+        return None
+    return min(values) if quantity == "least" else max(values) if quantity == "most" else sum(values, Decimal(0))
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Rows as they were fetched, numbered from `first`, and what becomes of those with a value that is none."""
+
+    relation: Relation
+    fields: tuple[Field, ...]
+    cells: pa.RecordBatch
+    first: int
+
+    def batch(self, columns: Sequence[str]) -> Batch:
+        values: dict[str, pa.Array] = {}
+        bad: dict[str, typed.Mask] = {}
+        for at, each in enumerate(self.fields):
+            texts = self.cells.column(at)
+            if each.null and pa.types.is_string(texts.type):
+                texts = pc.if_else(pc.equal(texts, each.null), pa.scalar(None, pa.string()), texts)
+            values[each.name], wrong = typed.cast(texts, each.type) if texts.type != each.type else (texts, None)
+            if wrong is not None and each.name in columns:
+                bad[each.name] = wrong
+        ordinals: Ordinals = np.arange(self.first, self.first + self.cells.num_rows)
+        arrays = [values[name] for name in columns]
+        rejects: tuple[Reject, ...] = ()
+        if bad:
+            wrong = np.logical_or.reduce(list(bad.values()))
+            rejects = tuple(self._reject(int(at), bad) for at in np.flatnonzero(wrong))
+            arrays = [array.filter(pa.array(~wrong)) for array in arrays]
+            ordinals = ordinals[~wrong]
+        schema = pa.schema([pa.field(f.name, f.type) for f in (self.relation.field(name) for name in columns)])
+        rows = pa.RecordBatch.from_arrays(arrays, schema=schema)
+        return Batch(rows, ordinals, self.locate, rejects)
+
+    def locate(self, ordinals: Sequence[int]) -> list[Origin]:
+        """The rows' keys, and their values as they were fetched, as JSON."""
+        return [self._origin(int(ordinal) - self.first) for ordinal in ordinals]
+
+    def _origin(self, at: int) -> Origin:
+        raw = {f.name: _shown(self.cells.column(i)[at]) for i, f in enumerate(self.fields)}
+        place: dict[str, Any] = {"table": self.relation.name}
+        if self.relation.key:
+            place["key"] = ", ".join(f"{name}={raw[name]}" for name in self.relation.key)
+        else:
+            place["row"] = self.first + at + 1
+        return Origin(place, json.dumps(raw, ensure_ascii=False).encode())
+
+    def _reject(self, at: int, bad: Mapping[str, typed.Mask]) -> Reject:
+        columns = [name for name, mask in bad.items() if mask[at]]
+        index = next(i for i, f in enumerate(self.fields) if f.name == columns[0])
+        text = str(_shown(self.cells.column(index)[at]))
+        shown = text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
+        also = f"; {', '.join(columns[1:])} cannot be read either" if columns[1:] else ""
+        each = self.fields[index]
+        zero = " (the source's zero_dates says what becomes of such)" if text.startswith("0000-") else ""
+        reason = f"{columns[0]}: {shown!r} of the source's {each.native} is no {_word(each.type)}{zero}{also}"
+        return Reject(self.first + at, "cell", reason, self._origin(at), columns[0], shown)
+
+
+def _word(kind: pa.DataType) -> str:
+    """What a type holds, in words."""
+    if pa.types.is_date(kind):
+        return "date"
+    if pa.types.is_timestamp(kind):
+        return "date and time"
+    if pa.types.is_integer(kind):
+        return f"whole number of {kind.bit_width} bits"
+    if pa.types.is_decimal(kind):
+        return f"number of {kind.precision} digits, {kind.scale} of them decimals"
+    return {"float": "number", "double": "number", "bool": "truth value"}.get(str(kind), str(kind))
+
+
+def _shown(scalar: pa.Scalar) -> str | None:
+    value = scalar.as_py()
+    if isinstance(value, bytes):
+        return value.hex()
+    return None if value is None else str(value)

@@ -1,0 +1,60 @@
+"""From the text of a database value to the Arrow type of its column: exactly, or told which values do not fit."""
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+Mask = npt.NDArray[np.bool_]
+
+
+def cast(texts: pa.Array, kind: pa.DataType) -> tuple[pa.Array, Mask | None]:
+    """The values, and which of the texts are none of this type (NULL there); None where all are."""
+    try:
+        return _cast(texts, kind), None
+    except (pa.ArrowInvalid, ValueError):
+        pass
+    bad = np.zeros(len(texts), np.bool_)
+    _find(texts, kind, 0, bad)
+    mask = pa.array(bad)
+    return _cast(pc.if_else(mask, pa.scalar(None, texts.type), texts), kind), bad
+
+
+def _find(texts: pa.Array, kind: pa.DataType, start: int, bad: Mask) -> None:
+    """Halve until a single text is what Arrow refuses: few are bad, and Arrow does not say which."""
+    try:
+        _cast(texts, kind)
+    except (pa.ArrowInvalid, ValueError):
+        if len(texts) == 1:
+            bad[start] = True
+            return
+        half = len(texts) // 2
+        _find(texts.slice(0, half), kind, start, bad)
+        _find(texts.slice(half), kind, start + half, bad)
+
+
+def _cast(texts: pa.Array, kind: pa.DataType) -> pa.Array:
+    if texts.type == kind:
+        return texts
+    if pa.types.is_binary(kind):
+        return _unhex(texts)
+    if pa.types.is_timestamp(kind):
+        # A text without an offset is the moment in UTC: the session's own zone has been set to that.
+        moments = pc.cast(texts, pa.timestamp(kind.unit))
+        return moments.cast(kind) if kind.tz else moments
+    return pc.cast(texts, kind)
+
+
+def _unhex(texts: pa.Array) -> pa.Array:
+    """Binary values of hexadecimal texts. Raises ValueError where one has another character or half a byte."""
+    _, offsets, data = texts.buffers()
+    at = np.frombuffer(offsets, np.int32)[texts.offset : texts.offset + len(texts) + 1]
+    digits = bytes(data)[at[0] : at[-1]] if data is not None else b""
+    values = bytes.fromhex(digits.decode("ascii"))  # blanks are skipped by it, so that lengths tell of them
+    if (np.diff(at) % 2).any() or len(values) * 2 != len(digits):
+        raise ValueError("no hexadecimal digits")
+    valid = np.packbits(texts.is_valid().to_numpy(zero_copy_only=False), bitorder="little")
+    ends = ((at - at[0]) // 2).astype(np.int32)
+    return pa.Array.from_buffers(
+        pa.binary(), len(texts), [pa.py_buffer(valid), pa.py_buffer(ends), pa.py_buffer(values)]
+    )
