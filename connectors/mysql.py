@@ -23,7 +23,7 @@ from connectors.keyrange import Slice
 from connectors.mysqltext import PLAIN, QUOTED, in_order, literal, nulls, parsed, row_of, surely
 from connectors.mysqltypes import BYTES, NUMBERS, TEXTS, Described, bare, described
 from connectors.relational import CONNECTIONS, Field, Opened, Relation, Select, Session, Tables, given, unknown_table
-from migrate.core import Measure, Source, View, Watermark
+from migrate.core import Measure, Notice, Reference, Source, View, Watermark
 from migrate.errors import InternalError, MigrateError, RetryableError, SourceError, UsageError
 
 URL_OPTIONS = ("ssl", "ssl_ca", "ssl_cert", "ssl_key", "ssl_verify_identity", "unix_socket", "connect_timeout")
@@ -48,6 +48,8 @@ _LOST = {
     2055,
     4031,
 }
+_ROWS_A_SECOND = 100_000  # what a load is expected to manage, where nothing is known
+_SAMPLE = 2_000  # values
 _LOCK_SECONDS = 3  # no reader of the source waits longer than this for our lock
 _TRIES = 5
 
@@ -198,6 +200,101 @@ class MySQL:
         for each, count in zip(dated, counts, strict=True):
             if int(count):
                 yield f"{each.name}: {int(count):,} zero dates become NULL (zero_dates: null)"
+
+    def references(self, relation: Relation, /) -> list[Reference]:
+        rows = self._catalogue.query(
+            "SELECT constraint_name, column_name, referenced_table_schema, referenced_table_name, referenced_column_name "
+            f"FROM information_schema.key_column_usage WHERE table_schema = {_text(relation.schema)} "
+            f"AND table_name = {_text(relation.table)} AND referenced_table_name IS NOT NULL "
+            "ORDER BY constraint_name, ordinal_position"
+        )
+        found: dict[str, list[tuple[Any, ...]]] = {}
+        for name, *parts in rows:
+            found.setdefault(name, []).append(tuple(parts))
+        return [
+            Reference(
+                tuple(p[0] for p in parts),
+                parts[0][2] if parts[0][1] == self._url.database else f"{parts[0][1]}.{parts[0][2]}",
+                tuple(p[3] for p in parts),
+            )
+            for parts in found.values()
+        ]
+
+    # -------------------------------------------------------------------------------------------------------- preflight
+
+    def preflight(self, relations: Sequence[Relation], watermark: Watermark | None) -> Iterator[Notice]:
+        """Version, privileges, log and its retention, character sets; asks for nothing that takes long."""
+        oldest = (10, 3) if self._maria else (5, 7)
+        said = f"{'MariaDB' if self._maria else 'MySQL'} {self.version}, database {self._url.database}, user {self._url.user}"
+        if self._version < oldest:
+            hint = f"It is older than what this was tried with ({'.'.join(map(str, oldest))}): rehearse with --dry-run."
+            yield Notice("warning", "version", said, hint)
+        else:
+            yield Notice("ok", "version", said)
+        rows = sum(r.rows for r in relations)
+        size = sum(r.rows * r.row_bytes for r in relations)
+        seconds = max(60, rows // _ROWS_A_SECOND)
+        yield Notice(
+            "ok", "size", f"about {rows:,} rows, {size / 1e9:.1f} GB: the target needs as much room, and its indexes'"
+        )
+        yield from self._log(watermark, seconds)
+        for relation in relations:
+            yield from self._readable(relation)
+            yield from self._encodings(relation)
+
+    def _log(self, watermark: Watermark | None, seconds: int) -> Iterator[Notice]:
+        [(on, form)] = self._catalogue.query("SELECT @@global.log_bin, @@global.binlog_format")
+        if str(on) in ("0", "OFF"):
+            hint = "For a change feed after the load: log_bin and binlog_format=ROW in the server's configuration."
+            yield Notice("warning", "binary log", "it is off: nothing can take over the changes after the load", hint)
+            return
+        if watermark is None:
+            grant = "BINLOG MONITOR" if self._maria else "REPLICATION CLIENT"
+            hint = f"GRANT {grant} ON *.* TO the source's user."
+            yield Notice("warning", "binary log", "its position may not be read: there is no watermark", hint)
+        if str(form).upper() != "ROW":
+            hint = "SET GLOBAL binlog_format = 'ROW' before the load."
+            yield Notice("warning", "binary log", f"its format is {form}: a change feed needs ROW", hint)
+        kept = self._kept()
+        took = f"the load of these tables takes about {seconds // 60 + 1} min, at {_ROWS_A_SECOND:,} rows a second"
+        if kept and kept < 2 * seconds:
+            hint = "Raise binlog_expire_logs_seconds (or expire_logs_days) for the time of the migration."
+            yield Notice("warning", "binary log", f"it is kept for {kept / 3600:.1f} h, and {took}", hint)
+        else:
+            yield Notice(
+                "ok", "binary log", f"kept {f'for {kept / 3600:.0f} h' if kept else 'until it is purged'}; {took}"
+            )
+
+    def _kept(self) -> float:
+        """Seconds that the binary log is kept; 0: for ever."""
+        for variable, unit in (("binlog_expire_logs_seconds", 1), ("expire_logs_days", 86_400)):
+            found = self._catalogue.query(f"SHOW GLOBAL VARIABLES LIKE '{variable}'")
+            if found and float(found[0][1]):
+                return float(found[0][1]) * unit
+        return 0
+
+    def _readable(self, relation: Relation) -> Iterator[Notice]:
+        names = ", ".join(self.quoted(f.name) for f in relation.fields)
+        try:
+            self._catalogue.query(f"SELECT {names} FROM {self.quoted(relation.schema, relation.table)} LIMIT 0")
+        except SourceError as error:
+            yield Notice("error", relation.name, error.message, error.hint)
+
+    def _encodings(self, relation: Relation) -> Iterator[Notice]:
+        """Columns that are declared as latin1 and hold the bytes of UTF-8: a sample of values that are not plain ASCII."""
+        table = self.quoted(relation.schema, relation.table)
+        for each in relation.fields:
+            if not each.select.startswith("CONVERT("):
+                continue
+            name = self.quoted(each.name)
+            sample = self._catalogue.query(
+                f"SELECT HEX(s.v) FROM (SELECT CAST({name} AS BINARY) v FROM {table} LIMIT {_SAMPLE}) s "
+                "WHERE HEX(s.v) REGEXP '^(..)*[89A-F]'"
+            )
+            doubtful = sum(_is_utf8(bytes.fromhex(text)) for (text,) in sample)
+            if doubtful and 2 * doubtful > len(sample):
+                said = f"{each.name}: {doubtful} of {len(sample)} values with accents are UTF-8 in a column that says otherwise"
+                yield Notice("warning", relation.name, said, f"Map it by fix_encoding({each.name}).")
 
     # ------------------------------------------------------------------------------------------------------------- SQL
 
@@ -573,6 +670,13 @@ _HINTS = {
     2003: "Check host and port in the source's URL, and whether the server may be reached from here.",
     2002: "Check host and port in the source's URL, and whether the server may be reached from here.",
 }
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        return not data.decode("utf-8").isascii()
+    except UnicodeDecodeError:
+        return False
 
 
 def _decoded(value: Any) -> Any:

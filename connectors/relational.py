@@ -20,7 +20,20 @@ import pyarrow.compute as pc
 
 from connectors import typed
 from connectors.keyrange import Key, Slice, condition, cut
-from migrate.core import Batch, Measure, Ordinals, Origin, Partition, Quantity, Reject, Table, View, Watermark
+from migrate.core import (
+    Batch,
+    Measure,
+    Notice,
+    Ordinals,
+    Origin,
+    Partition,
+    Quantity,
+    Reference,
+    Reject,
+    Table,
+    View,
+    Watermark,
+)
 from migrate.errors import RetryableError, SourceError, UsageError
 
 T = TypeVar("T")
@@ -330,6 +343,24 @@ class Tables:
                     " AND ".join(f"{self.engine.quoted(f.name)} = {self.engine.literal(f, v)}" for f, v in parts)
                 )
             yield " OR ".join(f"({way})" for way in ways)
+
+    def preflight(self, tables: Sequence[str], /) -> Sequence[Notice]:
+        """What the engine says of itself, of the view and of these tables."""
+        try:
+            opened = self._pool.opened
+        except SourceError as error:
+            return [Notice("error", "connection", error.message, error.hint)]
+        found = [Notice("ok" if opened.consistent else "warning", "view", opened.note)]
+        if hasattr(self.engine, "preflight"):
+            found += self.engine.preflight([self._relation(name) for name in tables], opened.watermark)
+        return found
+
+    def references(self, table: str, /) -> Sequence[Reference]:
+        """The foreign keys of a table, where its engine tells them."""
+        if not hasattr(self.engine, "references"):
+            return ()
+        found: Sequence[Reference] = self.engine.references(self._relation(table))
+        return found
 
     def view(self) -> tuple[View, str]:
         """Of which kind the view is that all is read in, and what to tell people of it."""

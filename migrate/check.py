@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from mappings.spec import Expected, TableSpec
 from migrate import layout
+from migrate.core import Notice, Preflight
 from migrate.engine import Session, compiled
 from migrate.errors import MigrateError
 from migrate.plan import cautions
@@ -29,6 +31,8 @@ def check(work: Session, names: Sequence[str], jobs: int = 1) -> list[Result]:
     A source of which something is expected, or that has trailers, is read once.
     """
     results = [_tried("target", lambda: _server(work)), _tried("privileges", lambda: _privileges(work))]
+    results.append(_tried("connections", lambda: _connections(work, jobs)))
+    results += _sources(work, names)
     looked_at: set[layout.Origin] = set()
     for name in names:
         spec = work.project.spec.tables[name]
@@ -82,6 +86,47 @@ def _privileges(work: Session) -> str:
     if not may_temp:
         raise MigrateError("temporary tables may not be made", hint="GRANT TEMP ON DATABASE … TO the target's user.")
     return "ledger " + ("exists" if there else "can be created")
+
+
+def _connections(work: Session, jobs: int) -> str:
+    """Each worker has one for its chunk and one for what it looks up; the run itself has one, and a spare one is kept."""
+    with explained("ask for connections"):
+        row = work.conn.execute(
+            "SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int, "
+            "(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend')"
+        ).fetchone()
+    assert row is not None
+    free, needed = row[0] - row[1], 2 * jobs + 2
+    if free < needed:
+        raise MigrateError(
+            f"{free} are free, and a run with {jobs} workers takes up to {needed}",
+            hint="Close others, raise max_connections, or run with fewer workers (-j).",
+        )
+    return f"{free} free, a run with {jobs} workers takes up to {needed}"
+
+
+def _sources(work: Session, names: Sequence[str]) -> list[Result]:
+    """What sources that know themselves what a run needs say of it."""
+    wanted: dict[str, list[str]] = {}
+    for origin, table in (origin for name in names for origin in work.project.spec.tables[name].origins):
+        wanted.setdefault(origin, []).append(table)
+    results = []
+    for name, tables in wanted.items():
+        try:
+            source = work.source(name)
+            if hasattr(source, "preflight"):
+                results += [
+                    _noticed(name, each) for each in cast(Preflight, source).preflight(list(dict.fromkeys(tables)))
+                ]
+        except MigrateError as error:
+            results.append(Result(False, name, error.message + (f"\n     {error.hint}" if error.hint else "")))
+    return results
+
+
+def _noticed(source: str, notice: Notice) -> Result:
+    hint = f"\n     {notice.hint}" if notice.hint else ""
+    warned = "warning: " if notice.level == "warning" else ""
+    return Result(notice.level != "error", f"{source}, {notice.what}", f"{warned}{notice.said}{hint}")
 
 
 def _source(work: Session, spec: TableSpec) -> str:

@@ -141,6 +141,37 @@ class Watermarked(Protocol):
     def watermark(self) -> Watermark | None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something about a source that was looked at before a run, and what to do where it is not as it should be."""
+
+    level: Literal["ok", "warning", "error"]
+    what: str
+    said: str
+    hint: str = ""
+
+
+class Preflight(Protocol):
+    """A source that knows what a run over it needs."""
+
+    def preflight(self, tables: Sequence[str], /) -> Sequence[Notice]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A foreign key of a source table: its columns, and those of the table that they refer to, which it may be itself."""
+
+    columns: tuple[str, ...]
+    table: str
+    parent_columns: tuple[str, ...]
+
+
+class Related(Protocol):
+    """A source that knows which tables refer to which."""
+
+    def references(self, table: str, /) -> Sequence[Reference]: ...
+
+
 Kind = Literal["number", "real", "boolean", "day", "moment", "text", "padded", "bytes", "other"]
 """What two engines must mean alike of a column: days and microseconds count from 1970-01-01 (UTC), texts are Unicode
 characters, `padded` ones without blanks at their end."""

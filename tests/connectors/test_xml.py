@@ -193,7 +193,9 @@ def test_groups_and_children_under_another_spelling_are_a_warning(tmp_path: Path
     for groups in (f"{group}\n<G/>", f"{group * 4}\n<G/>"):  # the record is the unit, then the group is
         described = opened(tmp_path, f"<r>{groups}</r>", t=table).schema("t")
         [warning] = described.warnings
-        assert warning.startswith("a.xml: not read, though the name differs in case or namespace only from one of /r/g/x")
+        assert warning.startswith(
+            "a.xml: not read, though the name differs in case or namespace only from one of /r/g/x"
+        )
         assert "G (line 2)" in warning
         assert "X (line 1)" in warning
         assert "a.xml: beside /r/g/x, not read: title" in described.notes
