@@ -25,14 +25,17 @@ class Slice:
     null: bool = False
     own: str | None = None
 
-    def dump(self) -> str:
-        return json.dumps({k: v for k, v in asdict(self).items() if v not in (None, False)}, ensure_ascii=False)
+    def dump(self, table: str) -> str:
+        """A partition's token: the slice and the table that it is of."""
+        parts = {k: v for k, v in asdict(self).items() if v not in (None, False)}
+        return json.dumps({"table": table, **parts}, ensure_ascii=False)
 
     @staticmethod
-    def load(token: str) -> "Slice":
+    def load(token: str) -> "tuple[str, Slice]":
         parts = json.loads(token)
+        table = str(parts.pop("table"))
         ends = {end: tuple(parts[end]) for end in ("after", "upto") if end in parts}
-        return Slice(**{**parts, **ends})
+        return table, Slice(**{**parts, **ends})
 
 
 def condition(slice_: Slice, columns: Sequence[str], literals: Callable[[Key], Sequence[str]]) -> str:

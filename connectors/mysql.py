@@ -95,7 +95,7 @@ class MySQL:
         rows = self._catalogue.query(
             "SELECT table_schema, table_name FROM information_schema.tables WHERE table_schema NOT IN "
             "('information_schema', 'mysql', 'performance_schema', 'sys') "
-            f"AND table_type IN ('BASE TABLE', 'VIEW', 'SYSTEM VERSIONED') "
+            "AND table_type IN ('BASE TABLE', 'SYSTEM VERSIONED') "  # a view is read where the project names it
             f"ORDER BY table_schema <> {_text(here)}, table_schema, table_name"
         )
         return [table if schema == here else f"{schema}.{table}" for schema, table in rows]
@@ -200,6 +200,18 @@ class MySQL:
         for each, count in zip(dated, counts, strict=True):
             if int(count):
                 yield f"{each.name}: {int(count):,} zero dates become NULL (zero_dates: null)"
+
+    def load(self) -> int | None:
+        """The statements that run and are not of this user; None without PROCESS, which shows no others'."""
+        grants = " ".join(str(grant) for (grant,) in self._catalogue.query("SHOW GRANTS"))
+        if "PROCESS" not in grants and "ALL PRIVILEGES ON *.*" not in grants:
+            return None
+        [(running,)] = self._catalogue.query(
+            "SELECT COUNT(*) FROM information_schema.processlist WHERE command NOT IN ('Sleep', 'Daemon', 'Binlog Dump', "
+            "'Binlog Dump GTID', 'Connect', 'Slave_IO', 'Slave_SQL', 'Slave_worker') "
+            f"AND user NOT IN ({_text(self._url.user)}, 'system user', 'event_scheduler')"
+        )
+        return int(running)
 
     def references(self, relation: Relation, /) -> list[Reference]:
         rows = self._catalogue.query(

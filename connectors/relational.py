@@ -273,11 +273,12 @@ class Tables:
             for ordinal, slice_ in enumerate(self._slices(relation, session, rows)):
                 size = rows if slice_.upto is not None or slice_.own is not None else 0 if slice_.null else max(0, left)
                 left -= size
-                yield Partition(relation.name, ordinal, slice_.dump(), size, size * relation.row_bytes)
+                yield Partition(relation.name, ordinal, slice_.dump(relation.name), size, size * relation.row_bytes)
 
     def read(self, partition: Partition, /, columns: Sequence[str]) -> Iterator[Batch]:
         """The slice's rows with these columns. A value that its type cannot hold rejects its row (rule `cell`)."""
-        relation = self._relation(partition.table)
+        table, slice_ = Slice.load(partition.token)
+        relation = self._relation(table)
         names = [f.name for f in relation.fields]
         missing = [column for column in columns if column not in names]
         if missing:
@@ -286,7 +287,6 @@ class Tables:
             )
         fetched = tuple(dict.fromkeys((*columns, *relation.key))) or (names[0],)
         fields = tuple(relation.field(name) for name in fetched)
-        slice_ = Slice.load(partition.token)
         select = Select(relation, fields, self._where(relation, slice_), max(partition.bytes, 8 << 20), slice_)
         first, attempt = 0, 1
         while True:
@@ -304,8 +304,9 @@ class Tables:
 
     def count(self, partition: Partition, /) -> int:
         """As the engine counts the slice's rows, in the same view."""
-        relation = self._relation(partition.table)
-        where = self._where(relation, Slice.load(partition.token))
+        table, slice_ = Slice.load(partition.token)
+        relation = self._relation(table)
+        where = self._where(relation, slice_)
         sql = f"SELECT COUNT(*) FROM {self.engine.quoted(relation.schema, relation.table)}"
         with self._pool.lent() as session:
             [(count,)] = session.query(f"{sql} WHERE {where}" if where else sql)
@@ -343,6 +344,13 @@ class Tables:
                     " AND ".join(f"{self.engine.quoted(f.name)} = {self.engine.literal(f, v)}" for f, v in parts)
                 )
             yield " OR ".join(f"({way})" for way in ways)
+
+    def load(self) -> int | None:
+        """How many statements of others run at the engine; None where it does not tell."""
+        if not hasattr(self.engine, "load"):
+            return None
+        running: int | None = self.engine.load()
+        return running
 
     def preflight(self, tables: Sequence[str], /) -> Sequence[Notice]:
         """What the engine says of itself, of the view and of these tables."""

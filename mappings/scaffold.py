@@ -6,7 +6,7 @@ zero stay text, and no value of the sample is repeated in the file.
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import yaml
 
 from mappings.sql import identifier, literal
-from migrate.core import Table
+from migrate.core import Reference, Table
 
 SCHEMA_FILE = "migrate.schema.json"
 _ENOUGH = 0.95  # of a column's sample must look like what is guessed; the rest would be rejected, and a comment says so
@@ -80,7 +80,7 @@ class Draft:
     """A source to write down. `kind` is the key of its files, which are table → globs ("" → as the kind has it).
 
     `tables` are a name for the target, the source's table and some of its rows, as texts; `options` are reading options,
-    keys as in the project file.
+    keys as in the project file. Of a database `url` is what is written of it, and `references` are by its tables' names.
     """
 
     name: str
@@ -88,6 +88,8 @@ class Draft:
     files: Mapping[str, Sequence[str]]
     tables: Sequence[tuple[str, Table, pa.RecordBatch | None]]
     options: Mapping[str, Any] = field(default_factory=dict)
+    url: str = ""
+    references: Mapping[str, Sequence[Reference]] = field(default_factory=dict)
 
 
 def scaffold(migration: str, drafts: Sequence[Draft]) -> str:
@@ -104,12 +106,25 @@ def scaffold(migration: str, drafts: Sequence[Draft]) -> str:
         "sources:",
     ]
     for source, draft in zip(sources, drafts, strict=True):
-        lines += [f"  {_scalar(source)}:", *_files(draft.kind, draft.files), *_options(draft.options, "    ")]
+        if draft.url:
+            lines.append(f"  {_scalar(source)}: {_scalar(draft.url)}")
+        else:
+            lines += [f"  {_scalar(source)}:", *_files(draft.kind, draft.files), *_options(draft.options, "    ")]
     lines += ["", "tables:"]
-    tables = [(source, *table) for source, draft in zip(sources, drafts, strict=True) for table in draft.tables]
-    names = _unique(_letter_first(snake_case(name)) for _, name, _, _ in tables)
-    for target, (source, _, table, sample) in zip(names, tables, strict=True):
-        lines += _table(target, source, table, sample)
+    tables = [(source, draft, *table) for source, draft in zip(sources, drafts, strict=True) for table in draft.tables]
+    names = _unique(_letter_first(snake_case(name)) for _, _, name, _, _ in tables)
+    targets = {(source, table.name): name for name, (source, _, _, table, _) in zip(names, tables, strict=True)}
+    keys = {(source, table.name): table.key for source, _, _, table, _ in tables}
+    for target, (source, draft, _, table, sample) in zip(names, tables, strict=True):
+        referenced = _References(
+            {r.columns: targets.get((source, r.table), "") for r in draft.references.get(table.name, ())},
+            {
+                r.columns
+                for r in draft.references.get(table.name, ())
+                if keys.get((source, r.table)) == r.parent_columns and len(r.columns) == 1
+            },
+        )
+        lines += _table(target, source, table, sample, referenced)
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -133,7 +148,25 @@ def _files(kind: str, files: Mapping[str, Sequence[str]]) -> list[str]:
     return lines
 
 
-def _table(name: str, source: str, table: Table, sample: pa.RecordBatch | None) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class _References:
+    """The columns of a table that reference another, by whose name ("": it is not drafted), and which the format can say."""
+
+    tables: Mapping[tuple[str, ...], str]
+    plain: Collection[tuple[str, ...]]
+
+    def of(self, column: str) -> tuple[str, str]:
+        """(the table that a column references by itself, a comment on what cannot be written)."""
+        for columns, table in self.tables.items():
+            if column in columns:
+                if table and columns in self.plain:
+                    return table, ""
+                whom = table or "a table that is left out"
+                return "", f"references {whom}" + (f", with {', '.join(columns)}" if len(columns) > 1 else "")
+        return "", ""
+
+
+def _table(name: str, source: str, table: Table, sample: pa.RecordBatch | None, references: _References) -> list[str]:
     columns = table.schema.names
     values = {column: _texts(sample, column) for column in columns}
     guesses = {column: _guess(column, values[column]) for column in columns}
@@ -146,7 +179,11 @@ def _table(name: str, source: str, table: Table, sample: pa.RecordBatch | None) 
         written = ", ".join(map(_flow, key))
         why = "" if table.key else "  # unique in the sample; the target's primary key may differ"
         lines.append(f"    key: {f'[{written}]' if len(key) > 1 else _scalar(key[0])}{why}")
-        lines.append(f"    # primary_key: {_flow(targets[key[0]])}  # for a table that the toolkit makes")
+        made = ", ".join(_flow(targets[column]) for column in key)
+        if table.key:
+            lines.append(f"    primary_key: {f'[{made}]' if len(key) > 1 else made}")
+        else:
+            lines.append(f"    # primary_key: {made}  # for a table that the toolkit makes")
     lines.append("    mode: append  # or upsert, or replace")
     lines.append("    columns:")
     for column in columns:
@@ -154,7 +191,11 @@ def _table(name: str, source: str, table: Table, sample: pa.RecordBatch | None) 
         written = _scalar(guess.expression)
         if guess.type:
             written = f"{{value: {_flow(guess.expression)}, type: {_flow(guess.type)}}}"
-        lines.append(f"      {_scalar(targets[column])}: {written}{'  # ' if guess.comment else ''}{guess.comment}")
+        parent, comment = references.of(column)
+        if parent:
+            written = f"{{references: {_flow(parent)}, by: {_flow(guess.expression)}}}"
+        comment = "; ".join(filter(None, (guess.comment, comment)))
+        lines.append(f"      {_scalar(targets[column])}: {written}{'  # ' if comment else ''}{comment}")
     return [*lines, ""]
 
 

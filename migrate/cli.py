@@ -13,6 +13,7 @@ from migrate.command import (
     chosen,
     common,
     console,
+    governed,
     loaded,
     named_on_the_command_line,
     opened,
@@ -77,23 +78,35 @@ def demo(flags: Common, folder: Path) -> None:
 
 
 @main.command()
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("sources", nargs=-1, required=True)
+@click.option("-s", "--select", multiple=True, metavar="PATTERN", help="Only such tables of a database, as in 'crm_*'.")
+@click.option("--exclude", multiple=True, metavar="PATTERN", help="No such tables of a database.")
 @click.option("--migration", default=None, help="The migration's name [default: the folder's].")
 @click.option(
     "-o", "--out", type=click.Path(path_type=Path), default="migrate.yaml", show_default=True, help="The file to write."
 )
 @takes("yes", "verbose")
-def init(flags: Common, files: tuple[Path, ...], migration: str | None, out: Path) -> None:
-    """Write a first project file from delimited and XML files, with what was detected and guessed.
+def init(
+    flags: Common,
+    sources: tuple[str, ...],
+    select: tuple[str, ...],
+    exclude: tuple[str, ...],
+    migration: str | None,
+    out: Path,
+) -> None:
+    """Write a first project file from files, folders and databases, with what was detected and guessed.
+
+    User and password of a database's URL are not written: the file takes them from the environment.
 
     \b
     migrate init landing/*.csv
     migrate init landing/ --migration acme -o acme.yaml
-    migrate init orders.xml
+    migrate init orders.xml prices.xlsx
+    migrate init mysql://reader:secret@erp:3306/legacy --exclude 'tmp_*'
     """
     from migrate.initialize import write
 
-    for line in write(files, migration, out, overwrite=flags.yes):
+    for line in write(sources, migration, out, overwrite=flags.yes, select=select, exclude=exclude):
         click.echo(line)
 
 
@@ -168,8 +181,28 @@ def plan(flags: Common, out: Path | None, restart: bool) -> None:
     metavar="N",
     help="A dry run of N rows of each table, and of all rows that they refer to.",
 )
+@click.option(
+    "--max-rows-per-second",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Read the sources no faster, all workers together.",
+)
+@click.option(
+    "--max-source-load",
+    type=click.IntRange(0),
+    metavar="N",
+    help="Read on only while at most N statements of others run at the source.",
+)
 @common
-def run(flags: Common, restart: bool, page: Path | None, dry_run: bool, canary: int | None) -> None:
+def run(
+    flags: Common,
+    restart: bool,
+    page: Path | None,
+    dry_run: bool,
+    canary: int | None,
+    max_rows_per_second: int | None,
+    max_source_load: int | None,
+) -> None:
     """Load the tables. Run it again after any interruption: it goes on where it stopped, and nothing is doubled.
 
     A dry run is the real one, into a shadow schema that is dropped at the end: same code, same constraints, same report.
@@ -182,14 +215,18 @@ def run(flags: Common, restart: bool, page: Path | None, dry_run: bool, canary: 
     migrate run --max-rejects 2%
     migrate run --restart -s customers
     migrate run --report report.html
+    migrate run --max-rows-per-second 50000 --max-source-load 20
+    kill -USR1 PID; kill -USR2 PID      # pause before the next chunk; go on
     """
     from migrate import engine, layout, rehearsal
     from migrate.conclude import concluded
+    from migrate.governor import Governor
     from reports.progress import watcher
 
     project = loaded(flags)
     names = chosen(flags, project)
     with concluded(flags, project, names, page) as ending, engine.session(project) as work:
+        work.governor = Governor(max_rows_per_second, max_source_load)
         options = run_options(flags, restart=restart)
         warnings = layout.accepted(layout.headers(work, names))
         mappings = engine.compiled(work, names)
@@ -206,7 +243,8 @@ def run(flags: Common, restart: bool, page: Path | None, dry_run: bool, canary: 
         rehearsal.sweep(work)
         with recorded(flags, work, "run --restart" if restart else "run") as epoch:
             stop = engine.Stop()
-            with stopping(flags, stop), watcher(flags.log_format, quiet=flags.quiet) as watch:
+            with stopping(flags, stop), watcher(flags.log_format, quiet=flags.quiet) as watch, governed(work.governor):
+                work.governor.on_event = watch
                 engine.run(work, planned, epoch, options, stop, watch)
         ending.report = print_report(flags, work, names)
         if not ending.report.accounted:

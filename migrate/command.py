@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from mappings.spec import Budget
     from migrate.engine import Options, Session, Stop
+    from migrate.governor import Governor
     from migrate.project import Project
     from reports.model import Report
 
@@ -272,6 +273,23 @@ def stopping(flags: Common, stop: "Stop") -> Iterator[None]:
         os._exit(128 + number)
 
     previous = {number: signal.signal(number, first) for number in signals}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def governed(governor: "Governor") -> Iterator[None]:
+    """SIGUSR1 pauses before the next chunk, SIGUSR2 goes on; where the system has such signals."""
+    if not hasattr(signal, "SIGUSR1"):
+        yield
+        return
+    previous = {
+        signal.SIGUSR1: signal.signal(signal.SIGUSR1, lambda *_: governor.hold()),
+        signal.SIGUSR2: signal.signal(signal.SIGUSR2, lambda *_: governor.go_on()),
+    }
     try:
         yield
     finally:

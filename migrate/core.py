@@ -151,6 +151,14 @@ class Notice:
     hint: str = ""
 
 
+class Loaded(Protocol):
+    """A source that can say how busy it is."""
+
+    def load(self) -> int | None:
+        """How many statements run there that are not this source's own; None where that may not be known."""
+        ...
+
+
 class Preflight(Protocol):
     """A source that knows what a run over it needs."""
 
@@ -359,7 +367,9 @@ class Finding:
 class Event:
     """Something that a person watching a run would want to know; `kind` says which of the fields count."""
 
-    kind: Literal["table", "electing", "elected", "chunk", "settled", "finalized", "replayed", "verified", "stopping"]
+    kind: Literal[
+        "table", "electing", "elected", "chunk", "settled", "finalized", "replayed", "verified", "stopping", "governed"
+    ]
     table: str = ""
     message: str = ""
     chunks: int = 0

@@ -35,6 +35,7 @@ from migrate.core import (
 )
 from migrate.crosswalk import Keys
 from migrate.errors import FindingsError, RetryableError, UsageError
+from migrate.governor import Governor
 from migrate.pipeline import Pipeline
 from migrate.plan import (
     BatchSize,
@@ -83,6 +84,7 @@ class Session:
     samples: Dictionary[str, Source] = field(default_factory=dict)
     standing: Dictionary[str, tuple[str, str] | None] = field(default_factory=dict)
     rehearsed: frozenset[str] | None = None
+    governor: Governor = field(default_factory=Governor)
     _keys: dict[tuple[str, tuple[str, ...]], Keys] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -406,6 +408,12 @@ def _elect(
         elected[plan.name] = lifecycle.Elected(ballot, referenced)
 
 
+def _admit(work: Session, plan: TablePlan, partition: Partition, stop: Stop) -> None:
+    """Wait until a partition may be read."""
+    names = dict.fromkeys(name for name, _ in plan.mapping.spec.origins)
+    work.governor.admit([(name, work.source(name)) for name in names], partition.rows, stop.pause)
+
+
 def elect(work: Session, plan: TablePlan, options: Options, stop: Stop, on_event: OnEvent) -> Ballot | None:
     """Find a table's duplicates, and make them known to the tables that reference it. The caller closes the ballot."""
     mapping = plan.mapping
@@ -418,6 +426,7 @@ def elect(work: Session, plan: TablePlan, options: Options, stop: Stop, on_event
         work.keys,
         jobs=options.jobs,
         asked=stop.check,
+        admit=lambda partition: _admit(work, plan, partition, stop),
         on_event=on_event,
     )
     if ballot is not None:
@@ -571,6 +580,7 @@ def _work(
                 if tools is not None:
                     tools.close()
                 tools = Tools(work, plan, epoch, stop, abort=counter.abort)
+            _admit(work, plan, partition, stop)
             event = counter.add(tools.commit(partition))
             on_event(event)
             counter.check()

@@ -1,19 +1,21 @@
-"""`migrate init`: a first project file from the files it is given."""
+"""`migrate init`: a first project file from the files and databases it is given."""
 
 import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 
-from connectors.registry import open_source
+from connectors.registry import open_source, open_url
 from connectors.xmlrecords import propose
 from mappings.scaffold import SCHEMA_FILE, Draft, scaffold, snake_case
 from mappings.schema import json_schema
 from migrate.command import named_on_the_command_line
-from migrate.core import Source, Table
+from migrate.core import Related, Source, Table
 from migrate.errors import UsageError
 
 _SAMPLE_BYTES = 4 << 20
@@ -25,12 +27,24 @@ _SUFFIXES = {
 """What the names of each kind of files end in; a file that is given by its name and ends otherwise is delimited text."""
 
 
-def write(files: Sequence[Path], migration: str | None, out: Path, *, overwrite: bool) -> list[str]:
-    """Write the project file and its schema; what to tell. Raises UsageError rather than overwrite a file."""
+def write(
+    given: Sequence[str],
+    migration: str | None,
+    out: Path,
+    *,
+    overwrite: bool,
+    select: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+) -> list[str]:
+    """Write the project file and its schema for files, folders and databases; what to tell.
+
+    `select` and `exclude` are patterns of a database's tables. Raises UsageError rather than overwrite a file.
+    """
     if out.exists() and not overwrite:
         raise UsageError(f"{out} exists already.", hint="Give another name with -o, or --yes to overwrite it.")
-    found = list(itertools.chain.from_iterable(_expanded(path) for path in files))
-    if not found:
+    urls = [each for each in given if "://" in each]
+    found = list(itertools.chain.from_iterable(_expanded(Path(each)) for each in given if "://" not in each))
+    if not found and not urls:
         raise UsageError(
             "There are no files to read there.",
             hint=f"Files ending in {', '.join(itertools.chain(*_SUFFIXES.values()))} are looked for in a folder.",
@@ -38,6 +52,11 @@ def write(files: Sequence[Path], migration: str | None, out: Path, *, overwrite:
     base = out.resolve().parent
     by_kind = {kind: [path for path in found if _kind(path) == kind] for kind in _SUFFIXES}
     drafts = [draft for kind, paths in by_kind.items() if paths for draft in _DRAFTERS[kind](paths, base)]
+    told: list[str] = []
+    for url in urls:
+        draft, exported = _database(url, select, exclude)
+        drafts.append(draft)
+        told += exported
     name = migration or snake_case(base.name) or "migration"
     schema = json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
     for path, text in ((out, scaffold(name, drafts)), (base / SCHEMA_FILE, schema)):
@@ -45,10 +64,47 @@ def write(files: Sequence[Path], migration: str | None, out: Path, *, overwrite:
             path.write_text(text, encoding="utf-8")
     tables = [table for draft in drafts for table in draft.tables]
     return [
-        *(note for _, table, _ in tables for note in table.notes),
+        *(_told(draft, table, note) for draft in drafts for _, table, _ in draft.tables for note in table.notes),
+        *told,
         f"Wrote {out} and {SCHEMA_FILE} (its schema, for editors): {len(tables)} tables.",
         "Next: look at it, export TARGET_URL=postgresql://user@host:5432/database, then `migrate check`.",
     ]
+
+
+def _told(draft: Draft, table: Table, note: str) -> str:
+    """A note of a file names it already."""
+    return f"{table.name}: {note}" if draft.url else note
+
+
+def _database(url: str, select: Sequence[str], exclude: Sequence[str]) -> tuple[Draft, list[str]]:
+    """A database, with what to export for it: user and password of its URL are in no file."""
+    scheme, _, rest = url.partition("://")
+    login, at, place = rest.rpartition("@")
+    name = snake_case(urlsplit(f"//{place}").path.rpartition("/")[2].partition(".")[0] or scheme)
+    source = open_url(scheme.partition("+")[0], url, {})
+    try:
+        chosen = [t for t in source.tables() if _chosen(t, select, exclude)]
+        if not chosen:
+            raise UsageError(
+                "No table of the source is selected.", hint=f"There are: {', '.join(source.tables()) or 'none'}."
+            )
+        tables = [(table, source.schema(table), None) for table in chosen]
+        related = cast(Related, source).references if hasattr(source, "references") else lambda _: ()
+        references = {table: related(table) for table in chosen}
+    finally:
+        if hasattr(source, "close"):
+            source.close()
+    user, colon, _ = login.partition(":")
+    names = [f"{name.upper()}_{part}" for part, there in (("USER", user), ("PASSWORD", colon)) if there]
+    login = ":".join(f"${{env:{each}}}" for each in names)
+    exported = [f"export {each}=… before the next command: it is not in the file." for each in names]
+    return Draft(name, "", {}, tables, {}, f"{scheme}://{login}{at}{place}", references), exported
+
+
+def _chosen(table: str, select: Sequence[str], exclude: Sequence[str]) -> bool:
+    """Without a pattern, the tables of the database itself: those of its other schemas have a dot in their names."""
+    wanted = any(fnmatchcase(table, pattern) for pattern in select) if select else "." not in table
+    return wanted and not any(fnmatchcase(table, pattern) for pattern in exclude)
 
 
 def _delimited(paths: Sequence[Path], base: Path) -> list[Draft]:

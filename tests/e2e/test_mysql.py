@@ -469,3 +469,89 @@ def test_a_statement_that_is_not_needed_any_more_ends_at_the_server(mariadb: Mar
         assert sum(len(batch.ordinals) for batch in source.read(partition, ["a"])) == 2000
     finally:
         source.close()
+
+
+# ---------------------------------------------------------------------------------------------------------- init, check
+
+SHOP = """
+CREATE TABLE Customers (CustomerID INT PRIMARY KEY, `Full Name` VARCHAR(80) NOT NULL, mail VARCHAR(100) UNIQUE, born DATE);
+CREATE TABLE employees (id INT PRIMARY KEY, boss INT, name VARCHAR(40) CHARACTER SET latin1,
+  FOREIGN KEY (boss) REFERENCES employees (id));
+CREATE TABLE orders (no INT, year YEAR, customer INT NOT NULL, clerk INT, total DECIMAL(12,2), `when` DATETIME(3), took TIME,
+  PRIMARY KEY (no, year), FOREIGN KEY (customer) REFERENCES Customers (CustomerID),
+  FOREIGN KEY (clerk) REFERENCES employees (id));
+CREATE TABLE `order lines` (no INT, year YEAR, line INT, `select` VARCHAR(10), PRIMARY KEY (no, year, line),
+  FOREIGN KEY (no, year) REFERENCES orders (no, year));
+CREATE TABLE logs (at DATETIME, `text` VARCHAR(200));
+CREATE TABLE tmp_x (a INT);
+CREATE VIEW v AS SELECT * FROM Customers;
+INSERT INTO Customers VALUES (1, 'Ann O''Hara', 'a@b', NULL), (2, 'Bob "B"', NULL, '1970-01-01');
+INSERT INTO employees VALUES (1, NULL, 'Boss'), (2, 1, CONVERT(X'4DC3BC6C6C6572' USING latin1)), (3, 2, 'Zoe');
+INSERT INTO orders VALUES (1, 2020, 1, 2, 9.99, '2020-01-01 10:00:00.123', '10:00:00'), (1, 2021, 2, NULL, 0, NULL, NULL);
+INSERT INTO `order lines` VALUES (1, 2020, 1, 'x'), (1, 2020, 2, NULL);
+INSERT INTO logs VALUES ('2020-01-01', 'x'), (NULL, 'y');
+"""
+
+
+def test_init_writes_a_project_that_loads_without_a_secret_in_it(
+    rig: Rig, mariadb: MariaDB, source_database: str
+) -> None:
+    filled(mariadb, source_database, SHOP)
+    said = rig.migrate("init", mariadb.url(source_database), "--exclude", "tmp_*").said
+    written = (rig.folder / "migrate.yaml").read_text()
+    name = source_database.upper()
+    for text in (said, written):
+        assert "geheim" not in text
+        assert "tester" not in text
+    assert (
+        f"mysql://${{env:{name}_USER}}:${{env:{name}_PASSWORD}}@127.0.0.1:{mariadb.port}/{source_database}" in written
+    )
+    assert f"export {name}_PASSWORD=…" in said
+    assert "tmp_x" not in written
+    assert "customer: {references: customers, by: customer}" in written
+    assert "boss: {references: employees, by: boss}" in written
+    assert "# references orders, with no, year" in written
+    rig.environment.update({f"{name}_USER": "tester", f"{name}_PASSWORD": "geheim@1"})
+    checked = rig.migrate("check").said
+    assert "1 of 1 values with accents are UTF-8 in a column that says otherwise" in checked
+    assert "Map it by fix_encoding(name)." in checked
+    rig.migrate("run")
+    assert rig.sql("SELECT full_name FROM customers ORDER BY customer_id") == [("Ann O'Hara",), ('Bob "B"',)]
+    assert rig.sql('SELECT no, year, line, "select" FROM order_lines ORDER BY line') == [
+        (1, 2020, 1, "x"),
+        (1, 2020, 2, None),
+    ]
+    verified = rig.migrate("verify").said
+    assert verified.count("equal") == 5
+
+
+def test_init_of_some_tables(rig: Rig, mariadb: MariaDB, source_database: str) -> None:
+    filled(mariadb, source_database, SHOP)
+    rig.migrate("init", mariadb.url(source_database), "-s", "order*")
+    written = (rig.folder / "migrate.yaml").read_text()
+    assert "from: " + source_database + ".orders" in written
+    assert "Customers" not in written
+    assert "# references a table that is left out" in written
+    ended = rig.migrate("init", mariadb.url(source_database), "-s", "nothing*", "--yes", code=2)
+    assert "No table of the source is selected." in ended.said
+
+
+def test_check_says_what_a_restricted_user_lacks(rig: Rig, mariadb: MariaDB, source_database: str) -> None:
+    filled(mariadb, source_database, SHOP)
+    mariadb.execute("mysql", "CREATE OR REPLACE USER narrow@'127.0.0.1' IDENTIFIED BY 'eng'")
+    mariadb.execute("mysql", f"GRANT SELECT (id, name) ON `{source_database}`.employees TO narrow@'127.0.0.1'")
+    mariadb.execute("mysql", f"GRANT SELECT ON `{source_database}`.logs TO narrow@'127.0.0.1'")
+    tables = "  logs: {from: erp.logs, columns: {at: '\"at\"'}}\n"
+    project(
+        rig, mariadb.url(source_database, "narrow", "eng"), tables + "  orders: {from: erp.orders, columns: {no: no}}\n"
+    )
+    assert "no table 'orders' at the source" in rig.migrate("check", code=1).said
+    project(rig, mariadb.url(source_database, "narrow", "eng"), tables)
+    said = rig.migrate("check").said
+    assert "ok   erp, view: live: one snapshot for all connections" in said
+    assert "ok   erp, version: MariaDB" in said
+    mariadb.execute("mysql", "SET GLOBAL binlog_expire_logs_seconds = 60")
+    try:
+        assert "Raise binlog_expire_logs_seconds" in rig.migrate("check").said
+    finally:
+        mariadb.execute("mysql", "SET GLOBAL binlog_expire_logs_seconds = 0")
