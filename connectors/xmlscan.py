@@ -340,6 +340,8 @@ class Walk:
             if isinstance(unit, str):
                 yield self._damage(at, stop, unit, doubt=not nests(self._text.read(at, stop)))
                 self._count(1)
+            elif unit[0].tag != self._cut.path[-1]:  # a piece may end just before one of another namespace
+                return at
             else:
                 yield self._sound([unit[0]], [at - self._base, stop - self._base], [self._line(at)])
             self._good = stop

@@ -170,6 +170,23 @@ def test_records_under_another_spelling_are_a_warning(tmp_path: Path, record: st
     )
 
 
+def test_an_element_of_another_namespace_among_thousands_of_records_is_none_of_them(tmp_path: Path) -> None:
+    """Wherever the cut into pieces falls; as a record it would have its attribute, and NULL where its children are."""
+    count = 20_000
+    for odd in (1, 15_000, count - 2):
+        data = "".join(
+            f"\n<order{' xmlns=' + chr(34) + 'urn:x' + chr(34) if i == odd else ''} no='{i}'><date>d</date></order>"
+            for i in range(count)
+        )
+        table = {"record": "/r/order", "columns": {"no": "@no", "date": "date"}}
+        source = opened(tmp_path, f"<r>{data}</r>", orders=table)
+        rows, rejects = read(source, "orders")
+        assert not rejects
+        assert [row for row in rows if row["date"] is None or row["no"] == str(odd)] == []
+        assert len(rows) == count - 1
+        assert f"{{urn:x}}order (line {odd + 2})" in source.schema("orders").warnings[0]
+
+
 def test_what_stands_beside_records_is_a_note_once_and_a_warning_if_it_repeats(tmp_path: Path) -> None:
     data = """<shop><head/><day/><order no="1"/>
         <credit no="2"/><order no="3"/><refund/><refund/><Refund/>
