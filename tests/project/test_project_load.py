@@ -135,14 +135,13 @@ def test_very_short_secrets_are_taken_out_as_words_only() -> None:
     assert redact("db at a:b@host", ("b", "")) == "db at a:***@host"
 
 
-def test_a_url_source_is_refused_when_it_is_opened(folder: Path) -> None:
-    text = HEAD + "sources:\n  crm: mysql://u:p4ss@erp/x\n" + TABLES
+def test_what_is_wrong_with_a_database_is_told_where_its_source_stands(folder: Path) -> None:
+    text = HEAD + "sources:\n  crm: {url: 'mysql://u:p4ss@erp', quiesced: true}\n" + TABLES
     (folder / "migrate.yaml").write_text(text)
-    project = load(None, ENVIRON)
     with pytest.raises(
-        UsageError, match=r'migrate.yaml:4:8: the source "crm" is a mysql URL: not in this version'
+        UsageError, match=r'migrate.yaml:4:9: the source "crm": the source\'s URL names no database'
     ) as e:
-        open_source(project, "crm")
+        open_source(load(None, ENVIRON), "crm")
     assert "p4ss" not in e.value.message
 
 
