@@ -439,6 +439,7 @@ class _Rows:
         bad: dict[str, typed.Mask] = {}
         for at, each in enumerate(self.fields):
             texts = self.cells.column(at)
+            wrong: typed.Mask | None
             if each.null and pa.types.is_string(texts.type):
                 texts = pc.if_else(pc.equal(texts, each.null), pa.scalar(None, pa.string()), texts)
             if pa.types.is_struct(texts.type):
