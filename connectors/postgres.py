@@ -61,7 +61,8 @@ class Postgres:
 
     def names(self) -> Sequence[str]:
         rows = self._ask(
-            "SELECT n.nspname, c.relname, n.nspname = current_schema() FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+            "SELECT n.nspname, c.relname, n.nspname = current_schema() "
+            "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
             f"WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT c.relispartition AND {_ALL_SCHEMAS} ORDER BY 3 DESC, 1, 2"
         )
         return [table if here else f"{schema}.{table}" for schema, table, here in rows]
@@ -104,7 +105,8 @@ class Postgres:
                 "SELECT c.oid::int8, n.nspname::text, c.relname::text, c.relkind::text, c.reltuples::int8, "
                 "CASE WHEN c.relkind IN ('r', 'm') THEN pg_table_size(c.oid) ELSE 0 END "
                 "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
-                f"WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname = {schema} AND lower(c.relname) = lower({_text(table)})"
+                f"WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname = {schema} "
+                f"AND lower(c.relname) = lower({_text(table)})"
             )
             exact = [row for row in found if row[2] == table] or (found if len(found) == 1 else [])
             if exact:
@@ -253,6 +255,12 @@ class Postgres:
             return False
         self._holder = holder
         return True
+
+    def close(self) -> None:
+        """The session that holds the snapshot open, and so the snapshot."""
+        if self._holder is not None:
+            self._holder.close()
+            self._holder, self._snapshot = None, ""
 
     def reopen(self) -> Session:
         if self._snapshot:

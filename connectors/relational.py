@@ -349,6 +349,8 @@ class Tables:
             if self._opened is not None:
                 self._opened.close()
                 self._opened = None
+            if hasattr(self.engine, "close"):
+                self.engine.close()
 
     @property
     def _pool(self) -> Pool:
