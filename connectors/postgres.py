@@ -154,13 +154,14 @@ class Postgres:
         return _text(text)
 
     def boundary(self, relation: Relation, where: str, rows: int, /) -> str:
-        names = [_name(name) for name in relation.ranged]
+        # With the table's name: a cast keeps the column's, and ORDER BY would take the text of that name.
+        names = [f"t.{_name(name)}" for name in relation.ranged]
         parts = [where] if where else []
         parts += [f"{names[0]} IS NOT NULL"] if relation.nullable else []
         condition = f" WHERE {' AND '.join(parts)}" if parts else ""
         limited = f"ORDER BY {', '.join(names)} LIMIT 1 OFFSET {rows - 1}"
         texts = ", ".join(f"{name}::text" for name in names)
-        return f"SELECT {texts} FROM {self.quoted(relation.schema, relation.table)}{condition} {limited}"
+        return f"SELECT {texts} FROM {self.quoted(relation.schema, relation.table)} AS t{condition} {limited}"
 
     def slices(self, relation: Relation, session: Session, rows: int, /) -> Iterator[Slice]:
         if not any("(ctid)" in note for note in relation.notes):
