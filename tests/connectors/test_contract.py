@@ -4,18 +4,18 @@ import threading
 import time
 import tracemalloc
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
+from contract import BYTES, TEXTS, MariaRig, PostgresRig, Rig, SQLiteRig, contents, made, numbers, partitions
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from servers import Proxy
 
-from contract import BYTES, TEXTS, MariaRig, PostgresRig, Rig, SQLiteRig, contents, made, numbers, partitions
 from migrate.errors import RetryableError
 
 ENGINES = ("sqlite", "postgres", "mariadb")
@@ -23,13 +23,13 @@ SERVERS = ENGINES[1:]
 
 
 @pytest.fixture(params=ENGINES)
-def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
-    yield made_rig(request, request.param, tmp_path)
+def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Rig:
+    return made_rig(request, request.param, tmp_path)
 
 
 @pytest.fixture(params=SERVERS)
-def server_rig(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
-    yield made_rig(request, request.param, tmp_path)
+def server_rig(request: pytest.FixtureRequest, tmp_path: Path) -> Rig:
+    return made_rig(request, request.param, tmp_path)
 
 
 def made_rig(request: pytest.FixtureRequest, name: str, folder: Path) -> Rig:
