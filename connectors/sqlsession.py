@@ -32,6 +32,7 @@ _LOST_WORDS = (
 _HINTS = {
     "password": "Check user and password in the source's URL; special characters are escaped there (@ is %40).",
     "authentication": "Check user and password in the source's URL; special characters are escaped there (@ is %40).",
+    "row-level security": "Read as a user who sees all rows (BYPASSRLS): rows that it may not see would be missing in silence.",
     "permission": "Grant the source's user SELECT on the table and USAGE on its schema.",
     "denied": "Grant the source's user the right to read, or check user and password in the source's URL.",
     "does not exist": "Check the database's name in the source's URL.",
@@ -92,12 +93,17 @@ class Connection:
         try:
             with explained(self._engine.url):
                 result = self._connection.exec_driver_sql(self._ways.spell(select), execution_options=options)
+            cursor = result.cursor
             try:
                 for rows in _portions(result, select.bytes, self._engine.url):
                     yield self._batch(rows, select)
             finally:
                 with suppress(MigrateError), explained(self._engine.url):
                     result.close()
+                # A cursor whose connection was lost while it was closed stays open, and says so when it is collected.
+                with suppress(self._engine.dialect.loaded_dbapi.Error):
+                    if cursor is not None:
+                        cursor.close()
         except SourceError:
             self._begin_again()
             raise

@@ -184,6 +184,9 @@ def test_closing_early_ends_the_statement_at_the_server(server_rig: Rig) -> None
     source.close()
 
 
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # psycopg's, of a cursor whose DECLARE was cut
 def test_a_cut_connection_is_retryable_and_the_partition_is_read_again(server_rig: Rig) -> None:
     rig = server_rig
     made(rig, "wide", [(n, "x" * 100_000) for n in range(300)])
