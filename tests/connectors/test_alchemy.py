@@ -1,4 +1,4 @@
-"""SQLite and PostgreSQL by SQLAlchemy: each type arrives exactly or its row is rejected; what is wrong is said, without the password."""
+"""SQLite and PostgreSQL by SQLAlchemy: values arrive exactly or reject their row; no message holds the password."""
 
 import sqlite3
 from contextlib import closing
@@ -84,7 +84,8 @@ def test_values_that_a_driver_of_postgresql_would_change_arrive_as_they_are(targ
             tz timestamptz, ti time, d date, p numeric(10,2), "Odd % na""me:x" text)"""
         )
         connection.execute(
-            """INSERT INTO t VALUES (1, 1e-30 + 12345678901234567890123456789, '1 mon 03:04:05.6', '{"a,b",NULL}', '{"a":  1}', '[1,5)',
+            """INSERT INTO t VALUES (1, 1e-30 + 12345678901234567890123456789, '1 mon 03:04:05.6',
+            '{"a,b",NULL}', '{"a":  1}', '[1,5)',
             'ab', '2020-01-01 00:00:00+02', '24:00', '2020-01-01', 1.5, '100%')"""
         )
         connection.execute("INSERT INTO t (id, d) VALUES (2, 'infinity'), (3, '0044-03-15 BC')")
