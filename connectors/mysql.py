@@ -447,6 +447,10 @@ class MySQL:
             return None
         return Watermark("binlog", f"{found[0][0]}:{found[0][1]}") if found else None
 
+    def close(self) -> None:
+        """The connection for questions of the catalogue; one asked later makes another."""
+        self._catalogue.close()
+
     def reopen(self) -> Session:
         session = self._connected()
         session.begin()

@@ -121,6 +121,9 @@ class Session(Protocol):
     def stream(self, select: Select, /) -> Iterator[pa.RecordBatch]:
         """The rows in batches of the select's fields, each of its type or as text. The same rows in the same order each time.
 
+        A column in which values are of another type than the field's is a struct of `value` (of the field's type) and `wrong`
+        (the text of a value that is none): `typed.told`.
+
         Closing the iterator early ends the statement at the server too. Raises as `query` does.
         """
         ...
@@ -385,6 +388,8 @@ class Tables:
             if self._opened is not None:
                 self._opened.close()
                 self._opened = None
+            if hasattr(self.engine, "close"):
+                self.engine.close()
 
     @property
     def _pool(self) -> Pool:
@@ -475,9 +480,13 @@ class _Rows:
         bad: dict[str, typed.Mask] = {}
         for at, each in enumerate(self.fields):
             texts = self.cells.column(at)
+            wrong: typed.Mask | None
             if each.null and pa.types.is_string(texts.type):
                 texts = pc.if_else(pc.equal(texts, each.null), pa.scalar(None, pa.string()), texts)
-            values[each.name], wrong = typed.cast(texts, each.type) if texts.type != each.type else (texts, None)
+            if pa.types.is_struct(texts.type):
+                values[each.name], wrong = typed.told(texts)
+            else:
+                values[each.name], wrong = typed.cast(texts, each.type) if texts.type != each.type else (texts, None)
             if wrong is not None and each.name in columns:
                 bad[each.name] = wrong
         ordinals: Ordinals = np.arange(self.first, self.first + self.cells.num_rows)
@@ -527,11 +536,15 @@ def _word(kind: pa.DataType) -> str:
         return f"whole number of {kind.bit_width} bits"
     if pa.types.is_decimal(kind):
         return f"number of {kind.precision} digits, {kind.scale} of them decimals"
-    return {"float": "number", "double": "number", "bool": "truth value"}.get(str(kind), str(kind))
+    return {"float": "number", "double": "number", "bool": "truth value", "string": "text", "binary": "bytes"}.get(
+        str(kind), str(kind)
+    )
 
 
 def _shown(scalar: pa.Scalar) -> str | None:
     value = scalar.as_py()
+    if isinstance(value, dict):
+        value = value["value"] if value["wrong"] is None else value["wrong"]
     if isinstance(value, bytes):
         return value.hex()
     return None if value is None else str(value)

@@ -20,6 +20,16 @@ def cast(texts: pa.Array, kind: pa.DataType) -> tuple[pa.Array, Mask | None]:
     return _cast(pc.if_else(mask, pa.scalar(None, texts.type), texts), kind), bad
 
 
+def telling(values: pa.Array, wrong: pa.Array) -> pa.Array:
+    """A column some of whose values are none of its type: `wrong` holds their texts, and NULL for the others."""
+    return pa.StructArray.from_arrays([values, wrong], ["value", "wrong"])
+
+
+def told(cells: pa.Array) -> tuple[pa.Array, Mask]:
+    """What `telling` was made of: the values, and which are none."""
+    return cells.field("value"), cells.field("wrong").is_valid().to_numpy(zero_copy_only=False)
+
+
 def _find(texts: pa.Array, kind: pa.DataType, start: int, bad: Mask) -> None:
     """Halve until a single text is what Arrow refuses: few are bad, and Arrow does not say which."""
     try:
@@ -42,7 +52,15 @@ def _cast(texts: pa.Array, kind: pa.DataType) -> pa.Array:
         # A text without an offset is the moment in UTC: the session's own zone has been set to that.
         moments = pc.cast(texts, pa.timestamp(kind.unit))
         return moments.cast(kind) if kind.tz else moments
+    if pa.types.is_decimal(kind) and not _has_room(texts, kind):
+        raise ValueError("more digits before the point than the type has")
     return pc.cast(texts, kind)
+
+
+def _has_room(texts: pa.Array, kind: pa.DataType) -> bool:
+    """Arrow scales what it has read, and beyond 128 bits gives another number in silence: 35 as decimal(37,37) is 0.97…"""
+    digits = pc.match_substring_regex(texts, rf"^[+-]?0*[0-9]{{0,{kind.precision - kind.scale}}}(\.[0-9]*)?$")
+    return bool(pc.all(digits).as_py() is not False)
 
 
 def _unhex(texts: pa.Array) -> pa.Array:
