@@ -611,7 +611,7 @@ class _Connection:
 def _whole_numbers(select: Select) -> list[int]:
     """Where among the fields the columns of a key of whole numbers are; [] for any other key.
 
-    Such rows are put in order here: the server reads them by the key's index anyway, and sorting a text costs it a third more.
+    Such rows are put in order here: the server reads them by the key's index anyway, and sorting costs it half as much again.
     """
     if not select.relation.key or select.relation.key != select.relation.ranged:
         return []
