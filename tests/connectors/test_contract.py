@@ -1,5 +1,6 @@
 """The contract of every database connector, on a real server each: what is in the source is read exactly once."""
 
+import gc
 import threading
 import time
 import tracemalloc
@@ -211,6 +212,8 @@ def test_a_cut_connection_is_retryable_and_the_partition_is_read_again(server_ri
         with pytest.raises(RetryableError) as caught:
             numbers(source, [part], "k")
         assert caught.value.hint
+        del caught
+        gc.collect()
         state["cut"] = 0
         assert numbers(source, [part], "k") == list(range(300))
         source.close()
