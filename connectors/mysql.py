@@ -700,10 +700,11 @@ def _decoded(value: Any) -> Any:
 
 
 def _text(value: str) -> str:
-    """A text as SQL, whatever the sql_mode says of backslashes."""
-    return (
-        f"CONVERT(x'{value.encode().hex()}' USING utf8mb4)" if "\\" in value else "'" + value.replace("'", "''") + "'"
-    )
+    """A text as SQL, whatever the sql_mode says of backslashes.
+
+    A literal, not a CONVERT: that has a collation of its own, and does not compare with a column of another.
+    """
+    return f"_utf8mb4 x'{value.encode().hex()}'" if "\\" in value else "'" + value.replace("'", "''") + "'"
 
 
 def _name(name: str) -> str:

@@ -100,7 +100,7 @@ def described(
         comparable = False
     elif kind in ("uuid", "inet4", "inet6"):
         select, suggested = f"CAST({quoted} AS CHAR)", "uuid" if kind == "uuid" else "inet"
-        comparable = False
+        comparable = kind == "uuid"
     else:
         select, comparable = f"CAST({quoted} AS CHAR)", False
         notes.append(f"{name}: {native} is read as text")

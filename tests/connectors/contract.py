@@ -4,7 +4,7 @@ import sqlite3
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, cast
 
@@ -31,6 +31,10 @@ class Rig(Protocol):
     def insert(self, table: str, rows: Sequence[tuple[Any, ...]]) -> None: ...
 
     def open(self, *, port: int = 0, **options: Any) -> Tables: ...
+
+    def close(self) -> None:
+        """Close every source that was opened, also where a test has failed."""
+        ...
 
     def running(self) -> list[str] | None:
         """The statements that run at the server; None where there is no server."""
@@ -82,6 +86,7 @@ class SQLiteRig:
     file: Path
     name: str = "sqlite"
     port: int = 0
+    opened: list[Tables] = field(default_factory=list)
     kinds: ClassVar[Mapping[str, str]] = {
         "whole": "k INTEGER PRIMARY KEY, n INT",
         "composite": "a INT, b TEXT, n INT, PRIMARY KEY (a, b)) WITHOUT ROWID --",
@@ -110,7 +115,12 @@ class SQLiteRig:
             connection.commit()
 
     def open(self, *, port: int = 0, **options: Any) -> Tables:
-        return cast(Tables, open_url("sqlite", f"sqlite:///{self.file}", options))
+        self.opened.append(cast(Tables, open_url("sqlite", f"sqlite:///{self.file}", options)))
+        return self.opened[-1]
+
+    def close(self) -> None:
+        for source in self.opened:
+            source.close()
 
     def running(self) -> list[str] | None:
         return None
@@ -121,6 +131,7 @@ class PostgresRig:
     url: str
     server: Postgres
     name: str = "postgres"
+    opened: list[Tables] = field(default_factory=list)
     kinds: ClassVar[Mapping[str, str]] = {
         "whole": "k BIGINT PRIMARY KEY, n INT",
         "composite": "a INT, b TEXT, n INT, PRIMARY KEY (a, b)",
@@ -151,7 +162,12 @@ class PostgresRig:
 
     def open(self, *, port: int = 0, **options: Any) -> Tables:
         url = self.url.replace(f":{self.port}/", f":{port or self.port}/")
-        return cast(Tables, open_url("postgresql", url, options))
+        self.opened.append(cast(Tables, open_url("postgresql", url, options)))
+        return self.opened[-1]
+
+    def close(self) -> None:
+        for source in self.opened:
+            source.close()
 
     def running(self) -> list[str] | None:
         rows = self.execute(
@@ -166,6 +182,7 @@ class MariaRig:
     database: str
     server: MariaDB
     name: str = "mariadb"
+    opened: list[Tables] = field(default_factory=list)
     kinds: ClassVar[Mapping[str, str]] = {
         "whole": "k BIGINT PRIMARY KEY, n INT",
         "composite": "a INT, b VARCHAR(20) COLLATE utf8mb4_bin, n INT, PRIMARY KEY (a, b)",
@@ -193,7 +210,12 @@ class MariaRig:
             cursor.executemany(f"INSERT INTO {table} VALUES ({', '.join('%s' for _ in rows[0])})", spelled)
 
     def open(self, *, port: int = 0, **options: Any) -> Tables:
-        return cast(Tables, open_url("mysql", self.server.url(self.database, port=port), options))
+        self.opened.append(cast(Tables, open_url("mysql", self.server.url(self.database, port=port), options)))
+        return self.opened[-1]
+
+    def close(self) -> None:
+        for source in self.opened:
+            source.close()
 
     def running(self) -> list[str] | None:
         rows = self.execute(
