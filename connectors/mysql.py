@@ -91,14 +91,12 @@ class MySQL:
     # ------------------------------------------------------------------------------------------------------- catalogue
 
     def names(self) -> Sequence[str]:
-        here = self._url.database
+        """The tables of the URL's database; views, and other databases' tables, are read where the project names them."""
         rows = self._catalogue.query(
-            "SELECT table_schema, table_name FROM information_schema.tables WHERE table_schema NOT IN "
-            "('information_schema', 'mysql', 'performance_schema', 'sys') "
-            "AND table_type IN ('BASE TABLE', 'SYSTEM VERSIONED') "  # a view is read where the project names it
-            f"ORDER BY table_schema <> {_text(here)}, table_schema, table_name"
+            f"SELECT table_name FROM information_schema.tables WHERE table_schema = {_text(self._url.database)} "
+            "AND table_type IN ('BASE TABLE', 'SYSTEM VERSIONED') ORDER BY table_name"
         )
-        return [table if schema == here else f"{schema}.{table}" for schema, table in rows]
+        return [table for (table,) in rows]
 
     def relation(self, name: str, /) -> Relation:
         schema, table, kind, engine, rows, row_bytes = self._named(name)
@@ -510,7 +508,9 @@ class _Connection:
         self._url = url
         self._quoted = set() if quoted is None else quoted
         self._connection = _connect(url)
-        self.query("SET SESSION time_zone = '+00:00', sql_mode = '', group_concat_max_len = 1048576")
+        # A snapshot is gone with its connection: it is kept while the others work, and while a slow reader takes its time.
+        kept = "wait_timeout = 604800, net_write_timeout = 3600, net_read_timeout = 3600"
+        self.query(f"SET SESSION time_zone = '+00:00', sql_mode = '', group_concat_max_len = 1048576, {kept}")
         [(packet,)] = self.query("SELECT @@max_allowed_packet")
         self._packet = int(packet)
 

@@ -149,7 +149,7 @@ class Engine(Protocol):
     """A database engine. Raises UsageError for a table that is not there, SourceError and RetryableError as `Session`."""
 
     def names(self) -> Sequence[str]:
-        """The tables of the database that the URL names; those of its other schemas as schema.table."""
+        """The tables that the URL names: of its database or, where a database has several schemas, of those as schema.table."""
         ...
 
     def relation(self, name: str, /) -> Relation: ...

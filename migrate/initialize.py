@@ -102,8 +102,7 @@ def _database(url: str, select: Sequence[str], exclude: Sequence[str]) -> tuple[
 
 
 def _chosen(table: str, select: Sequence[str], exclude: Sequence[str]) -> bool:
-    """Without a pattern, the tables of the database itself: those of its other schemas have a dot in their names."""
-    wanted = any(fnmatchcase(table, pattern) for pattern in select) if select else "." not in table
+    wanted = not select or any(fnmatchcase(table, pattern) for pattern in select)
     return wanted and not any(fnmatchcase(table, pattern) for pattern in exclude)
 
 

@@ -484,6 +484,7 @@ CREATE TABLE `order lines` (no INT, year YEAR, line INT, `select` VARCHAR(10), P
   FOREIGN KEY (no, year) REFERENCES orders (no, year));
 CREATE TABLE logs (at DATETIME, `text` VARCHAR(200));
 CREATE TABLE tmp_x (a INT);
+CREATE TABLE `dot.ted Tab``le` (`a.b` INT PRIMARY KEY);
 CREATE VIEW v AS SELECT * FROM Customers;
 INSERT INTO Customers VALUES (1, 'Ann O''Hara', 'a@b', NULL), (2, 'Bob "B"', NULL, '1970-01-01');
 INSERT INTO employees VALUES (1, NULL, 'Boss'), (2, 1, CONVERT(X'4DC3BC6C6C6572' USING latin1)), (3, 2, 'Zoe');
@@ -522,7 +523,8 @@ def test_init_writes_a_project_that_loads_without_a_secret_in_it(
         (1, 2020, 2, None),
     ]
     verified = rig.migrate("verify").said
-    assert verified.count("equal") == 5
+    assert verified.count("equal") == 6
+    assert "dot_ted_tab_le: equal" in verified
 
 
 def test_init_of_some_tables(rig: Rig, mariadb: MariaDB, source_database: str) -> None:
