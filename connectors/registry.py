@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 
 from migrate.core import Source
@@ -14,10 +15,13 @@ OTHERS = "sqlalchemy"
 """The connector of URLs whose scheme none has of its own."""
 
 
-def open_url(scheme: str, url: str, options: Mapping[str, Any]) -> Source:
-    """Open a database by its URL: by the connector of its scheme, else by the generic one. Raises as `open_source`."""
+def open_url(scheme: str, url: str, options: Mapping[str, Any], base: Path) -> Source:
+    """Open a database by its URL: by the connector of its scheme, else by the generic one. Raises as `open_source`.
+
+    A database that is a file is looked for from `base`.
+    """
     own = scheme in entry_points(group=GROUP).names
-    return open_source(scheme if own else OTHERS, url, options)
+    return open_source(scheme, url, options) if own else open_source(OTHERS, url, {**options, "base": str(base)})
 
 
 def open_source(url_scheme: str, *args: Any, **kwargs: Any) -> Source:

@@ -54,7 +54,7 @@ def write(
     drafts = [draft for kind, paths in by_kind.items() if paths for draft in _DRAFTERS[kind](paths, base)]
     told: list[str] = []
     for url in urls:
-        draft, exported = _database(url, select, exclude)
+        draft, exported = _database(url, base, select, exclude)
         drafts.append(draft)
         told += exported
     name = migration or snake_case(base.name) or "migration"
@@ -76,12 +76,12 @@ def _told(draft: Draft, table: Table, note: str) -> str:
     return f"{table.name}: {note}" if draft.url else note
 
 
-def _database(url: str, select: Sequence[str], exclude: Sequence[str]) -> tuple[Draft, list[str]]:
+def _database(url: str, base: Path, select: Sequence[str], exclude: Sequence[str]) -> tuple[Draft, list[str]]:
     """A database, with what to export for it: user and password of its URL are in no file."""
     scheme, _, rest = url.partition("://")
     login, at, place = rest.rpartition("@")
     name = snake_case(urlsplit(f"//{place}").path.rpartition("/")[2].partition(".")[0] or scheme)
-    source = open_url(scheme.partition("+")[0], url, {})
+    source = open_url(scheme.partition("+")[0], url, {}, base)
     try:
         chosen = [t for t in source.tables() if _chosen(t, select, exclude)]
         if not chosen:

@@ -98,7 +98,7 @@ def open_source(project: Project, name: str) -> Source:
             hint = "Write scheme://user:password@host:port/database."
             raise faults_error(project.spec.path, [Fault(source.mark, f'the source "{name}" is no URL', hint)])
         try:
-            return registry.open_url(scheme[0], source.url, source.options)
+            return registry.open_url(scheme[0], source.url, source.options, project.base)
         except UsageError as error:
             fault = Fault(source.mark, f'the source "{name}": {error.message}', error.hint)
             raise faults_error(project.spec.path, [fault]) from error

@@ -304,6 +304,20 @@ def test_a_lost_connection_is_made_again_and_nothing_is_doubled(
     assert rig.value("SELECT sum(id) FROM people") == 2001000
 
 
+def test_a_server_that_restarts_meanwhile(rig: Rig, mariadb: MariaDB, source_database: str) -> None:
+    """What is read after it is read in a later moment, and the report says so."""
+    people(mariadb, source_database, 2000)
+    project(rig, mariadb.url(source_database), PEOPLE_PROJECT)
+    running = rig.start("run", "--batch-rows", "100", "-j", "2", "--max-rows-per-second", "700", "--log-format", "json")
+    running.until(lambda lines: any('"chunks_done": 3' in line for line in lines))
+    mariadb.stop()
+    mariadb.start()
+    ended = running.end()
+    assert ended.code == 0, ended.said
+    assert rig.fates("people") == (2000, 2000, 0, 0, 0)
+    assert rig.value("SELECT sum(id) FROM people") == 2001000
+
+
 def test_a_reject_that_was_mended_at_the_source_is_found_by_its_key(
     rig: Rig, mariadb: MariaDB, source_database: str
 ) -> None:
@@ -547,7 +561,7 @@ def test_check_says_what_a_restricted_user_lacks(rig: Rig, mariadb: MariaDB, sou
     project(
         rig, mariadb.url(source_database, "narrow", "eng"), tables + "  orders: {from: erp.orders, columns: {no: no}}\n"
     )
-    assert "no table 'orders' at the source" in rig.migrate("check", code=1).said
+    assert "no table 'orders' at the source" in rig.migrate("check", code=3).said
     project(rig, mariadb.url(source_database, "narrow", "eng"), tables)
     said = rig.migrate("check").said
     assert "ok   erp, view: live: one snapshot for all connections" in said
