@@ -315,16 +315,17 @@ class Tables:
             [(count,)] = session.query(f"{sql} WHERE {where}" if where else sql)
         return int(count)
 
+    def computes(self, table: str, measure: Measure, /) -> bool:
+        """Whether the engine has this quantity."""
+        field = self._relation(table).field(measure.column)
+        return hasattr(self.engine, "measure") and cast(Measured, self.engine).measure(field, measure) is not None
+
     def aggregates(
         self, table: str, measures: Sequence[Measure], keys: Sequence[Key] | None, /
-    ) -> Sequence[Decimal | None] | None:
+    ) -> Sequence[Decimal | None]:
         """As the engine computes them in the same view: of the whole table, or of rows by their keys."""
-        if not hasattr(self.engine, "measure"):
-            return None
         relation = self._relation(table)
         wanted = [cast(Measured, self.engine).measure(relation.field(m.column), m) for m in measures]
-        if not all(wanted):
-            return None
         found: list[list[Decimal | None]] = []
         for where in [""] if keys is None else self._picked(relation, keys):
             sql = f"SELECT {', '.join(map(str, wanted))} FROM {self.engine.quoted(relation.schema, relation.table)}"

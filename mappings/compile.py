@@ -253,11 +253,18 @@ class _Compilation:
         return Column(spec.name, spelled, base, modifier, spec.nullable and spec.name not in self.spec.primary_key)
 
     def _suggested(self, expression: Expression) -> str | None:
-        """The type that the source says suits a column, where it is taken as it stands."""
+        """The type that the source says suits a column, where it is taken as it stands and what is read becomes it."""
         if expression.column is None:
             return None
         said = (self.source.schema.field(expression.column).metadata or {}).get(SUGGESTED)
-        return said.decode() if said else None
+        if not said:
+            return None
+        try:
+            column = Column("", *parse_type(said.decode()))
+        except UnknownType:
+            return None
+        made = convert(expression.type, column, self.context.timezone)
+        return None if isinstance(made, str) else said.decode()
 
     def _cells(self, expressions: Dictionary[str, Expression], columns: Dictionary[str, Column]) -> Iterator[Cell]:
         for spec in self.spec.columns:

@@ -201,10 +201,14 @@ class Measure:
 class Aggregated(Protocol):
     """A source whose own engine computes aggregates."""
 
+    def computes(self, table: str, measure: Measure, /) -> bool:
+        """Whether the engine has this quantity, exactly."""
+        ...
+
     def aggregates(
         self, table: str, measures: Sequence[Measure], keys: Sequence[tuple[str, ...]] | None, /
-    ) -> Sequence[Decimal | None] | None:
-        """Of all rows, or of those with some values of `Table.key`; None of no value. None: the engine cannot tell."""
+    ) -> Sequence[Decimal | None]:
+        """Of all rows, or of those with some values of `Table.key`; None of no value. Only what it `computes` may be asked."""
         ...
 
 

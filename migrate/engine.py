@@ -468,8 +468,8 @@ def _settle(
 ) -> None:
     def settled(conn: Connection) -> dict[str, Settled]:
         def check_budget(plan: TablePlan) -> None:
-            rejected = ledger.fates(conn, work.migration, plan.name)[0].rejected
-            _Counter(plan, _budget(plan, options), _aborts(plan, options), rejected, 0, 0).check()
+            fates = ledger.fates(conn, work.migration, plan.name)[0]
+            _Counter(plan, _budget(plan, options), _aborts(plan, options), fates.rejected, fates.read, 0).check()
 
         return settle(conn, work.migration, tables, epoch, partial(pipeline, work), check_budget)
 
@@ -483,7 +483,7 @@ class _Counter:
     """The reject budget of one table, and its progress, shared by the workers."""
 
     plan: TablePlan
-    budget: int
+    budget: Budget
     abort: bool
     rejected: int
     rows_done: int
@@ -508,9 +508,12 @@ class _Counter:
             )
 
     def check(self) -> None:
-        if self.rejected > self.budget:
+        # A database only estimates its rows: what has been read is known.
+        rows = max(self.plan.rows, self.rows_done)
+        most = min(self.budget.rows, int(self.budget.fraction * rows))
+        if self.rejected > most:
             raise FindingsError(
-                f"{self.plan.name}: {self.rejected} rows rejected, and at most {self.budget} may be",
+                f"{self.plan.name}: {self.rejected} rows rejected, and at most {most} may be",
                 hint=f"See `migrate rejects list -s {self.plan.name}`. Mend the mapping, or raise the budget "
                 f"(`max_rejects`, --max-rejects), and run the same command again: what is loaded stays.",
             )
@@ -552,12 +555,10 @@ def _aborts(table: TablePlan, options: Options) -> bool:
     return (options.on_bad_row or table.mapping.spec.on_bad_row) == "abort"
 
 
-def _budget(table: TablePlan, options: Options) -> int:
-    spec = table.mapping.spec
+def _budget(table: TablePlan, options: Options) -> Budget:
     if _aborts(table, options):
-        return 0
-    budget = options.max_rejects or spec.max_rejects
-    return min(budget.rows, int(budget.fraction * table.rows))
+        return Budget(rows=0, fraction=0.0)
+    return options.max_rejects or table.mapping.spec.max_rejects
 
 
 def _work(

@@ -36,22 +36,19 @@ def compare(work: Session, mapping: Mapping, state: TableState, partitions: Sequ
         return []
     if state.rows_before or fates.inserted != fates.loaded:
         return [_uncovered(name, "its rows stand among others in the target")]
-    asked = list(_asked(work, mapping, state))
-    measures = [Measure(cell.expression.column or "", kind, quantity) for cell, kind, quantity in asked]
+    engine, table = cast(Aggregated, source), mapping.source
+    asked = [each for each in _asked(work, mapping, state) if engine.computes(table.name, _measure(*each))]
+    measures = [_measure(*each) for each in asked]
     if not measures:
-        return [_uncovered(name, "no column is taken as it stands")]
-    engine = cast(Aggregated, source)
-    table = mapping.source
+        return [_uncovered(name, "the source's engine computes none of them")]
     whole = _of(lambda some: engine.aggregates(table.name, some, None), measures)
-    if whole is None:
-        return [_uncovered(name, "the source's engine does not compute them")]
     without: Sequence[Decimal | None] = [None] * len(measures)
     if chunks := ledger.excluded_chunks(work.conn, work.migration, name, state.generation):
         keys = _excluded(work, mapping, state, [p for p in partitions if p.ordinal in chunks])
         if keys is None:
             return [_uncovered(name, "rows that were not loaded have no key to ask the source for, or are too many")]
         found = _of(lambda some: engine.aggregates(table.name, some, keys), measures)
-        without = [Decimal(0) if value is None else value for value in found or without]
+        without = [Decimal(0) if value is None else value for value in found]
     target = _of_target(work, mapping, asked)
     columns = [cell.column.name for cell, _, _ in asked]
     moved = (
@@ -59,7 +56,7 @@ def compare(work: Session, mapping: Mapping, state: TableState, partitions: Sequ
     )
     findings = validator.compare(name, columns, measures, whole, without, target, moved)
     left = [c.column.name for c in mapping.cells if c.column.name not in columns]
-    weak = sorted({cell.column.name for cell, kind, _ in asked if kind == "other"})
+    weak = sorted(set(columns) - {cell.column.name for cell, _, quantity in asked if quantity != "values"})
     if left or weak:
         parts = [f"not compared by aggregates: {', '.join(left)}"] if left else []
         parts += [f"compared by number only: {', '.join(weak)}"] if weak else []
@@ -125,17 +122,16 @@ def kind_of(source: Table, cell: Cell, *, texts_change: bool) -> Kind | None:
 # ------------------------------------------------------------------------------------------------------ the two sides
 
 
+def _measure(cell: Cell, kind: Kind, quantity: Quantity) -> Measure:
+    return Measure(cell.expression.column or "", kind, quantity)
+
+
 def _of(
-    ask: Callable[[Sequence[Measure]], Sequence[Decimal | None] | None], measures: Sequence[Measure]
-) -> list[Decimal | None] | None:
+    ask: Callable[[Sequence[Measure]], Sequence[Decimal | None]], measures: Sequence[Measure]
+) -> list[Decimal | None]:
     """The source's answers, some at a time."""
-    found: list[Decimal | None] = []
-    for first in range(0, len(measures), _LEAVES_ROOM):
-        some = ask(measures[first : first + _LEAVES_ROOM])
-        if some is None:
-            return None
-        found += some
-    return found
+    rooms = range(0, len(measures), _LEAVES_ROOM)
+    return [value for first in rooms for value in ask(measures[first : first + _LEAVES_ROOM])]
 
 
 def _of_target(work: Session, mapping: Mapping, asked: Sequence[tuple[Cell, Kind, Quantity]]) -> list[Decimal | None]:
