@@ -9,6 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mappings.direct import direct
+from mappings.spelling import parse_type
 from mappings.typemap import wire_of
 from migrate.core import Column
 
@@ -34,7 +35,7 @@ TEXTS = st.one_of(NUMBERS, DATES, st.text(max_size=6), st.sampled_from(["", "-",
 def test_what_is_not_in_doubt_is_what_each_row_alone_gives(
     column: Column, texts: list[str | None], offset: int
 ) -> None:
-    way = direct(column, wire_of(column))
+    way = direct(column, wire_of(column), pa.string())
     assert way is not None
     array = pa.array(["pad"] * offset + texts, pa.string()).slice(offset)
     most = way.most(array)
@@ -71,7 +72,7 @@ def test_what_is_not_in_doubt_is_what_each_row_alone_gives(
     ids=lambda v: v.type if isinstance(v, Column) else "",
 )
 def test_bad_rows_are_in_doubt_and_good_ones_are_not(column: Column, good: list[str], bad: list[str]) -> None:
-    way = direct(column, wire_of(column))
+    way = direct(column, wire_of(column), pa.string())
     assert way is not None
     most = way.most(pa.array([*good, *bad], pa.string()))
     assert most is not None
@@ -79,7 +80,7 @@ def test_bad_rows_are_in_doubt_and_good_ones_are_not(column: Column, good: list[
 
 
 def test_rows_in_doubt_keep_their_place_among_the_others() -> None:
-    way = direct(COLUMNS[0], wire_of(COLUMNS[0]))
+    way = direct(COLUMNS[0], wire_of(COLUMNS[0]), pa.string())
     assert way is not None
     texts = [str(i) if i % 97 else f" {i}" for i in range(1000)]
     most = way.most(pa.array(texts, pa.string()))
@@ -98,7 +99,7 @@ SCALES = st.integers(1, 38).flatmap(lambda p: st.tuples(st.just(p), st.integers(
 def test_a_decimal_is_exact_or_left_to_the_slow_way(scale: tuple[int, int], texts: list[str]) -> None:
     """Arrow's own cast multiplies past 128 bits in silence."""
     column = Column("c", f"numeric{scale}", "numeric", scale)
-    way = direct(column, wire_of(column))
+    way = direct(column, wire_of(column), pa.string())
     assert way is not None
     array = pa.array(texts, pa.string())
     made = way.all(array)
@@ -107,3 +108,75 @@ def test_a_decimal_is_exact_or_left_to_the_slow_way(scale: tuple[int, int], text
     if most is not None:
         made, doubtful = most
         assert [None if d else Decimal(t) for t, d in zip(texts, doubtful, strict=True)] == made.to_pylist()
+
+
+# --------------------------------------------------------------------------------------------- values that have a type
+
+MICRO = pa.timestamp("us")
+
+
+def typed(spelled: str, *, nullable: bool = True) -> Column:
+    return Column("c", *parse_type(spelled), nullable=nullable)
+
+
+@pytest.mark.parametrize(
+    ("taken", "into", "values", "made"),
+    [
+        (pa.int64(), "bigint", [1, None, -(2**63)], [1, None, -(2**63)]),
+        (pa.int8(), "smallint", [-128, 127], [-128, 127]),
+        (pa.uint8(), "smallint", [0, 255], [0, 255]),
+        (pa.uint32(), "bigint", [2**32 - 1], [2**32 - 1]),
+        (pa.decimal128(5, 2), "numeric(8,4)", ["1.25"], [Decimal("1.2500")]),
+        (pa.bool_(), "boolean", [True, None], [True, None]),
+        (pa.binary(), "bytea", [b"", None], [b"", None]),
+        (MICRO, "timestamp(3)", [1_000, -2_000], [1_000, -2_000]),
+        (MICRO, "timestamp", [1], [1]),
+        (pa.date32(), "date", [0, -2440588], [0, -2440588]),
+        # a closer look: rounding, a day that PostgreSQL does not have, infinity
+        (MICRO, "timestamp(3)", [1_001], None),
+        (pa.date32(), "date", [-2440589], None),
+        (pa.date32(), "date", [2**31 - 1], None),
+    ],
+)
+def test_values_of_the_columns_own_type_or_of_a_narrower_one(
+    taken: pa.DataType, into: str, values: list[object], made: list[object] | None
+) -> None:
+    column = typed(into)
+    way = direct(column, wire_of(column), taken)
+    assert way is not None
+    numbers = {MICRO: pa.int64(), pa.date32(): pa.int32()}
+    array = (
+        pa.array(values, pa.string()).cast(taken)
+        if pa.types.is_decimal(taken)
+        else pa.array(values, numbers.get(taken, taken)).view(taken)
+    )
+    found = way.all(array)
+    if made is None:
+        assert found is None
+        return
+    assert found.type == wire_of(column).arrow
+    kind = numbers.get(taken)
+    assert (found.view(kind) if kind is not None else found).to_pylist() == made
+
+
+@pytest.mark.parametrize(
+    ("taken", "into"),
+    [
+        (pa.int64(), "integer"),
+        (pa.uint64(), "bigint"),
+        (pa.decimal128(10, 2), "numeric(10,1)"),
+        (pa.decimal128(10, 2), "numeric(9,2)"),
+        (MICRO, "timestamptz"),
+        (pa.float64(), "double precision"),
+        (pa.int32(), "text"),
+    ],
+)
+def test_what_may_not_fit_has_no_short_way(taken: pa.DataType, into: str) -> None:
+    assert direct(typed(into), wire_of(typed(into)), taken) is None
+
+
+def test_null_where_there_may_be_none_is_looked_at() -> None:
+    column = typed("bigint", nullable=False)
+    way = direct(column, wire_of(column), pa.int64())
+    assert way is not None
+    assert way.all(pa.array([1, None], pa.int64())) is None
