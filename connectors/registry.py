@@ -15,7 +15,7 @@ OTHERS = "sqlalchemy"
 """The connector of URLs whose scheme none has of its own."""
 
 
-def open_url(scheme: str, url: str, options: Mapping[str, Any], base: Path) -> Source:
+def open_url(scheme: str, url: str, options: Mapping[str, Any], base: Path = Path()) -> Source:
     """Open a database by its URL: by the connector of its scheme, else by the generic one. Raises as `open_source`.
 
     A database that is a file is looked for from `base`.
