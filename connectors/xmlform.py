@@ -22,14 +22,10 @@ NIL = f"{{{XSI}}}nil"
 Place = tuple[tuple[str, ...], str | None]
 """The steps to an element from the unit, and the attribute or, for its text, None."""
 
-_TRIES, _EACH = (
-    64,
-    512,
-)  # to learn from a unit takes as long as to match some hundred: at first so many, then one for each
+# To learn from a unit takes as long as to match some hundred: so many times at first, then once for each so many matched.
+_TRIES, _EACH = 64, 512
 _LEARNT = 4  # units of one run
-_LONGEST = (
-    1 << 15
-)  # bytes of a pattern, some hundred and fifty columns: longer ones save nothing and take long to compile
+_LONGEST = 1 << 15  # bytes of a pattern, some 150 columns: longer ones save nothing and take long to compile
 _SHORT = 8  # runs of fewer units on average cost more than they save
 _BLANK = rb"[ \t\r\n]*+"
 _REFERENCE = rb"&(?:amp|lt|gt|quot|apos);"
@@ -37,13 +33,8 @@ _CHARACTERS = rb"[^<&\x00-\x08\x0b-\x1f]*+"  # a return is one of another line e
 _TEXT = _CHARACTERS + b"(?:" + _REFERENCE + _CHARACTERS + b")*"
 _CHARACTERS_IN = {quote: rb"[^<&\x00-\x1f" + quote + rb"]*+" for quote in (b'"', b"'")}  # a parser makes blanks of some
 _ATTRIBUTE = re.compile(rb"""\s([^\s=]+)\s*=\s*(["'])(.*?)\2""", re.DOTALL)
-_REFERENCES = {
-    b"&lt;": b"<",
-    b"&gt;": b">",
-    b"&quot;": b'"',
-    b"&apos;": b"'",
-    b"&amp;": b"&",
-}  # & last: it may begin one
+# The ampersand last: it may be the first character of what only looks like a reference.
+_REFERENCES = {b"&lt;": b"<", b"&gt;": b">", b"&quot;": b'"', b"&apos;": b"'", b"&amp;": b"&"}
 _NO_XML = (b"]]>", b"\xef\xbf\xbe", b"\xef\xbf\xbf")  # what text must not hold, in UTF-8
 
 
@@ -51,7 +42,6 @@ _NO_XML = (b"]]>", b"\xef\xbf\xbe", b"\xef\xbf\xbf")  # what text must not hold,
 class Plain:
     """The values of some units: `columns[places[p]][i]` is the i-th unit's value at p, in UTF-8; None: it is not there."""
 
-    count: int
     columns: Sequence[Sequence[bytes | None]]
     places: Mapping[Place, int]
 
@@ -128,7 +118,7 @@ class Form:
         for i, column in enumerate(columns):
             if b"&" in b"".join(filter(None, column)):
                 columns[i] = _resolved(column)
-        return Plain(len(found), columns, places)
+        return Plain(columns, places)
 
     def learn(self, units: Iterable[tuple[bytes, etree._Element]]) -> None:
         """Take up some of these, which the parser has read and which are not of this form, if there is a form for both."""
