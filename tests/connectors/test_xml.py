@@ -287,6 +287,8 @@ def alike(seed: int) -> str:
         "a &amp; b",
         "&lt;x&gt;",
         "&quot;q&quot;",
+        "M&#252;ller&#xA;&#38;lt;",
+        "&amp;#65;&#x20AC;&#9;&#13;",
         "l1\nl2",
         "\tt ",
         "x" * 50,
@@ -294,8 +296,8 @@ def alike(seed: int) -> str:
         ">",
     ]
     odd = [
-        "&#65;",
-        "&#x42;",
+        "&#00065;",
+        "&#x1F600;",
         "<![CDATA[<a>no</a>]]>",
         "<!-- <a>no</a> -->",
         "l1\r\nl2",
@@ -389,7 +391,22 @@ def test_many_alike_are_read_as_a_parser_reads_them(tmp_path: Path, seed: int) -
             (wrong, b"1")
             for wrong in (b"]]>", b"\xef\xbf\xbe", b"\xef\xbf\xbf", b"\xff", b"\xed\xa0\x80", b"\x0b", b"\0", b"&")
         ),
-        *((wrong, b"1") for wrong in (b"&nbsp;", b"&#0;", b"</a>", b"<b>", b"</x>", b"<a")),
+        *(
+            (wrong, b"1")
+            for wrong in (
+                b"&nbsp;",
+                b"&#0;",
+                b"&#11;",
+                b"&#31;",
+                b"&#xFFFE;",
+                b"&#xD800;",
+                b"&#65",
+                b"</a>",
+                b"<b>",
+                b"</x>",
+                b"<a",
+            )
+        ),
         *((b"1", wrong) for wrong in (b"\x1f", b"\xc3", b"<", b"& ", b'"', b"\xef\xbf\xbf", b'" k="2')),
     ],
 )
