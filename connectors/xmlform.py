@@ -40,7 +40,8 @@ _TEXT = _CHARACTERS + b"(?:" + _REFERENCE + _CHARACTERS + b")*"
 _CHARACTERS_IN = {quote: rb"[^<&\x00-\x1f" + quote + rb"]*+" for quote in (b'"', b"'")}  # a parser makes blanks of some
 _ATTRIBUTE = re.compile(rb"""\s([^\s=]+)\s*=\s*(["'])(.*?)\2""", re.DOTALL)
 _ANY_REFERENCE = re.compile(_REFERENCE)
-_NO_XML = (b"]]>", b"\xef\xbf\xbe", b"\xef\xbf\xbf")  # what text must not hold, in UTF-8
+# What text must not hold, in UTF-8, by its first byte: a byte is found faster than a sequence.
+_NO_XML = ((b"]", (b"]]>",)), (b"\xef", (b"\xef\xbf\xbe", b"\xef\xbf\xbf")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +160,7 @@ class Form:
 
 def _characters(data: bytes) -> bool:
     """Whether there are only characters that XML has, of those that the pattern does not look at."""
-    if any(wrong in data for wrong in _NO_XML):
+    if any(first in data and any(wrong in data for wrong in sequences) for first, sequences in _NO_XML):
         return False
     try:
         data.decode()
