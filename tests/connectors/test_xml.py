@@ -155,13 +155,6 @@ def test_what_no_column_reads_is_told(tmp_path: Path) -> None:
     assert "a.xml:1: text beside the records" in notes
 
 
-def test_a_column_that_no_file_fills_is_a_warning_and_no_other_is(tmp_path: Path) -> None:
-    columns = {f"c{i}": f"@a{i}" for i in range(12)}
-    data = "<r><x " + " ".join(f"a{i}='1'" for i in range(12) if i != 7) + "/></r>"
-    described = opened(tmp_path, data, t={"record": "/r/x", "columns": columns}).schema("t")
-    assert described.warnings == ("column c7: @a7 matches nothing in any file, so that it is NULL throughout",)
-
-
 @pytest.mark.parametrize(
     ("encoding", "declared"),
     [("utf-8", ""), ("utf-8-sig", "UTF-8"), ("utf-16", "UTF-16"), ("utf-16-le", "utf-16"), ("utf-32", ""),
@@ -688,3 +681,10 @@ def test_columns_are_chosen_and_ordered(tmp_path: Path) -> None:
     [partition] = source.partitions(source.schema("t"), rows=9, bytes=9)
     [batch] = source.read(partition, [])
     assert (batch.rows.num_rows, batch.rows.num_columns) == (1, 0)
+
+
+def test_a_column_that_no_file_fills_is_a_warning_and_no_other_is(tmp_path: Path) -> None:
+    columns = {f"c{i}": f"@a{i}" for i in range(12)}
+    data = "<r><x " + " ".join(f"a{i}='1'" for i in range(12) if i != 7) + "/></r>"
+    described = opened(tmp_path, data, t={"record": "/r/x", "columns": columns}).schema("t")
+    assert described.warnings == ("column c7: @a7 matches nothing in any file, so that it is NULL throughout",)
