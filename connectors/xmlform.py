@@ -22,36 +22,32 @@ NIL = f"{{{XSI}}}nil"
 Place = tuple[tuple[str, ...], str | None]
 """The steps to an element from the unit, and the attribute or, for its text, None."""
 
-_TRIES, _EACH = (
-    64,
-    512,
-)  # to learn from a unit takes as long as to match some hundred: at first so many, then one for each
+# To learn from a unit takes as long as to match some hundred: so many times at first, then once for each so many matched.
+_TRIES, _EACH = 64, 512
 _LEARNT = 4  # units of one run
-_LONGEST = (
-    1 << 15
-)  # bytes of a pattern, some hundred and fifty columns: longer ones save nothing and take long to compile
+_LONGEST = 1 << 16  # bytes of a pattern, some 150 columns: longer ones save nothing and take long to compile
 _SHORT = 8  # runs of fewer units on average cost more than they save
+_PASSED = 63  # pieces at most that are not tried after one that was tried in vain
 _BLANK = rb"[ \t\r\n]*+"
-_REFERENCE = rb"&(?:amp|lt|gt|quot|apos);"
+# To a character by its number: tab, line feed, return, U+0020 to U+270F, U+0020 to U+CFFF; others are the parser's to judge.
+_DECIMAL = rb"#(?:9|1[03]|3[2-9]|[4-9]\d|[1-9]\d\d\d?)"
+_HEXADECIMAL = rb"#x(?:0?[9AaDd]|[2-9A-Fa-f][\dA-Fa-f]|[1-9A-Fa-f][\dA-Fa-f]{2}|[1-9A-Ca-c][\dA-Fa-f]{3})"
+_REFERENCE = rb"&(?:amp|lt|gt|quot|apos|" + _DECIMAL + rb"|" + _HEXADECIMAL + rb");"
+# The ampersand last: it may be the first character of what only looks like a reference.
+_REFERENCES = {b"&lt;": b"<", b"&gt;": b">", b"&quot;": b'"', b"&apos;": b"'", b"&amp;": b"&"}
 _CHARACTERS = rb"[^<&\x00-\x08\x0b-\x1f]*+"  # a return is one of another line end in the parser's eyes
 _TEXT = _CHARACTERS + b"(?:" + _REFERENCE + _CHARACTERS + b")*"
 _CHARACTERS_IN = {quote: rb"[^<&\x00-\x1f" + quote + rb"]*+" for quote in (b'"', b"'")}  # a parser makes blanks of some
 _ATTRIBUTE = re.compile(rb"""\s([^\s=]+)\s*=\s*(["'])(.*?)\2""", re.DOTALL)
-_REFERENCES = {
-    b"&lt;": b"<",
-    b"&gt;": b">",
-    b"&quot;": b'"',
-    b"&apos;": b"'",
-    b"&amp;": b"&",
-}  # & last: it may begin one
-_NO_XML = (b"]]>", b"\xef\xbf\xbe", b"\xef\xbf\xbf")  # what text must not hold, in UTF-8
+_ANY_REFERENCE = re.compile(_REFERENCE)
+# What text must not hold, in UTF-8, by its first byte: a byte is found faster than a sequence.
+_NO_XML = ((b"]", (b"]]>",)), (b"\xef", (b"\xef\xbf\xbe", b"\xef\xbf\xbf")))
 
 
 @dataclass(frozen=True, slots=True)
 class Plain:
     """The values of some units: `columns[places[p]][i]` is the i-th unit's value at p, in UTF-8; None: it is not there."""
 
-    count: int
     columns: Sequence[Sequence[bytes | None]]
     places: Mapping[Place, int]
 
@@ -98,6 +94,9 @@ class Form:
         self._pattern: re.Pattern[bytes] | None = None
         self._places: dict[Place, int] = {}
         self._tries: float = _TRIES
+        self._vain = self._passed = (
+            0  # how many pieces to pass over after the last one in vain, and how many are left of them
+        )
 
     def runs(self, data: bytes, starts: Sequence[int]) -> Iterator[tuple[int, int, Plain | None]]:
         """(first, stop, values) of units that are of this form, (first, stop, None) of others: all of them, in order.
@@ -106,21 +105,23 @@ class Form:
         of a run is where a unit begins, all of a run of this form are whole units with nothing but blanks behind each.
         """
         count = len(starts) - 1
-        places = self._places  # those of this pattern: between two runs another may be learnt
-        found = [] if self._pattern is None else list(self._pattern.finditer(data, starts[0], starts[-1]))
-        if not found or not _characters(data[starts[0] : starts[-1]]):
+        if self._pattern is None or self._passed:
+            self._passed -= 1 if self._passed else 0
             yield 0, count, None
-        elif len(found) == count:
-            yield 0, count, self._values(found, places)
-        else:
-            begins = {match.start(): match for match in found}
-            edges = [i for i in range(1, count) if (starts[i] in begins) != (starts[i - 1] in begins)]
-            if _SHORT * len(edges) > count:
-                yield 0, count, None
-                return
-            for first, stop in pairwise((0, *edges, count)):
-                plain = starts[first] in begins
-                yield first, stop, self._values([begins[at] for at in starts[first:stop]], places) if plain else None
+            return
+        places = self._places  # those of this pattern: between two runs another may be learnt
+        found = list(self._pattern.finditer(data, starts[0], starts[-1]))
+        begins = {match.start(): match for match in found} if len(found) < count else {}
+        edges = [i for i in range(1, count) if (starts[i] in begins) != (starts[i - 1] in begins)] if begins else []
+        if not found or _SHORT * len(edges) > count:
+            self._vain = self._passed = min(2 * self._vain + 1, _PASSED)
+            yield 0, count, None
+            return
+        self._vain = 0
+        for first, stop in pairwise((0, *edges, count)):
+            run = [begins[at] for at in starts[first:stop] if at in begins] if begins else found
+            sound = bool(run) and _characters(data[starts[first] : starts[stop]])
+            yield first, stop, self._values(run, places) if sound else None
 
     def _values(self, found: Sequence["re.Match[bytes]"], places: Mapping[Place, int]) -> Plain:
         self._tries += len(found) / _EACH
@@ -128,7 +129,7 @@ class Form:
         for i, column in enumerate(columns):
             if b"&" in b"".join(filter(None, column)):
                 columns[i] = _resolved(column)
-        return Plain(len(found), columns, places)
+        return Plain(columns, places)
 
     def learn(self, units: Iterable[tuple[bytes, etree._Element]]) -> None:
         """Take up some of these, which the parser has read and which are not of this form, if there is a form for both."""
@@ -153,12 +154,13 @@ class Form:
         pattern = re.compile(spelt + _BLANK + rb"(?=<" + re.escape(self._raw) + rb"[\s/>]|\Z)")
         if pattern.fullmatch(data):  # it does not if there is text beside elements, or what needs a parser
             self._known, self._pattern = known, pattern
+            self._vain = self._passed = 0
             self._places = {place: i for i, place in enumerate(groups) if place is not None}
 
 
 def _characters(data: bytes) -> bool:
     """Whether there are only characters that XML has, of those that the pattern does not look at."""
-    if any(wrong in data for wrong in _NO_XML):
+    if any(first in data and any(wrong in data for wrong in sequences) for first, sequences in _NO_XML):
         return False
     try:
         data.decode()
@@ -169,9 +171,20 @@ def _characters(data: bytes) -> bool:
 
 def _resolved(values: Sequence[bytes | None]) -> Sequence[bytes | None]:
     text = b"\0".join([value or b"" for value in values])  # which none of them holds
-    for reference, character in _REFERENCES.items():
-        text = text.replace(reference, character)
+    if b"&#" in text:
+        text = _ANY_REFERENCE.sub(_character, text)
+    else:
+        for reference, character in _REFERENCES.items():
+            text = text.replace(reference, character)
     return [None if value is None else new for value, new in zip(values, text.split(b"\0"), strict=True)]
+
+
+def _character(found: "re.Match[bytes]") -> bytes:
+    named = _REFERENCES.get(found[0])
+    if named is not None:
+        return named
+    digits = found[0][2:-1]
+    return chr(int(digits[1:], 16) if digits.startswith(b"x") else int(digits)).encode()
 
 
 def _seen(data: bytes, unit: etree._Element) -> _Element | None:

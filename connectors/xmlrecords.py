@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from connectors.found import aliases, match, once
 from connectors.spool import Spool, Spools
-from connectors.xmlextract import Extractor, unread
+from connectors.xmlextract import META, Extractor, unread
 from connectors.xmlform import Place
 from connectors.xmlorigin import Origins
 from connectors.xmloutline import Node, columns_of, note, outline, paths, proposed, uris, with_prefixes
@@ -110,7 +110,7 @@ class XmlFiles:
         for name in self._files:
             spool, parsed = self._spool(name, records)
             counts.append(sum(spool.rows))
-            nulls = [n + more for n, more in zip(nulls, spool.nulls, strict=False)]
+            nulls = [n + more for n, more in zip(nulls, spool.nulls[len(META) :], strict=True)]
             notes += parsed.notes
             warnings += parsed.warnings
         if any(counts):

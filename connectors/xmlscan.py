@@ -19,6 +19,7 @@ from lxml import etree
 
 from connectors.xmlform import Form, Place, Plain
 from connectors.xmltags import (
+    BLANKS,
     SECTIONS,
     SLASH,
     TOKEN,
@@ -493,9 +494,9 @@ class Walk:
     def _damage(self, start: int, end: int, reason: str, *, doubt: bool = True) -> Damage:
         """A damage. Where tags are amiss, what follows may belong elsewhere: a part of the file may be lost in between."""
         head = self._text.read(start, min(end, start + _WINDOW))
-        start += len(head) - len(head.lstrip())
+        start += len(head) - len(head.lstrip(BLANKS))
         tail = self._text.read(max(start, end - _WINDOW), end)
-        end -= len(tail) - len(tail.rstrip())
+        end -= len(tail) - len(tail.rstrip(BLANKS))
         end = max(end, start)
         line = self._line(start)
         for frame in self._stack if doubt else ():
@@ -521,7 +522,7 @@ class Walk:
             last = self._base + len(data) >= self._text.size
             if begin < 0 and last:
                 return -1, ""
-            beside = data[offset : begin if begin >= 0 else None].strip()
+            beside = data[offset : begin if begin >= 0 else None].strip(BLANKS)
             if beside and not self._begun:
                 self._ahead = self._ahead or (at, self._base + begin)
             elif beside and begin >= 0:
@@ -617,7 +618,7 @@ class Walk:
         return None
 
     def _beside(self, start: int, end: int) -> bool:
-        return bool(self._text.read(start, min(end, start + _WINDOW)).strip())
+        return bool(self._text.read(start, min(end, start + _WINDOW)).strip(BLANKS))
 
     def _line(self, at: int) -> int:
         known, line = self._counted

@@ -14,6 +14,7 @@ TOKEN = re.compile(
 )
 SECTIONS = {b"<!--": b"-->", b"<![CDATA[": b"]]>", b"<?": b"?>"}
 SLASH = ord("/")
+BLANKS = b" \t\r\n"  # other controls that Python takes for blanks are no characters of XML
 
 
 def balanced(data: bytes, raw: bytes) -> tuple[int, dict[int, int]]:
