@@ -229,6 +229,7 @@ class Oracle:
         """The SCN that all is read as of, and whether the database is open for reading only."""
         ask = self._catalogue.query
         read_only = False
+        ask("SELECT 1 FROM DUAL")  # so that what fails below is a privilege, and no wrong password that is tried again
         with suppress(SourceError):
             read_only = ask("SELECT open_mode FROM V$DATABASE") == [("READ ONLY",)]
         if "scn" in self._url.options:
@@ -356,13 +357,14 @@ class _Connection:
                 with driver.explained(self._url):
                     frame = next(frames, None)
                 done = frame is None
-                if frame is not None:
-                    batch = _batch(frame, select.fields)
-                    held += [batch] if batch.num_rows else []
-                    size += batch.nbytes
-                if held and (done or size >= select.bytes):
-                    yield held[0] if len(held) == 1 else pa.concat_batches(held)
+                batch = None if frame is None else _batch(frame, select.fields)
+                # A text that is no UTF-8 makes bytes of its column in this frame alone.
+                if held and (batch is None or batch.schema != held[0].schema or size >= select.bytes):
+                    yield pa.concat_batches(held)
                     held, size = [], 0
+                if batch is not None and batch.num_rows:
+                    held.append(batch)
+                    size += batch.nbytes
         finally:
             if not done:
                 self._end(frames)

@@ -14,11 +14,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from connectors.relational import Field
+from migrate.errors import SourceError
 
 _WIDEST = 38  # digits of a decimal128
 _INTEGERS = ((4, pa.int16()), (9, pa.int32()), (18, pa.int64()))
 _TM9 = "'TM9', 'NLS_NUMERIC_CHARACTERS=''.,'''"
 _DATE = "SYYYY-MM-DD HH24:MI:SS"
+_NUMERAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(E[+-]?[0-9]+)?", re.IGNORECASE)
 _MICROSECONDS = 6
 _LOBS = {"CLOB": 3, "NCLOB": 3, "BLOB": 1, "BFILE": 1}  # bytes that a unit of its length may take
 _UNMEASURED = {"LONG", "LONG RAW", "XMLTYPE", "JSON", "VECTOR", "SDO_GEOMETRY"}
@@ -201,17 +203,22 @@ def boundary_text(field: Field, quoted: str) -> str:
 
 
 def literal(field: Field, text: str) -> str:
-    """SQL of a key of the column's own type: of another one the column would be converted, and its index not used."""
+    """SQL of a key of the column's own type: of another one the column would be converted, and its index not used.
+
+    Raises SourceError for a text that is no number where the column is one.
+    """
     kind = bare(field.native)
     if kind in ("NUMBER", "FLOAT"):
+        if not _NUMERAL.fullmatch(text):
+            raise SourceError(f"{field.name}: {text!r} is no {field.native}")
         return text
     if kind == "RAW":
-        return f"HEXTORAW('{text}')"
+        return f"HEXTORAW({text_literal(text)})"
     if kind == "DATE" or kind.startswith("TIMESTAMP"):
         # With a blank for the sign of its year, as the mask has it, and as the server itself spells such literals.
         text = text if text.startswith("-") else f" {text}"
         mask = f"{_DATE}.FF9" if "." in text else _DATE
-        moment = f"TO_{'DATE' if kind == 'DATE' else 'TIMESTAMP'}('{text}', '{mask}')"
+        moment = f"TO_{'DATE' if kind == 'DATE' else 'TIMESTAMP'}({text_literal(text)}, '{mask}')"
         return f"FROM_TZ({moment}, '+00:00')" if kind.endswith("ZONE") else moment
     return national(text) if kind.startswith("N") else text_literal(text)
 
