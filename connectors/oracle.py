@@ -1,6 +1,7 @@
 """Oracle as a source: every statement reads as of one SCN, the driver gives Arrow, the server spells what it would change.
 
-The SCN is a moment that any later session can read again, for as long as the server keeps its undo. Tables with a key are cut
+The SCN is a moment that any later session can read again, for as long as the server keeps its undo. But a command takes one
+of its own, so the view is `live` unless the URL says which. Tables with a key are cut
 by it, others by the places of their rows (ROWID). docs/oracle.md says what arrives as what.
 """
 
@@ -114,7 +115,7 @@ class Oracle:
         notes = [note for d in described for note in d.notes]
         notes += self._notes(found, keys, [f.name for f in fields])
         warnings = [warning for d in described for warning in d.warnings]
-        if self._view == "asof" and not kept.has_undo:
+        if self._scn is not None and not kept.has_undo:
             warnings.append(
                 "its rows are read as they are when it is their turn: what is outside this database has no SCN"
             )
@@ -137,7 +138,7 @@ class Oracle:
             yield f"it has no unique key: it is cut by the index on {keys.ranged[0]}"
         elif not keys.ranged and found.kind == "heap":
             yield "it has no index to cut it by: it is cut by the places of its rows (ROWID)"
-            if found.moves and self._view == "live":
+            if found.moves and self._view == "live" and self._scn is None:
                 yield "its rows may move (ENABLE ROW MOVEMENT): only as of an SCN do they stay where they are"
         elif not keys.ranged:
             yield (
@@ -244,17 +245,21 @@ class Oracle:
 
     @property
     def _view(self) -> View:
+        """`asof` only where a later command reads as of the same SCN: it would take another one by itself."""
         with self._lock:
-            scn, read_only = self._moment
+            _, read_only = self._moment
         if "scn" in self._url.options:
             return "asof"
-        if self._options.quiesced or read_only:
-            return "pinned"
-        return "live" if scn is None else "asof"
+        return "pinned" if self._options.quiesced or read_only else "live"
+
+    @property
+    def _scn(self) -> int | None:
+        """What every statement reads as of; None: what stands there."""
+        return None if self._view == "pinned" else self._moment[0]
 
     def _as_of(self, schema: str, table: str) -> str:
         kept = self._kept.get((schema, table), _Kept("heap"))
-        return f" AS OF SCN {self._moment[0]}" if self._view == "asof" and kept.has_undo else ""
+        return "" if self._scn is None or not kept.has_undo else f" AS OF SCN {self._scn}"
 
     def open(self, count: int, /) -> Opened:
         view = self._view
@@ -273,8 +278,13 @@ class Oracle:
             why = "its database is read-only" if read_only else "declared as quiesced"
             return Opened(sessions, view, True, watermark, f"pinned: {why}")
         if view == "asof":
-            note = f"as of SCN {scn}, which can be read for as long as the server keeps its undo (undo_retention)"
-            return Opened(sessions, view, True, watermark, note)
+            return Opened(sessions, view, True, watermark, f"as of SCN {scn}, as the source's URL says", True)
+        if scn is not None:
+            note = (
+                f"live: all connections read as of SCN {scn}; a later command takes another one, unless the source's URL says "
+                f"?scn={scn} and the server has kept its undo (undo_retention)"
+            )
+            return Opened(sessions, view, True, watermark, note, True)
         note = (
             "live: each connection has a read-only transaction of its own, a little apart from the others' "
             "(no SCN: grant EXECUTE ON DBMS_FLASHBACK or SELECT ON V_$DATABASE)"
@@ -283,7 +293,7 @@ class Oracle:
 
     def reopen(self) -> Session:
         session = self._connected()
-        if self._view == "live":
+        if self._view == "live" and self._scn is None:
             session.execute("SET TRANSACTION READ ONLY")
         return session
 

@@ -510,8 +510,10 @@ def test_a_stream_that_is_closed_early_ends_its_statement() -> None:
 def test_a_lost_connection_is_replaced_and_the_chunk_read_again() -> None:
     script = Script({**catalogue([ID], primary=("ID",)), "ROWNUM": []}, numbers(5))
     script.fail_at = {0: ora(3113, "end-of-file on communication channel")}
-    found, _ = contents(script.source(), ["ID"])
+    source = script.source()
+    found, _ = contents(source, ["ID"])
     assert [row["ID"] for row in found] == [0, 1, 2, 3, 4]
+    assert "later moment" not in source.view()[1]
     read = [sql for sql in script.asked if " c0" in sql]
     assert len(read) == 2
     assert read[0] == read[1]
@@ -530,15 +532,18 @@ def test_undo_that_is_gone_says_what_to_do() -> None:
 # ------------------------------------------------------------------------------------------------------------- the view
 
 
-def test_the_view_is_as_of_one_scn_and_so_is_the_watermark() -> None:
+def test_all_is_read_as_of_one_scn_which_is_the_watermark() -> None:
+    """But not `asof`: the next command takes another SCN, and must not go on as if it read the same."""
     script = Script({**catalogue([ID], primary=("ID",)), "ROWNUM": []}, numbers(3))
     source = script.source(connections=3)
-    assert source.view()[0] == "asof"
-    assert "undo_retention" in source.view()[1]
-    watermark = source.watermark()
-    assert watermark is not None
-    assert (watermark.kind, watermark.value) == ("scn", "4711")
+    view, note = source.view()
+    assert view == "live"
+    assert "all connections read as of SCN 4711" in note
+    assert str(source.watermark()) == "Watermark(kind='scn', value='4711')"
+    contents(source, ["ID"])
+    assert "AS OF SCN 4711 t" in statement(script)
     assert sum("SYSTEM_CHANGE_NUMBER" in sql for sql in script.asked) == 1
+    assert "SET TRANSACTION READ ONLY" not in script.asked
 
 
 @pytest.mark.parametrize("granted", ["CURRENT_SCN", "TIMESTAMP_TO_SCN"])
@@ -546,7 +551,7 @@ def test_the_scn_is_had_in_whatever_way_is_granted(granted: str) -> None:
     answers: dict[str, Answer] = {**catalogue([ID], scn=None), granted: [("99",)]}
     source = Script(answers).source()
     assert str(source.watermark()) == "Watermark(kind='scn', value='99')"
-    assert source.view()[0] == "asof"
+    assert "as of SCN 99" in source.view()[1]
 
 
 def test_without_an_scn_the_view_is_live_and_says_what_to_grant() -> None:
@@ -578,6 +583,8 @@ def test_a_read_only_database_is_pinned() -> None:
 def test_a_later_command_can_read_at_the_same_scn() -> None:
     script = Script({**catalogue([ID], primary=("ID",)), "ROWNUM": []}, numbers(3))
     source = script.source(URL + "?scn=815")
+    assert source.view()[0] == "asof"
+    assert str(source.watermark()) == "Watermark(kind='scn', value='815')"
     contents(source, ["ID"])
     assert "AS OF SCN 815 t" in statement(script)
 
