@@ -9,6 +9,7 @@ import oracledb
 import psycopg
 import pyarrow as pa
 import pytest
+from oracledb.arrow_impl import ArrowSchemaImpl
 from oraclerig import URL, Answer, Column, Script, catalogue, column, dpy, ora
 
 from connectors import oracletypes as types
@@ -474,6 +475,19 @@ def test_frames_are_as_many_rows_as_fit_and_put_together() -> None:
     assert [v for b in batches for v in b.column(0).to_pylist()] == list(range(10_000))
 
 
+def test_a_damaged_text_in_one_frame_does_not_hinder_the_others() -> None:
+    names = pa.array([b"a"] * 4000 + [b"\xe4"] + [b"z"] * 3999).view(pa.string())
+    script = made([ID, PEOPLE[1]], primary=("ID",))
+    script.rows = numbers(8000).append_column("name", names)
+    engine = script.engine()
+    relation = engine.relation("T")
+    stream = engine.reopen().stream(Select(relation, relation.fields, "", 100_000, Slice()))
+    found = [value for batch in stream for value in batch.column(1).cast(pa.binary()).to_pylist()]
+    assert len(script.sizes) == 1
+    assert script.sizes[0] < 4000
+    assert found == names.view(pa.binary()).to_pylist()
+
+
 def test_large_values_are_measured_before_they_are_fetched() -> None:
     columns = [ID, column("DOC", "CLOB")]
     rows = numbers(10).append_column("doc", pa.array(["x" * 100] * 10))
@@ -713,5 +727,8 @@ def test_a_schema_that_is_not_there_is_told() -> None:
         Script({**catalogue([ID]), "all_users": []}).source(URL + "?schema=nobody").schema("T")
 
 
-def test_frames_of_the_driver_keep_the_types_that_are_asked_for() -> None:
+def test_the_driver_takes_what_is_asked_of_it() -> None:
+    """Its own check of each type; and its frames keep them."""
+    relation = made([(f"X{n}", *each[0][1:]) for n, each in enumerate(TYPES)]).engine().relation("T")
+    ArrowSchemaImpl.from_arrow_schema(types.requested(relation.fields))
     assert pa.table(oracledb.DataFrame._from_arrow(ROWS)).schema.types == ROWS.schema.types
