@@ -135,7 +135,8 @@ class Session(Protocol):
 class Opened:
     """Sessions that read in one view: `view` says of which kind, `watermark` where changes after it begin.
 
-    `consistent`: all of them see the same moment. `note` says it to people.
+    `consistent`: all of them see the same moment. `note` says it to people. `lasting`: a session in place of a lost one sees
+    that moment too.
     """
 
     sessions: Sequence[Session]
@@ -143,6 +144,7 @@ class Opened:
     consistent: bool
     watermark: Watermark | None
     note: str
+    lasting: bool = False
 
 
 class Engine(Protocol):
@@ -378,7 +380,8 @@ class Tables:
         """Of which kind the view is that all is read in, and what to tell people of it."""
         opened = self._pool.opened
         lost = f"; {self._pool.replaced} connections were lost, and what replaced them sees a later moment"
-        return opened.view, opened.note + (lost if self._pool.replaced and opened.view == "live" else "")
+        later = self._pool.replaced and opened.view == "live" and not opened.lasting
+        return opened.view, opened.note + (lost if later else "")
 
     def watermark(self) -> Watermark | None:
         """The position from which changes must be taken so that none after the view is missed."""
