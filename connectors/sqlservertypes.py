@@ -43,6 +43,12 @@ class Column(Field):
         """Whether it is fetched as Unicode text of any characters, and not as the text of a number or a moment."""
         return self.kind in _TEXTS or self.kind in _OLD_TEXTS or self.kind in ("xml", "sql_variant", "json", "other")
 
+    @property
+    def fetched(self) -> pa.DataType:
+        """What it comes as, before a text is cast to `type`."""
+        written = self.kind in ("datetimeoffset", "time") or (self.kind == "datetime2" and self.scale > _MICROSECONDS)
+        return pa.string() if written else self.type
+
 
 @dataclass(frozen=True, slots=True)
 class Catalogued:
