@@ -85,7 +85,9 @@ def described(column: Catalogued, fine: Fine = "reject") -> Column:
     if column.assembly:
         kind, size, comparable = "clr", 0, False
         arrow, select = pa.binary(), f"CAST({q} AS varbinary(max))"
-        notes = [f"{column.name}: {column.declared} is a type of an assembly, and is read as the bytes that it is kept in"]
+        notes = [
+            f"{column.name}: {column.declared} is a type of an assembly, and is read as the bytes that it is kept in"
+        ]
     elif kind in _INTEGERS:
         arrow = _INTEGERS[kind]
         suggested = "smallint" if kind == "tinyint" else ""
