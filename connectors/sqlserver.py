@@ -5,6 +5,7 @@ How values are fetched stands in `sqlservertypes`, how rows arrive and what the 
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from threading import Lock
@@ -22,7 +23,7 @@ from migrate.errors import RetryableError, SourceError, UsageError
 
 _FINE = ("reject", "text", "cut")
 _PREPARE = (
-    "SET LANGUAGE us_english; SET TEXTSIZE 2147483647; SET NOCOUNT ON; SET XACT_ABORT ON; SET ROWCOUNT 0; "
+    "SET LANGUAGE us_english; SET TEXTSIZE 2147483647; SET NOCOUNT ON; SET XACT_ABORT OFF; SET ROWCOUNT 0; "
     "SET QUOTED_IDENTIFIER, ANSI_NULLS, ANSI_PADDING, ANSI_WARNINGS, ARITHABORT, CONCAT_NULL_YIELDS_NULL ON; "
     "SET NUMERIC_ROUNDABORT OFF; SET LOCK_TIMEOUT 60000; SET TRANSACTION ISOLATION LEVEL "
 )
@@ -35,11 +36,11 @@ _PAGE = 8192
 class Options:
     """How to read a SQL Server source; every one may stand beside `url:` in the project file.
 
-    | option        | type          | default | meaning                                                                |
-    |---------------|---------------|---------|------------------------------------------------------------------------|
-    | connections   | whole number  | 4       | at most so many connections at once                                    |
-    | quiesced      | true or false | false   | nobody writes to the source: what is read twice is the same            |
-    | seventh_digit | text          | reject  | what a time with a fraction below 1 µs makes of its row; `text`: such columns are texts; `cut`: it is cut |
+    | option        | type          | default | meaning                                                         |
+    |---------------|---------------|---------|-----------------------------------------------------------------|
+    | connections   | whole number  | 4       | at most so many connections at once                              |
+    | quiesced      | true or false | false   | nobody writes to the source: what is read twice is the same       |
+    | seventh_digit | text          | reject  | what 100 ns make of their row; `text`: the column is text; `cut` |
     """
 
     connections: int = CONNECTIONS
@@ -121,7 +122,7 @@ class SqlServer:
             rows,
             size // rows if rows else 0,
             tuple(notes),
-            tuple([*warnings, *self._warnings(number)]),
+            (*warnings, *self._warnings(number)),
         )
 
     def _named(self, name: str) -> tuple[Any, ...]:
@@ -389,9 +390,10 @@ class SqlServer:
 
     def _state(self) -> _State:
         rows = self._catalogue.query(
-            "SELECT d.name, d.snapshot_isolation_state, s.name, d.is_read_only, d.is_in_standby, d.is_cdc_enabled "
+            "SELECT d.name, d.snapshot_isolation_state, CASE WHEN d.source_database_id IS NOT NULL "
+            "THEN COALESCE(s.name, N'another database') END, d.is_read_only, d.is_in_standby, d.is_cdc_enabled "
             "FROM sys.databases d LEFT JOIN sys.databases s ON s.database_id = d.source_database_id "
-            "WHERE d.database_id = DB_ID() OR (DB_ID() <> d.database_id AND d.name = DB_NAME())"
+            "WHERE d.name = DB_NAME()"  # not DB_ID(): in Azure it is another number than here
         )
         if not rows:  # a user of Azure SQL may see no more of it than that it is there
             return _State(self._url.database, False, None, False, False, False)
@@ -499,11 +501,11 @@ def statement(select: Select) -> str:
     shown = ", ".join(f"{c.select} AS c{at}" for at, c in enumerate(columns))
     relation = select.relation
     order = [name_of(name) for name in relation.ranged]
-    if not relation.key or (relation.key != relation.ranged and not set(relation.key) <= set(relation.ranged)):
+    if not relation.key:
         # What is equal by all of these is alike in every value, so that it does not matter which comes first.
-        rest = relation.key or tuple(f.name for f in relation.fields)
-        order += [_sorted_by(cast(Column, relation.field(name))) for name in rest if name not in relation.ranged[:1]]
-        order += [_sorted_by(cast(Column, relation.field(n))) for n in relation.ranged[:1] if not relation.key]
+        order += [_sorted_by(cast(Column, f)) for f in relation.fields]
+    elif not set(relation.key) <= set(relation.ranged):
+        order += [name_of(name) for name in relation.key]
     order = list(dict.fromkeys(order))
     where = f" WHERE {select.where}" if select.where else ""
     return (
@@ -543,6 +545,7 @@ class _Connection:
 
     def __init__(self, url: DatabaseUrl) -> None:
         self._url = url
+        self._begun = False
         self._driver = connect(url)
         self.query(_PREPARE + "READ COMMITTED")
 
@@ -550,14 +553,29 @@ class _Connection:
         """Read in a snapshot from here on; what is first read fixes its moment."""
         self.query("SET TRANSACTION ISOLATION LEVEL SNAPSHOT")
         self.query("BEGIN TRANSACTION")
+        self._begun = True
 
     def query(self, sql: str, /) -> list[tuple[Any, ...]]:
-        with explained(self._url):
+        with self._explained():
             return self._driver.query(sql)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """As `explained`. Where an error has ended the snapshot, a new one begins: else each statement had its own."""
+        try:
+            with explained(self._url):
+                yield
+        except SourceError:
+            if self._begun:
+                with suppress(SourceError, RetryableError), explained(self._url):
+                    [(open_,)] = self._driver.query("SELECT @@TRANCOUNT")
+                    if not open_:
+                        self._driver.query("BEGIN TRANSACTION")
+            raise
 
     def stream(self, select: Select, /) -> Iterator[pa.RecordBatch]:
         columns = [cast(Column, f) for f in select.fields]
-        with explained(self._url):
+        with self._explained():
             yield from self._driver.batches(statement(select), columns, select.bytes, select.relation.row_bytes)
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""The drivers of SQL Server: Microsoft's own, whose rows arrive as Arrow, and any ODBC driver in its place; their errors as ours."""
+"""The drivers of SQL Server: Microsoft's own, whose rows are Arrow, and any of ODBC in its place; their errors as ours."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -30,6 +30,7 @@ _SWITCHES = {"1": "yes", "true": "yes", "0": "no", "false": "no"}
 _PORT = 1433
 _MOST_ROWS = 65_536  # of a batch
 _UNBOUND_ROWS = 64  # of the first batch of values without a bound
+_PAGE = 8192
 
 
 class Driver(Protocol):
@@ -129,9 +130,13 @@ def rows_at_once(columns: Sequence[Column], budget: int, row_bytes: int) -> tupl
 
 
 def next_rows(last: pa.RecordBatch, budget: int) -> int:
-    """How many rows the next batch has, by what the last one took: never more than twice as many."""
-    each = max(1, last.nbytes // max(1, last.num_rows))
-    return max(1, min(_MOST_ROWS, 2 * last.num_rows, budget // each))
+    """How many rows the next batch has, by what the last one took: never more than twice as many.
+
+    A page's worth at least is allowed for each, for large values may follow upon many small ones.
+    """
+    count: int = last.num_rows
+    size: int = last.nbytes
+    return max(1, min(_MOST_ROWS, 2 * count, budget // max(_PAGE, size // max(1, count))))
 
 
 class _Arrow:
@@ -316,7 +321,7 @@ def explained(url: DatabaseUrl) -> Iterator[None]:
         yield
     except (SourceError, RetryableError, UsageError, GeneratorExit, MemoryError):
         raise
-    except Exception as error:  # noqa: BLE001 -- the drivers have no class in common, and one of them may be missing
+    except Exception as error:  # the drivers have no class in common, and one of them may be missing
         raise ours(url, error) from error
 
 
