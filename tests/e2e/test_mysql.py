@@ -469,3 +469,16 @@ def test_a_statement_that_is_not_needed_any_more_ends_at_the_server(mariadb: Mar
         time.sleep(0.05)
     assert not running
     assert sum(len(batch.ordinals) for batch in source.read(partition, ["a"])) == 2000
+
+
+def test_a_small_table_cut_by_a_column_with_null_gives_each_row_once(
+    rig: Rig, mariadb: MariaDB, source_database: str
+) -> None:
+    filled(
+        mariadb,
+        source_database,
+        "CREATE TABLE t (a INT, b INT, KEY (a));\nINSERT INTO t VALUES (1, 1), (NULL, 2), (NULL, 3), (2, 4);\n",
+    )
+    project(rig, mariadb.url(source_database), "  t: {from: erp.t, columns: {a: a, b: b}}\n")
+    rig.migrate("run")
+    assert rig.sql("SELECT b FROM t ORDER BY b") == [(1,), (2,), (3,), (4,)]
