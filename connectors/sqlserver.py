@@ -281,7 +281,7 @@ class SqlServer:
 
     @cached_property
     def _may_unmask(self) -> bool:
-        [(may,)] = self._catalogue.query("SELECT HAS_PERMS_BY_NAME(NULL, 'DATABASE', 'UNMASK')")
+        [(may,)] = self._catalogue.query("SELECT HAS_PERMS_BY_NAME(QUOTENAME(DB_NAME()), 'DATABASE', 'UNMASK')")
         return bool(may)
 
     @cached_property
@@ -311,10 +311,7 @@ class SqlServer:
     def boundary(self, relation: Relation, where: str, rows: int, /) -> str:
         names = [self.quoted(name) for name in relation.ranged]
         texts = [key_text(cast(Column, relation.field(name))) for name in relation.ranged]
-        conditions = [f"({where})"] if where else []
-        if relation.nullable:
-            conditions.append(f"{names[0]} IS NOT NULL")
-        condition = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+        condition = f" WHERE {where}" if where else ""
         return (
             f"SELECT {', '.join(texts)} FROM {self.quoted(relation.schema, relation.table)}{condition} "
             f"ORDER BY {', '.join(names)} OFFSET {rows - 1} ROWS FETCH NEXT 1 ROWS ONLY"

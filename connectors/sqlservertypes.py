@@ -251,8 +251,11 @@ def literal(column: Column, text: str) -> str:
         number = {"True": 1, "False": 0}.get(text)
         number = int(text) if number is None else number
         return f"CAST({number} AS bigint)" if kind == "bigint" else str(number)
-    if kind in ("decimal", "numeric", *_MONEY):
+    if kind in ("decimal", "numeric"):
         return f"{Decimal(text):f}"
+    if kind in _MONEY:
+        # Compared with a decimal the column would be made one, and its index be of no use.
+        return f"CAST({Decimal(text):f} AS {kind})"
     if kind == "date":
         return f"CONVERT(date, '{_plain(text)}', 23)"
     if kind == "time":
