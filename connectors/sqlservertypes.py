@@ -261,7 +261,8 @@ def literal(column: Column, text: str) -> str:
     if kind == "time":
         return f"CAST('{_plain(text)}' AS {column.native})"
     if kind in ("datetime", "smalldatetime", "datetime2", "datetimeoffset"):
-        moment = _plain(text).replace(" ", "T", 1).replace(" ", "")
+        day, clock = text[:10], text[11:]  # a blank or a T between them
+        moment = _plain(f"{day}T{clock}").replace(" ", "")
         if kind in ("datetime", "smalldatetime"):
             whole, _, fraction = moment.partition(".")
             moment = f"{whole}.{fraction[:3]}" if fraction else whole
