@@ -461,7 +461,10 @@ class Tables:
         def literals(key: Key) -> list[str]:
             return [self.engine.literal(f, text) for f, text in zip(fields, key, strict=True)]
 
-        return condition(slice_, [self.engine.quoted(f.name) for f in fields], literals)
+        columns = [self.engine.quoted(f.name) for f in fields]
+        where = condition(slice_, columns, literals)
+        # A slice without an end is all of the table, but NULL has a slice of its own.
+        return f"{columns[0]} IS NOT NULL" if relation.nullable and not where else where
 
 
 def _together(quantity: Quantity, values: Sequence[Decimal]) -> Decimal | None:

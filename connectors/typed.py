@@ -46,6 +46,10 @@ def _find(texts: pa.Array, kind: pa.DataType, start: int, bad: Mask) -> None:
 def _cast(texts: pa.Array, kind: pa.DataType) -> pa.Array:
     if texts.type == kind:
         return texts
+    if pa.types.is_time(kind):
+        # Arrow has no cast of a text to a time of day, but one of a moment.
+        moments = pc.binary_join_element_wise("1970-01-01", texts, " ", null_handling="emit_null")
+        return pc.cast(pc.cast(moments, pa.timestamp(kind.unit)), kind)
     if pa.types.is_binary(kind):
         return _unhex(texts)
     if pa.types.is_timestamp(kind):

@@ -283,6 +283,13 @@ DATABASE = Section(
             "the column is read as text, and the mapping decides.",
             "reject",
         ),
+        Key(
+            "seventh_digit",
+            choice("reject", "text", "cut"),
+            "SQL Server: what a moment or a time finer than a microsecond becomes. Its row is rejected; or the column is read "
+            "as text; or it is cut.",
+            "reject",
+        ),
     ),
     words="a mapping with `url`",
 )

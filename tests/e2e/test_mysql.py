@@ -571,3 +571,16 @@ def test_check_says_what_a_restricted_user_lacks(rig: Rig, mariadb: MariaDB, sou
         assert "Raise binlog_expire_logs_seconds" in rig.migrate("check").said
     finally:
         mariadb.execute("mysql", "SET GLOBAL binlog_expire_logs_seconds = 0")
+
+
+def test_a_small_table_cut_by_a_column_with_null_gives_each_row_once(
+    rig: Rig, mariadb: MariaDB, source_database: str
+) -> None:
+    filled(
+        mariadb,
+        source_database,
+        "CREATE TABLE t (a INT, b INT, KEY (a));\nINSERT INTO t VALUES (1, 1), (NULL, 2), (NULL, 3), (2, 4);\n",
+    )
+    project(rig, mariadb.url(source_database), "  t: {from: erp.t, columns: {a: a, b: b}}\n")
+    rig.migrate("run")
+    assert rig.sql("SELECT b FROM t ORDER BY b") == [(1,), (2,), (3,), (4,)]
