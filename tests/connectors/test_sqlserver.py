@@ -377,7 +377,7 @@ WRONG = [
     (Driven("Invalid authorization specification", f"{MS}Login failed for user 'sa'."), "Check user and password"),
     (Driven("Syntax error or access violation", f"{MS}The SELECT permission was denied on the object 't'"), "GRANT SELECT"),
     (Driven("Base table or view not found", f"{MS}Invalid object name 'dbo.t'."), "not there any more"),
-    (Driven("Client unable to establish connection", "[Microsoft]SSL Provider: certificate verify failed"), "trust_server_certificate"),
+    (Driven("Client unable to establish connection", "[Microsoft]certificate verify failed"), "trust_server_cert"),
     (Driven("Connection operation failed", "Failed to load the driver. Please read the documentation"), "libltdl7"),
 ]  # fmt: skip
 
