@@ -396,6 +396,11 @@ def test_what_a_person_has_to_mend_says_how(error: Exception, hint: str) -> None
     assert hint in found.hint
 
 
+def test_a_message_says_its_number_once() -> None:
+    found = ours(url("mssql://sa:x@db/erp"), odbc("42000", 4060, 'Cannot open database "erp".'))
+    assert found.message == 'db:1433: Cannot open database "erp". (4060)'
+
+
 def test_a_message_never_holds_the_password() -> None:
     found = ours(url("mssql://sa:geheim@db/erp"), odbc("HY000", 0, "near 'PWD=geheim'"))
     assert "geheim" not in found.message
