@@ -385,6 +385,9 @@ class SqlServer:
             session.begin()
         return session
 
+    def close(self) -> None:
+        self._catalogue.close()
+
     def _state(self) -> _State:
         rows = self._catalogue.query(
             "SELECT d.name, d.snapshot_isolation_state, CASE WHEN d.source_database_id IS NOT NULL "
@@ -535,6 +538,12 @@ class _Catalogue:
                     self._connection = None
             self._connection = _Connection(self._url)
             return self._connection.query(sql)
+
+    def close(self) -> None:
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
 
 
 class _Connection:

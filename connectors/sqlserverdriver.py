@@ -294,6 +294,7 @@ _HINTS = {
     -2: "A library of the driver is missing: it needs libltdl7 and krb5's libgssapi. "
     "Or install an ODBC driver and name it in the source's URL: driver=…",
     -3: "Check host and port in the source's URL, and whether the server may be reached from here.",
+    20009: "Check host and port in the source's URL, and whether the server may be reached from here.",
 }
 
 
@@ -308,7 +309,7 @@ def failure(error: BaseException) -> Failure:
         text = str(error.args[-1])
         numbers = re.findall(r"\((\d+)\) \(SQL", text)
         number = int(numbers[0]) if numbers else 0
-    text = re.sub(r"^(\[[^\]]*\]\s*)+", "", text).strip()
+    text = re.sub(r"^(\[[^\]]*\]\s*)+|\s*\(\d+\) \(SQL\w+\)\s*$", "", text).strip()
     if not number:
         number = next((n for words, n in _TEXTS.items() if re.search(words, text, re.IGNORECASE | re.DOTALL)), 0)
     return Failure(state, number, text)

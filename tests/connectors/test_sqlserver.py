@@ -14,7 +14,7 @@ from connectors.relational import Relation, Select, Tables
 from connectors.sqlserver import URL_OPTIONS, Options, SqlServer, _Index, _keys, _State, open_url, statement
 from connectors.sqlserverdriver import _Arrow, connection_string, failure, next_rows, ours, rows_at_once, settled
 from connectors.sqlservertypes import Catalogued, Column, described, literal
-from migrate.core import Measure
+from migrate.core import Measure, Watermark
 from migrate.errors import RetryableError, SourceError, UsageError
 
 LATIN = "Latin1_General_CI_AS"
@@ -377,10 +377,7 @@ WRONG = [
     (Driven("Invalid authorization specification", f"{MS}Login failed for user 'sa'."), "Check user and password"),
     (Driven("Syntax error or access violation", f"{MS}The SELECT permission was denied on the object 't'"), "GRANT SELECT"),
     (Driven("Base table or view not found", f"{MS}Invalid object name 'dbo.t'."), "not there any more"),
-    (
-        Driven("Client unable to establish connection", "[Microsoft]SSL Provider: certificate verify failed"),
-        "trust_server_certificate",
-    ),
+    (Driven("Client unable to establish connection", "[Microsoft]certificate verify failed"), "trust_server_cert"),
     (Driven("Connection operation failed", "Failed to load the driver. Please read the documentation"), "libltdl7"),
 ]  # fmt: skip
 
@@ -397,6 +394,11 @@ def test_what_a_person_has_to_mend_says_how(error: Exception, hint: str) -> None
     found = ours(url("mssql://sa:geheim@db/erp"), error)
     assert isinstance(found, SourceError), failure(error)
     assert hint in found.hint
+
+
+def test_a_message_says_its_number_once() -> None:
+    found = ours(url("mssql://sa:x@db/erp"), odbc("42000", 4060, 'Cannot open database "erp".'))
+    assert found.message == 'db:1433: Cannot open database "erp". (4060)'
 
 
 def test_a_message_never_holds_the_password() -> None:
@@ -470,3 +472,60 @@ def test_a_type_that_may_have_lost_something_is_refused() -> None:
     ):
         with pytest.raises(SourceError, match="the driver gives"):
             settled([each], [array])
+
+
+# ------------------------------------------------------------------------------------- sessions, over a driver that notes
+
+
+class Noting:
+    """A driver that answers as a database with snapshots and change data capture does, and notes what it is asked."""
+
+    def __init__(self, asked: list[str]) -> None:
+        self.asked = asked
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        self.asked.append(sql)
+        if "FROM sys.databases" in sql:
+            return [("erp", 1, None, False, False, True)]
+        if "fn_cdc_get_max_lsn" in sql:
+            return [("0x0000002A000001200003",)]
+        if "@@TRANCOUNT" in sql:
+            return [(0,)]
+        if "FROM sys.tables" in sql:
+            return [("dbo", "t")]
+        if "fails" in sql:
+            raise odbc("22003", 8115, "Arithmetic overflow error")
+        return []
+
+    def close(self) -> None:
+        self.asked.append("closed")
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    noted: list[str] = []
+    monkeypatch.setattr("connectors.sqlserver.connect", lambda url: Noting(noted))
+    return noted
+
+
+def test_the_watermark_is_read_before_the_first_snapshot_begins(asked: list[str]) -> None:
+    opened = engine().open(2)
+    assert (opened.view, opened.consistent) == ("live", False)
+    assert opened.watermark == Watermark("lsn", "0x0000002A000001200003")
+    at = [n for n, sql in enumerate(asked) if sql == "BEGIN TRANSACTION"]
+    assert len(at) == 2
+    assert next(n for n, sql in enumerate(asked) if "max_lsn" in sql) < at[0]
+    # A snapshot's moment is that of the first thing that is read in it.
+    assert asked[-2:] == ["SELECT TOP (1) 1 FROM [dbo].[t]"] * 2
+
+
+def test_where_an_error_ended_the_snapshot_a_new_one_begins(asked: list[str]) -> None:
+    session = engine().open(1).sessions[0]
+    with pytest.raises(SourceError, match="Arithmetic overflow"):
+        session.query("SELECT fails")
+    assert asked[-3:] == ["SELECT fails", "SELECT @@TRANCOUNT", "BEGIN TRANSACTION"]
+
+
+def test_nothing_is_begun_where_nobody_writes(asked: list[str]) -> None:
+    assert engine(quiesced=True).open(2).view == "pinned"
+    assert "BEGIN TRANSACTION" not in asked
