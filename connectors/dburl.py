@@ -21,8 +21,11 @@ class DatabaseUrl:
     options: Mapping[str, str] = field(repr=False)
 
 
-def parse(url: str, options: Sequence[str]) -> DatabaseUrl:
-    """The parts of a URL. Raises UsageError for one that is none, and for an option that is not among `options`."""
+def parse(url: str, options: Sequence[str], database_in: str = "") -> DatabaseUrl:
+    """The parts of a URL. Raises UsageError for one that is none, and for an option that is not among `options`.
+
+    `database_in` is the form of URL to write, where none may leave the database out.
+    """
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -37,12 +40,15 @@ def parse(url: str, options: Sequence[str]) -> DatabaseUrl:
             near = get_close_matches(name, options, 1)
             hint = f"Did you mean {near[0]!r}?" if near else f"There are: {', '.join(options) or 'none'}."
             raise UsageError(f"unknown option {name!r} in the source's URL", hint=hint)
+    database = unquote(parts.path.lstrip("/"))
+    if database_in and not database:
+        raise UsageError("the source's URL names no database", hint=f"Write {database_in}.")
     return DatabaseUrl(
         parts.scheme,
         unquote(parts.username or ""),
         unquote(parts.password or ""),
         parts.hostname or "",
         port,
-        unquote(parts.path.lstrip("/")),
+        database,
         given,
     )

@@ -13,7 +13,7 @@ from sqlalchemy import exc, types
 from sqlalchemy.pool import NullPool
 
 from connectors.keyrange import Slice
-from connectors.relational import Field, Opened, Relation, Select, Session, unknown_table
+from connectors.relational import Field, Opened, Relation, Select, Session, several, unknown_table
 from connectors.sqlsession import Connection, Ways, explained
 from migrate.core import Measure, View
 
@@ -142,17 +142,13 @@ class Generic:
 
     def boundary(self, relation: Relation, where: str, rows: int, /) -> str:
         names = [self.quoted(name) for name in relation.ranged]
-        parts = [where] if where else []
-        parts += [f"{names[0]} IS NOT NULL"] if relation.nullable else []
         statement = sa.select(*[_said(name) for name in names]).select_from(_said("§from§"))
         statement = statement.order_by(*[_said(name) for name in names]).limit(1).offset(rows - 1)
-        if parts:
+        if where:
             statement = statement.where(_said("§where§"))
         # What is SQL already stays as it is; only the way to say "the n-th row" is the dialect's.
         text = self._compiled(statement)
-        return text.replace("§from§", self.quoted(relation.schema, relation.table)).replace(
-            "§where§", " AND ".join(parts)
-        )
+        return text.replace("§from§", self.quoted(relation.schema, relation.table)).replace("§where§", where)
 
     def slices(self, relation: Relation, session: Session, rows: int, /) -> Iterator[Slice]:
         yield Slice(own="all")
@@ -177,7 +173,7 @@ class Generic:
     # -------------------------------------------------------------------------------------------------------- sessions
 
     def open(self, count: int, /) -> Opened:
-        sessions = [self.reopen() for _ in range(count)]
+        sessions = several(count, self.reopen)
         if self._quiesced:
             return Opened(sessions, "pinned", True, None, "pinned: declared as quiesced")
         view: View = "live"

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
-from threading import Lock
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -22,31 +21,26 @@ from connectors.dburl import DatabaseUrl, parse
 from connectors.keyrange import Slice
 from connectors.mysqltext import PLAIN, QUOTED, in_order, literal, nulls, parsed, row_of, surely
 from connectors.mysqltypes import BYTES, NUMBERS, TEXTS, Described, bare, described
-from connectors.relational import CONNECTIONS, Field, Opened, Relation, Select, Session, Tables, given, unknown_table
+from connectors.relational import (
+    CONNECTIONS,
+    Catalogue,
+    Field,
+    Opened,
+    Relation,
+    Select,
+    Session,
+    Tables,
+    given,
+    several,
+    unknown_table,
+)
 from migrate.core import Measure, Notice, Reference, Source, View, Watermark
-from migrate.errors import InternalError, MigrateError, RetryableError, SourceError, UsageError
+from migrate.errors import InternalError, MigrateError, RetryableError, SourceError
 
 URL_OPTIONS = ("ssl", "ssl_ca", "ssl_cert", "ssl_key", "ssl_verify_identity", "unix_socket", "connect_timeout")
 _LOST = {
-    1040,
-    1053,
-    1077,
-    1152,
-    1158,
-    1159,
-    1160,
-    1161,
-    1184,
-    1205,
-    1213,
-    1317,
-    1927,
-    2002,
-    2003,
-    2006,
-    2013,
-    2055,
-    4031,
+    *(1040, 1053, 1077, 1152, 1158, 1159, 1160, 1161, 1184, 1205, 1213, 1317, 1927),
+    *(2002, 2003, 2006, 2013, 2055, 4031),
 }
 _ROWS_A_SECOND = 100_000  # what a load is expected to manage, where nothing is known
 _SAMPLE = 2_000  # values
@@ -73,17 +67,16 @@ class Options:
 def open_url(url: str, options: Mapping[str, Any]) -> Source:
     """A database as a source. Raises UsageError for a wrong URL or option; connects at the first question."""
     chosen = given(Options, options, "MySQL and MariaDB")
-    return Tables(MySQL(parse(url, URL_OPTIONS), chosen), chosen.connections)
+    return Tables(
+        MySQL(parse(url, URL_OPTIONS, database_in="mysql://user:password@host:3306/database"), chosen),
+        chosen.connections,
+    )
 
 
 class MySQL:
     """`Engine` of MySQL ≥ 5.7 and MariaDB ≥ 10.3."""
 
     def __init__(self, url: DatabaseUrl, options: Options) -> None:
-        if not url.database:
-            raise UsageError(
-                "the source's URL names no database", hint="Write mysql://user:password@host:3306/database."
-            )
         self._url = url
         self._options = options
         self._quoted: set[str] = set()
@@ -329,8 +322,6 @@ class MySQL:
             texts.append(f"CAST(CONVERT({shown} USING utf8mb4) AS BINARY)" if native in TEXTS else shown)
         limited = f"ORDER BY {', '.join(names)} LIMIT 1 OFFSET {rows - 1}"
         condition = f" WHERE {where}" if where else ""
-        if relation.nullable:
-            condition += f"{' AND' if where else ' WHERE'} {names[0]} IS NOT NULL"
         return f"SELECT {', '.join(texts)} FROM {self.quoted(relation.schema, relation.table)}{condition} {limited}"
 
     def measure(self, field: Field, measure: Measure, /) -> str | None:
@@ -372,7 +363,7 @@ class MySQL:
 
     def open(self, count: int, /) -> Opened:
         """Sessions in one snapshot: behind a lock of a few milliseconds, or between two equal positions of the log."""
-        sessions = [self._connected() for _ in range(count)]
+        sessions = several(count, self._connected)
         try:
             for held in (self._locked, *[self._between] * _TRIES):
                 with held() as same:
@@ -458,8 +449,8 @@ class MySQL:
         return _Connection(self._url, self._quoted)
 
     @cached_property
-    def _catalogue(self) -> "_Catalogue":
-        return _Catalogue(self._connected)
+    def _catalogue(self) -> Catalogue:
+        return Catalogue(self._connected)
 
     @cached_property
     def version(self) -> str:
@@ -474,30 +465,6 @@ class MySQL:
     def _version(self) -> tuple[int, ...]:
         numbers = self.version.partition("-")[0].split(".")
         return tuple(int(n) for n in numbers if n.isdigit())
-
-
-class _Catalogue:
-    """One connection for questions of any thread, made anew where it was lost."""
-
-    def __init__(self, connect: Callable[[], "_Connection"]) -> None:
-        self._connect = connect
-        self._connection: _Connection | None = None
-        self._lock = Lock()
-
-    def query(self, sql: str) -> list[tuple[Any, ...]]:
-        with self._lock:
-            if self._connection is not None:
-                try:
-                    return self._connection.query(sql)
-                except RetryableError:
-                    self.close()
-            self._connection = self._connect()
-            return self._connection.query(sql)
-
-    def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
 
 
 class _Connection:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
-from threading import Lock, RLock
+from threading import RLock
 from typing import Any
 
 import oracledb
@@ -21,9 +21,21 @@ from connectors import oracletypes as types
 from connectors.dburl import DatabaseUrl, parse
 from connectors.keyrange import Slice
 from connectors.oraclecatalogue import Keys, Named
-from connectors.relational import CONNECTIONS, Field, Opened, Relation, Select, Session, Tables, given, unknown_table
+from connectors.relational import (
+    CONNECTIONS,
+    Catalogue,
+    Field,
+    Opened,
+    Relation,
+    Select,
+    Session,
+    Tables,
+    given,
+    several,
+    unknown_table,
+)
 from migrate.core import Source, View, Watermark
-from migrate.errors import MigrateError, RetryableError, SourceError
+from migrate.errors import MigrateError, SourceError
 
 _SETTINGS = (
     "ALTER SESSION SET TIME_ZONE = '+00:00'",
@@ -264,15 +276,7 @@ class Oracle:
     def open(self, count: int, /) -> Opened:
         view = self._view
         scn, read_only = self._moment
-        sessions: list[Session] = []
-        try:
-            for _ in range(count):
-                sessions.append(self.reopen())
-        except BaseException:
-            for session in sessions:
-                with suppress(MigrateError):
-                    session.close()
-            raise
+        sessions = several(count, self.reopen)
         watermark = None if scn is None else Watermark("scn", str(scn))
         if view == "pinned":
             why = "its database is read-only" if read_only else "declared as quiesced"
@@ -301,35 +305,11 @@ class Oracle:
         return _Connection(self._url, self._connect, self)
 
     @cached_property
-    def _catalogue(self) -> "_Catalogue":
-        return _Catalogue(self._connected)
+    def _catalogue(self) -> Catalogue:
+        return Catalogue(self._connected)
 
     def close(self) -> None:
         self._catalogue.close()
-
-
-class _Catalogue:
-    """One connection for questions of any thread, made anew where it was lost."""
-
-    def __init__(self, connect: "Callable[[], _Connection]") -> None:
-        self._connect = connect
-        self._connection: _Connection | None = None
-        self._lock = Lock()
-
-    def query(self, sql: str) -> list[tuple[Any, ...]]:
-        with self._lock:
-            if self._connection is not None:
-                try:
-                    return self._connection.query(sql)
-                except RetryableError:
-                    self.close()
-            self._connection = self._connect()
-            return self._connection.query(sql)
-
-    def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
 
 
 class _Connection:

@@ -4,7 +4,6 @@ A table without a key is cut by the places of its rows (ctid); partitions of a t
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
@@ -13,10 +12,10 @@ import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
 from connectors.keyrange import Slice
-from connectors.relational import Field, Opened, Relation, Select, Session, unknown_table
+from connectors.relational import Field, Opened, Relation, Select, Session, several, unknown_table
 from connectors.sqlsession import Connection, Ways
 from migrate.core import Measure, View, Watermark
-from migrate.errors import RetryableError, SourceError
+from migrate.errors import SourceError
 
 _SETTINGS = (
     "SET datestyle = 'ISO'",
@@ -156,9 +155,7 @@ class Postgres:
     def boundary(self, relation: Relation, where: str, rows: int, /) -> str:
         # With the table's name: a cast keeps the column's, and ORDER BY would take the text of that name.
         names = [f"t.{_name(name)}" for name in relation.ranged]
-        parts = [where] if where else []
-        parts += [f"{names[0]} IS NOT NULL"] if relation.nullable else []
-        condition = f" WHERE {' AND '.join(parts)}" if parts else ""
+        condition = f" WHERE {where}" if where else ""
         limited = f"ORDER BY {', '.join(names)} LIMIT 1 OFFSET {rows - 1}"
         texts = ", ".join(f"{name}::text" for name in names)
         return f"SELECT {texts} FROM {self.quoted(relation.schema, relation.table)} AS t{condition} {limited}"
@@ -234,15 +231,7 @@ class Postgres:
         """The position is read before the snapshot is made, which a session of its own holds open."""
         watermark = self._position()
         consistent = self._export()
-        sessions: list[Session] = []
-        try:
-            for _ in range(count):
-                sessions.append(self.reopen())
-        except BaseException:
-            for session in sessions:
-                with suppress(SourceError, RetryableError):
-                    session.close()
-            raise
+        sessions = several(count, self.reopen)
         view: View = "pinned" if self._quiesced or self._read_only else "live"
         if view == "pinned":
             why = "declared as quiesced" if self._quiesced else "its database is read-only"

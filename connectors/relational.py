@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from difflib import get_close_matches
-from threading import Condition, RLock
+from threading import Condition, Lock, RLock
 from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 from connectors import typed
 from connectors.keyrange import Key, Slice, condition, cut
 from migrate.core import (
+    SUGGESTED,
     Batch,
     Measure,
     Notice,
@@ -38,8 +39,6 @@ from migrate.errors import RetryableError, SourceError, UsageError
 
 T = TypeVar("T")
 
-TYPE = b"postgresql"
-"""The key of a column's metadata that says which PostgreSQL type suits it, where its Arrow type alone does not."""
 CONNECTIONS = 4
 _SHOWN = 200  # characters of an offending value
 _PICKED = 500  # keys in one condition
@@ -173,7 +172,10 @@ class Engine(Protocol):
         ...
 
     def boundary(self, relation: Relation, where: str, rows: int, /) -> str:
-        """SQL of one row or none: the texts of the `ranged` columns of the `rows`-th row, in their order, where `where` holds."""
+        """SQL of one row or none: the texts of the `ranged` columns of the `rows`-th row, in their order, where `where` holds.
+
+        That keeps NULL out, where the column may be NULL.
+        """
         ...
 
     def slices(self, relation: Relation, session: Session, rows: int, /) -> Iterator[Slice]:
@@ -204,6 +206,58 @@ def given(options: type[T], values: Mapping[str, Any], engine: str) -> T:
     return options(**values)
 
 
+S = TypeVar("S", bound=Session)
+
+
+def several(count: int, connect: Callable[[], S]) -> list[S]:
+    """So many sessions, or none: where one cannot be had, those before it are closed."""
+    sessions: list[S] = []
+    try:
+        for _ in range(count):
+            sessions.append(connect())
+    except BaseException:
+        for session in sessions:
+            _closed(session)
+        raise
+    return sessions
+
+
+def _closed(session: Session | None) -> None:
+    """Close a session, of which nothing is wanted any more."""
+    if session is not None:
+        with suppress(SourceError, RetryableError):
+            session.close()
+
+
+class Catalogue:
+    """One connection for questions of any thread, made at the first and made anew where it was lost."""
+
+    def __init__(self, connect: Callable[[], Session]) -> None:
+        self._connect = connect
+        self._session: Session | None = None
+        self._lock = Lock()
+
+    def query(self, sql: str, /) -> list[tuple[Any, ...]]:
+        """As `Session.query`."""
+        with self._lock:
+            if self._session is not None:
+                try:
+                    return self._session.query(sql)
+                except RetryableError:
+                    self._drop()
+            self._session = self._connect()
+            return self._session.query(sql)
+
+    def close(self) -> None:
+        with self._lock:
+            self._drop()
+
+    def _drop(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            session.close()
+
+
 class Pool:
     """A fixed number of sessions, lent to one reader at a time: the most that a source is burdened with."""
 
@@ -227,9 +281,7 @@ class Pool:
                 self.replaced += 1
             yield session
         except RetryableError:
-            if session is not None:
-                with suppress(SourceError, RetryableError):
-                    session.close()
+            _closed(session)
             session = None
             raise
         finally:
@@ -240,9 +292,7 @@ class Pool:
     def close(self) -> None:
         with self._changed:
             for session in self._free:
-                if session is not None:
-                    with suppress(SourceError, RetryableError):
-                        session.close()
+                _closed(session)
             self._free = [None for _ in self._free]
 
 
@@ -260,10 +310,10 @@ class Tables:
         return self.engine.names()
 
     def schema(self, table: str, /) -> Table:
-        """Its columns with the types that they are read as; `TYPE` in a column's metadata suggests a PostgreSQL type."""
+        """Its columns with the types that they are read as; `SUGGESTED` in a column's metadata suggests a PostgreSQL type."""
         relation = self._relation(table)
         columns = [
-            pa.field(f.name, f.type, f.nullable, {TYPE: f.suggested.encode()} if f.suggested else None)
+            pa.field(f.name, f.type, f.nullable, {SUGGESTED: f.suggested.encode()} if f.suggested else None)
             for f in relation.fields
         ]
         return Table(table, pa.schema(columns), relation.key, relation.notes, relation.warnings)
@@ -311,11 +361,14 @@ class Tables:
         """As the engine counts the slice's rows, in the same view."""
         table, slice_ = Slice.load(partition.token)
         relation = self._relation(table)
-        where = self._where(relation, slice_)
-        sql = f"SELECT COUNT(*) FROM {self.engine.quoted(relation.schema, relation.table)}"
+        return int(self._one(relation, ["COUNT(*)"], self._where(relation, slice_))[0])
+
+    def _one(self, relation: Relation, expressions: Sequence[str], where: str) -> tuple[Any, ...]:
+        """What the engine makes of rows, as one row."""
+        sql = f"SELECT {', '.join(expressions)} FROM {self.engine.quoted(relation.schema, relation.table)}"
         with self._pool.lent() as session:
-            [(count,)] = session.query(f"{sql} WHERE {where}" if where else sql)
-        return int(count)
+            [row] = session.query(f"{sql} WHERE {where}" if where else sql)
+        return row
 
     def computes(self, table: str, measure: Measure, /) -> bool:
         """Whether the engine has this quantity."""
@@ -327,12 +380,10 @@ class Tables:
     ) -> Sequence[Decimal | None]:
         """As the engine computes them in the same view: of the whole table, or of rows by their keys."""
         relation = self._relation(table)
-        wanted = [cast(Measured, self.engine).measure(relation.field(m.column), m) for m in measures]
+        wanted = [str(cast(Measured, self.engine).measure(relation.field(m.column), m)) for m in measures]
         found: list[list[Decimal | None]] = []
         for where in [""] if keys is None else self._picked(relation, keys):
-            sql = f"SELECT {', '.join(map(str, wanted))} FROM {self.engine.quoted(relation.schema, relation.table)}"
-            with self._pool.lent() as session:
-                [row] = session.query(f"{sql} WHERE {where}" if where else sql)
+            row = self._one(relation, wanted, where)
             found.append([None if value is None else Decimal(str(value)) for value in row])
         columns = zip(*found, strict=True) if found else ([] for _ in measures)
         return [

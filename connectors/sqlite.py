@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
 from connectors.keyrange import Slice
-from connectors.relational import Field, Opened, Relation, Select, Session, unknown_table
+from connectors.relational import Field, Opened, Relation, Select, Session, several, unknown_table
 from connectors.sqlsession import Connection, Ways
 from migrate.core import Measure, View
 from migrate.errors import RetryableError, SourceError, UsageError
@@ -199,19 +199,13 @@ class SQLite:
             wal = str(watcher.query("PRAGMA journal_mode")[0][0]).lower() == "wal"
             for _ in range(_TRIES):
                 before = watcher.query("PRAGMA data_version")
-                sessions: list[Session] = []
-                try:
-                    for _ in range(count):
-                        sessions.append(self.reopen())
-                except BaseException:
-                    _close(sessions)
-                    raise
+                sessions = several(count, self.reopen)
                 same = watcher.query("PRAGMA data_version") == before
                 if same or not wal:
                     break
                 _close(sessions)
             else:
-                sessions = [self.reopen() for _ in range(count)]
+                sessions = several(count, self.reopen)
         finally:
             watcher.close()
         if self._quiesced:

@@ -8,14 +8,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
-from threading import Lock
 from typing import Any, cast
 
 import pyarrow as pa
 
 from connectors.dburl import DatabaseUrl, parse
 from connectors.keyrange import Slice
-from connectors.relational import CONNECTIONS, Field, Opened, Relation, Select, Session, Tables, given, unknown_table
+from connectors.relational import (
+    CONNECTIONS,
+    Catalogue,
+    Field,
+    Opened,
+    Relation,
+    Select,
+    Session,
+    Tables,
+    given,
+    several,
+    unknown_table,
+)
 from connectors.sqlserverdriver import URL_OPTIONS, connect, explained
 from connectors.sqlservertypes import Catalogued, Column, Fine, described, key_text, literal, name_of, unicode_text
 from migrate.core import Measure, Source, View, Watermark
@@ -53,7 +64,10 @@ def open_url(url: str, options: Mapping[str, Any]) -> Source:
     chosen = given(Options, options, "SQL Server")
     if chosen.seventh_digit not in _FINE:
         raise UsageError(f"seventh_digit is {chosen.seventh_digit!r}", hint=f"It is one of: {', '.join(_FINE)}.")
-    return Tables(SqlServer(parse(url, URL_OPTIONS), chosen), chosen.connections)
+    return Tables(
+        SqlServer(parse(url, URL_OPTIONS, database_in="mssql://user:password@host:1433/database"), chosen),
+        chosen.connections,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +97,9 @@ class SqlServer:
     """`Engine` of SQL Server ≥ 2012 and Azure SQL."""
 
     def __init__(self, url: DatabaseUrl, options: Options) -> None:
-        if not url.database:
-            raise UsageError(
-                "the source's URL names no database", hint="Write mssql://user:password@host:1433/database."
-            )
         self._url = url
         self._options = options
-        self._catalogue = _Catalogue(url)
+        self._catalogue = Catalogue(lambda: _Connection(url))
         self._in_snapshot = False
 
     # ------------------------------------------------------------------------------------------------------- catalogue
@@ -364,10 +374,8 @@ class SqlServer:
         # Before the first snapshot begins: a change that a snapshot has not seen is then surely after it.
         watermark = self._position(state.cdc)
         touched = self._touched() if self._in_snapshot else ""
-        sessions: list[_Connection] = []
+        sessions = several(count, lambda: _Connection(self._url))
         try:
-            for _ in range(count):
-                sessions.append(_Connection(self._url))
             if self._in_snapshot:
                 for session in sessions:
                     session.begin()
@@ -518,32 +526,6 @@ def _sorted_by(column: Column) -> str:
     if column.text or column.kind in ("clr", "image", "binary", "varbinary", "hierarchyid", "geometry", "geography"):
         return f"HASHBYTES('SHA2_256', CAST({column.select} AS varbinary(max)))"
     return column.expression
-
-
-class _Catalogue:
-    """One connection for questions of any thread, made anew where it was lost."""
-
-    def __init__(self, url: DatabaseUrl) -> None:
-        self._url = url
-        self._connection: _Connection | None = None
-        self._lock = Lock()
-
-    def query(self, sql: str) -> list[tuple[Any, ...]]:
-        with self._lock:
-            if self._connection is not None:
-                try:
-                    return self._connection.query(sql)
-                except RetryableError:
-                    self._connection.close()
-                    self._connection = None
-            self._connection = _Connection(self._url)
-            return self._connection.query(sql)
-
-    def close(self) -> None:
-        with self._lock:
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
 
 
 class _Connection:

@@ -139,6 +139,16 @@ def next_rows(last: pa.RecordBatch, budget: int) -> int:
     return max(1, min(_MOST_ROWS, 2 * count, budget // max(_PAGE, size // max(1, count))))
 
 
+def _rows(connection: Any, sql: str) -> list[tuple[Any, ...]]:
+    """All rows of a statement; none of one that gives none."""
+    cursor = connection.cursor()
+    try:
+        cursor.execute(sql)
+        return [tuple(row) for row in cursor.fetchall()] if cursor.description else []
+    finally:
+        cursor.close()
+
+
 class _Arrow:
     """`Driver` over mssql-python."""
 
@@ -146,12 +156,7 @@ class _Arrow:
         self._connection = connection
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
-        cursor = self._connection.cursor()
-        try:
-            cursor.execute(sql)
-            return [tuple(row) for row in cursor.fetchall()] if cursor.description else []
-        finally:
-            cursor.close()
+        return _rows(self._connection, sql)
 
     def batches(self, sql: str, columns: Sequence[Column], budget: int, row_bytes: int) -> Iterator[pa.RecordBatch]:
         # Not by `arrow_reader`: the number of rows a batch is fixed there, and one that grows with them has no bound.
@@ -198,12 +203,7 @@ class _Odbc:
         self._connection.setdecoding(pyodbc.SQL_CHAR, "utf-8")
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
-        cursor = self._connection.cursor()
-        try:
-            cursor.execute(sql)
-            return [tuple(row) for row in cursor.fetchall()] if cursor.description else []
-        finally:
-            cursor.close()
+        return _rows(self._connection, sql)
 
     def batches(self, sql: str, columns: Sequence[Column], budget: int, row_bytes: int) -> Iterator[pa.RecordBatch]:
         cursor = self._connection.cursor()

@@ -26,8 +26,8 @@ from mappings.sameness import compile_dedupe
 from mappings.spec import ColumnSpec, TableSpec, Written
 from mappings.spelling import UnknownType, parse_type
 from mappings.sql import BATCH, ROW, ParseError
-from mappings.typemap import SUGGESTED, comparable, inferred, wire_of
-from migrate.core import Column, Table, TargetTable, Wire
+from mappings.typemap import comparable, inferred, wire_of
+from migrate.core import SUGGESTED, Column, Table, TargetTable, Wire
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,6 @@ WIRES: dict[str, tuple[str, pa.DataType]] = {
     "json": ("VARCHAR", pa.string()),
     **{name: ("VARCHAR", pa.string()) for name in TEXTS},
 }
-SUGGESTED = b"postgresql"
-"""The key of a source column's metadata that says which PostgreSQL type suits it, where its Arrow type alone does not."""
 _MICROSECONDS = 6
 _SECOND = 12  # its bit in an interval's modifier, whose upper half says which fields it has
 _LISTED = ("bool", *INTEGERS, *FLOATS, "text", "date", "timestamp", "timestamptz")

@@ -50,7 +50,11 @@ def _tried(what: str, look: Callable[[], str]) -> Result:
     try:
         return Result(True, what, look())
     except MigrateError as error:
-        return Result(False, what, error.message + (f"\n     {error.hint}" if error.hint else ""))
+        return Result(False, what, _hinted(error.message, error.hint))
+
+
+def _hinted(said: str, hint: str) -> str:
+    return f"{said}\n     {hint}" if hint else said
 
 
 def _server(work: Session) -> str:
@@ -119,14 +123,13 @@ def _sources(work: Session, names: Sequence[str]) -> list[Result]:
                     _noticed(name, each) for each in cast(Preflight, source).preflight(list(dict.fromkeys(tables)))
                 ]
         except MigrateError as error:
-            results.append(Result(False, name, error.message + (f"\n     {error.hint}" if error.hint else "")))
+            results.append(Result(False, name, _hinted(error.message, error.hint)))
     return results
 
 
 def _noticed(source: str, notice: Notice) -> Result:
-    hint = f"\n     {notice.hint}" if notice.hint else ""
     warned = "warning: " if notice.level == "warning" else ""
-    return Result(notice.level != "error", f"{source}, {notice.what}", f"{warned}{notice.said}{hint}")
+    return Result(notice.level != "error", f"{source}, {notice.what}", _hinted(f"{warned}{notice.said}", notice.hint))
 
 
 def _source(work: Session, spec: TableSpec) -> str:
@@ -148,7 +151,7 @@ def _layout(work: Session, name: str, origin: layout.Origin, jobs: int) -> Resul
         findings = layout.columns(work, origin, expected)
         looked = layout.look(work, origin, expected, jobs, trailers=trailers)
     except MigrateError as error:
-        return Result(False, what, error.message + (f"\n     {error.hint}" if error.hint else ""))
+        return Result(False, what, _hinted(error.message, error.hint))
     findings += looked.findings
     if findings:
         ok = all(finding.severity == "warning" for finding in findings)

@@ -37,6 +37,10 @@ class Table:
     warnings: tuple[str, ...] = ()
 
 
+SUGGESTED = b"postgresql"
+"""The key of a source column's metadata that says which PostgreSQL type suits it, where its Arrow type alone does not."""
+
+
 @dataclass(frozen=True, slots=True)
 class Partition:
     """A re-readable slice of a source table. Partitions are disjoint and together complete.

@@ -15,9 +15,9 @@ import pyarrow as pa
 from mappings.cells import Cell
 from mappings.compile import Mapping
 from mappings.ddl import quote
-from mappings.typemap import INTEGERS, SUGGESTED
+from mappings.typemap import INTEGERS
 from migrate import ledger
-from migrate.core import Aggregated, Chunk, Finding, Kind, Measure, Partition, Quantity, Table
+from migrate.core import SUGGESTED, Aggregated, Chunk, Finding, Kind, Measure, Partition, Quantity, Table
 from migrate.engine import Session
 from migrate.ledger import TableState
 from migrate.pipeline import Pipeline
@@ -32,7 +32,7 @@ def compare(work: Session, mapping: Mapping, state: TableState, partitions: Sequ
     name = state.name
     fates = ledger.fates(work.conn, work.migration, name)[0]
     source = work.source_of(mapping.spec)
-    if not hasattr(source, "aggregates") or mapping.spec.source_table != mapping.source.name:
+    if not hasattr(source, "aggregates"):
         return []
     if state.rows_before or fates.inserted != fates.loaded:
         return [_uncovered(name, "its rows stand among others in the target")]
@@ -51,9 +51,8 @@ def compare(work: Session, mapping: Mapping, state: TableState, partitions: Sequ
         without = [Decimal(0) if value is None else value for value in found]
     target = _of_target(work, mapping, asked)
     columns = [cell.column.name for cell, _, _ in asked]
-    moved = (
-        "; the source moves: it may have changed since" if any(r.view == "live" for r in _readings(work, name)) else ""
-    )
+    live = any(reading.view == "live" for reading in ledger.readings(work.conn, work.migration, name))
+    moved = "; the source moves: it may have changed since" if live else ""
     findings = validator.compare(name, columns, measures, whole, without, target, moved)
     left = [c.column.name for c in mapping.cells if c.column.name not in columns]
     weak = sorted(set(columns) - {cell.column.name for cell, _, quantity in asked if quantity != "values"})
@@ -62,10 +61,6 @@ def compare(work: Session, mapping: Mapping, state: TableState, partitions: Sequ
         parts += [f"compared by number only: {', '.join(weak)}"] if weak else []
         findings.append(_uncovered(name, "; ".join(parts), whole=False))
     return findings
-
-
-def _readings(work: Session, name: str) -> list[ledger.Reading]:
-    return ledger.readings(work.conn, work.migration, name)
 
 
 def _uncovered(name: str, why: str, *, whole: bool = True) -> Finding:

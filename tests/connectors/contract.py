@@ -81,12 +81,22 @@ BYTES = (
 )
 
 
+@dataclass(kw_only=True)
+class Opening:
+    """Keeps what a rig has opened, so that a failed test leaves nothing open."""
+
+    opened: list[Tables] = field(default_factory=list)
+
+    def close(self) -> None:
+        for source in self.opened:
+            source.close()
+
+
 @dataclass
-class SQLiteRig:
+class SQLiteRig(Opening):
     file: Path
     name: str = "sqlite"
     port: int = 0
-    opened: list[Tables] = field(default_factory=list)
     kinds: ClassVar[Mapping[str, str]] = {
         "whole": "k INTEGER PRIMARY KEY, n INT",
         "composite": "a INT, b TEXT, n INT, PRIMARY KEY (a, b)) WITHOUT ROWID --",
@@ -118,20 +128,15 @@ class SQLiteRig:
         self.opened.append(cast(Tables, open_url("sqlite", f"sqlite:///{self.file}", options)))
         return self.opened[-1]
 
-    def close(self) -> None:
-        for source in self.opened:
-            source.close()
-
     def running(self) -> list[str] | None:
         return None
 
 
 @dataclass
-class PostgresRig:
+class PostgresRig(Opening):
     url: str
     server: Postgres
     name: str = "postgres"
-    opened: list[Tables] = field(default_factory=list)
     kinds: ClassVar[Mapping[str, str]] = {
         "whole": "k BIGINT PRIMARY KEY, n INT",
         "composite": "a INT, b TEXT, n INT, PRIMARY KEY (a, b)",
@@ -165,10 +170,6 @@ class PostgresRig:
         self.opened.append(cast(Tables, open_url("postgresql", url, options)))
         return self.opened[-1]
 
-    def close(self) -> None:
-        for source in self.opened:
-            source.close()
-
     def running(self) -> list[str] | None:
         rows = self.execute(
             "SELECT query FROM pg_stat_activity "
@@ -178,11 +179,10 @@ class PostgresRig:
 
 
 @dataclass
-class MariaRig:
+class MariaRig(Opening):
     database: str
     server: MariaDB
     name: str = "mariadb"
-    opened: list[Tables] = field(default_factory=list)
     kinds: ClassVar[Mapping[str, str]] = {
         "whole": "k BIGINT PRIMARY KEY, n INT",
         "composite": "a INT, b VARCHAR(20) COLLATE utf8mb4_bin, n INT, PRIMARY KEY (a, b)",
@@ -212,10 +212,6 @@ class MariaRig:
     def open(self, *, port: int = 0, **options: Any) -> Tables:
         self.opened.append(cast(Tables, open_url("mysql", self.server.url(self.database, port=port), options)))
         return self.opened[-1]
-
-    def close(self) -> None:
-        for source in self.opened:
-            source.close()
 
     def running(self) -> list[str] | None:
         rows = self.execute(
