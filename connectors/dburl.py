@@ -28,7 +28,7 @@ def parse(url: str, options: Sequence[str]) -> DatabaseUrl:
         port = parts.port
     except ValueError:
         raise _unreadable() from None
-    if "@" in parts.path or "@" in parts.fragment or "@" in parts.query.partition("=")[0]:
+    if "@" in parts.path + parts.query + parts.fragment:
         # A / ? or # of the password has ended it: what is taken for host and database would be parts of it, and be shown.
         raise _unreadable()
     given = dict(parse_qsl(parts.query, keep_blank_values=True))

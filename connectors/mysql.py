@@ -294,7 +294,9 @@ class MySQL:
     def _privileges(self) -> Iterator[Notice]:
         """What is granted on the whole server, and what the lack of it costs."""
         granted = self._granted
-        if granted & {"RELOAD", "FLUSH_TABLES", "ALL PRIVILEGES"}:
+        if self._options.quiesced:
+            yield Notice("ok", "privileges", "nobody writes to it, as is declared: no lock is needed for one snapshot")
+        elif granted & {"RELOAD", "FLUSH_TABLES", "ALL PRIVILEGES"}:
             yield Notice(
                 "ok", "privileges", "RELOAD: all connections get one snapshot behind a lock of some milliseconds"
             )
@@ -789,6 +791,8 @@ _HINTS = {
     1142: "GRANT SELECT ON the table TO the source's user.",
     1143: "GRANT SELECT ON the table TO the source's user.",
     1040: "The server has no connection left: lower `connections`, or wait.",
+    1203: "Lower `connections` of this source, or raise the user's limit (max_user_connections).",
+    1226: "Lower `connections` of this source, or raise the user's limit (MAX_USER_CONNECTIONS).",
     2003: "Check host and port in the source's URL, and whether the server may be reached from here.",
     2002: "Check host and port in the source's URL, and whether the server may be reached from here.",
 }

@@ -373,7 +373,7 @@ class Tables:
             found += self.engine.preflight(relations, opened.watermark)
         return found
 
-    def size(self, tables: Sequence[str], /) -> tuple[int, int]:
+    def estimate(self, tables: Sequence[str], /) -> tuple[int, int]:
         """By the engine's estimates."""
         relations = [self._relation(name) for name in tables]
         return sum(r.rows for r in relations), sum(r.rows * r.row_bytes for r in relations)

@@ -180,10 +180,10 @@ class Related(Protocol):
     def references(self, table: str, /) -> Sequence[Reference]: ...
 
 
-class Sized(Protocol):
+class Estimated(Protocol):
     """A source that knows about how much there is."""
 
-    def size(self, tables: Sequence[str], /) -> tuple[int, int]:
+    def estimate(self, tables: Sequence[str], /) -> tuple[int, int]:
         """About how many rows and how many bytes these tables hold there, all together; 0: unknown."""
         ...
 
