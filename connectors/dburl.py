@@ -27,10 +27,10 @@ def parse(url: str, options: Sequence[str]) -> DatabaseUrl:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        raise _unreadable() from None
-    if "@" in parts.path + parts.query + parts.fragment:
-        # A / ? or # of the password has ended it: what is taken for host and database would be parts of it, and be shown.
-        raise _unreadable()
+        raise UsageError(
+            "the source's URL cannot be read",
+            hint="Write scheme://user:password@host:port/database; escape special characters of the password (@ is %40).",
+        ) from None
     given = dict(parse_qsl(parts.query, keep_blank_values=True))
     for name in given:
         if name not in options:
@@ -45,11 +45,4 @@ def parse(url: str, options: Sequence[str]) -> DatabaseUrl:
         port,
         unquote(parts.path.lstrip("/")),
         given,
-    )
-
-
-def _unreadable() -> UsageError:
-    return UsageError(
-        "the source's URL cannot be read",
-        hint="Write scheme://user:password@host:port/database; escape special characters of the password (@ is %40, / is %2F).",
     )

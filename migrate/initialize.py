@@ -18,7 +18,7 @@ from mappings.schema import json_schema
 from migrate.command import named_on_the_command_line
 from migrate.core import Doubtful, Offering, Related, Source, Table
 from migrate.errors import SourceError, UsageError
-from migrate.project import passwords
+from migrate.project import ESCAPES, login_ends, passwords
 
 _SAMPLE_BYTES = 4 << 20
 _SHOWN = 20  # names in a message
@@ -98,12 +98,9 @@ def _parted(url: str) -> tuple[str, str, str]:
     """(scheme, user, password and host, what follows them). Raises UsageError where it is not certain that these end there."""
     scheme, _, rest = url.partition("://")
     authority = re.split("[/?#]", rest, maxsplit=1)[0]
-    place = rest[len(authority) :]
-    if authority and "@" in place:
-        # A / of the password has ended it: the rest of it would be written down as the database.
-        hint = "Escape special characters of user and password: / is %2F, ? is %3F, # is %23, @ is %40."
-        raise UsageError("It cannot be told where user and password of the source's URL end.", hint=hint)
-    return scheme, authority, place
+    if not login_ends(url):
+        raise UsageError("It cannot be told where user and password of the source's URL end.", hint=ESCAPES)
+    return scheme, authority, rest[len(authority) :]
 
 
 def _database(

@@ -525,8 +525,8 @@ def test_init_writes_a_project_that_loads_without_a_secret_in_it(
     assert "tmp_x" not in written
     assert "customer: {references: customers, by: customer}" in written
     assert "boss: {references: employees, by: boss}" in written
-    assert "no: {references: orders, column: no, by: [no, year]}" in written
-    assert "year: {references: orders, column: year, by: [no, year]}" in written
+    assert "'no': {references: orders, column: 'no', by: ['no', year]}" in written
+    assert "year: {references: orders, column: year, by: ['no', year]}" in written
     rig.environment.update({f"{name}_USER": "tester", f"{name}_PASSWORD": "geheim@1"})
     checked = rig.migrate("check").said
     assert "1 of 1 values with accents are UTF-8 in a column that says otherwise" in checked
