@@ -351,20 +351,20 @@ class MySQL:
     def _readable(self, relation: Relation) -> Iterator[Notice]:
         """Whether all of its columns may be read: the catalogue hides those that are not granted."""
         table = self.quoted(relation.schema, relation.table)
-        names = ", ".join(self.quoted(f.name) for f in relation.fields)
-        self._catalogue.query(f"SELECT {names} FROM {table} LIMIT 0")
+        self._fetch_none(relation)
         try:
             self._catalogue.query(f"SELECT * FROM {table} LIMIT 0")
         except SourceError:
             said = f"only {len(relation.fields)} of its columns may be read; the others are not even seen"
             yield Notice("warning", relation.name, said, f"GRANT SELECT ON {table} TO the source's user.")
 
+    def _fetch_none(self, relation: Relation) -> None:
+        """Raises what the server says where the columns may not be read."""
+        names = ", ".join(self.quoted(f.name) for f in relation.fields)
+        self._catalogue.query(f"SELECT {names} FROM {self.quoted(relation.schema, relation.table)} LIMIT 0")
+
     def _unheld(self, relation: Relation) -> Iterator[Notice]:
-        found = self._catalogue.query(
-            f"SELECT engine FROM information_schema.tables WHERE table_schema = {_text(relation.schema)} "
-            f"AND table_name = {_text(relation.table)}"
-        )
-        engine = str(found[0][0] or "") if found else ""
+        engine = str(self._named(relation.name)[3] or "")
         if engine and engine.lower() not in _TRANSACTIONAL and not self._options.quiesced:
             said = f"its engine is {engine}: no snapshot holds it still, and what is written meanwhile is read or not"
             hint = (
@@ -373,7 +373,13 @@ class MySQL:
             yield Notice("warning", relation.name, said, hint)
 
     def doubts(self, relation: Relation, /) -> Mapping[str, str]:
-        """Among the first rows: dates that are none, and UTF-8 in columns that say otherwise."""
+        """Among the first rows: dates that are none, and UTF-8 in columns that say otherwise. Of a view, only if it can be read.
+
+        The first rows of a view may cost as much as all of them.
+        """
+        if self._named(relation.name)[2] == "VIEW":
+            self._fetch_none(relation)
+            return {}
         return {**self._no_dates(relation), **self._encodings(relation)}
 
     def _no_dates(self, relation: Relation) -> dict[str, str]:

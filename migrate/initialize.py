@@ -155,7 +155,8 @@ def _without_secrets(url: str, name: str) -> tuple[str, list[str]]:
     scheme, authority, place = _parted(url)
     login, at, host = authority.rpartition("@")
     user, colon, _ = login.partition(":")
-    stem = re.sub(r"\W", "", name.upper(), flags=re.ASCII).strip("_") or "SOURCE"
+    stem = re.sub(r"\W", "", name.upper(), flags=re.ASCII).strip("_")
+    stem = stem if stem[:1].isalpha() else "SOURCE"
     asked = {part: f"{stem}_{part}" for part, there in (("USER", user), ("PASSWORD", colon)) if there}
     login = ":".join(f"${{env:{variable}}}" for variable in asked.values())
     if not user and colon:
