@@ -394,7 +394,7 @@ class MySQL:
         sums = ", ".join(f"SUM(MONTH({name}) = 0 OR DAYOFMONTH({name}) = 0)" for name in names)
         [counts] = self._catalogue.query(f"SELECT COUNT(*), {sums} FROM ({sample}) s")
         return {
-            f.name: f"{int(count)} of the first {int(counts[0]):,} are dates such as 0000-00-00, which reject their row: "
+            f.name: f"{int(count):,} of the first {int(counts[0]):,} are dates such as 0000-00-00, which reject their row: "
             "the source's `zero_dates` says otherwise"
             for f, count in zip(dated, counts[1:], strict=True)
             if int(count or 0)

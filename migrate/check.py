@@ -147,8 +147,8 @@ def _room(work: Session, names: Sequence[str]) -> list[Result]:
     assert row is not None
     has, temporary = row
     said = (
-        f"the source's tables are about {rows:,} rows, {_bytes(size)} by its estimate, indexes not counted; the target's "
-        f"database is {_bytes(has)} now. PostgreSQL does not tell how much disk is free: look at its volume"
+        f"the source's tables are about {rows:,} rows, {_bytes(size)} by its own statistics, which may be old, without "
+        f"indexes; the target's database is {_bytes(has)} now. PostgreSQL does not tell how much disk is free: look at its volume"
     )
     if temporary is not None and temporary < size:
         hint = "Raise temp_file_limit for the target's user: an index of a large table is sorted in temporary files."
