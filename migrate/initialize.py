@@ -163,10 +163,11 @@ def _without_secrets(url: str, name: str) -> tuple[str, list[str]]:
         login = ":" + login
 
     def taken(found: re.Match[str]) -> str:
-        variable = asked.setdefault(found[2].upper(), f"{stem}_{found[2].upper()}")
+        part = found[2].upper()
+        variable = asked.setdefault(part, f"{stem}_{part}")
         return f"{found[1]}{found[2]}=${{env:{variable}}}"
 
-    place = re.sub(r"([?&])(user|password)=[^&#]*", taken, place)
+    place = re.sub(r"([?&])(user|\w*(?:password|passphrase))=[^&#]*", taken, place, flags=re.IGNORECASE)
     return f"{scheme}://{login}{at}{host}{place}", list(asked.values())
 
 

@@ -261,7 +261,9 @@ def _secrets(urls: Iterable[str], environ: Mapping[str, str]) -> tuple[str, ...]
             password = ""
         found.update((password, unquote(password)))
         found.update(
-            value for each in re.findall(r"[?&]password=([^&#]*)", resolved) for value in (each, unquote(each))
+            value
+            for each in re.findall(r"[?&]\w*(?:password|passphrase)=([^&#]*)", resolved, re.IGNORECASE)
+            for value in (each, unquote(each))
         )
     return tuple(sorted(found - {""}))
 

@@ -11,6 +11,7 @@ from servers import MariaDB
 
 from e2e.rig import Rig, state_of
 from e2e.test_mysql import filled, project
+from migrate.initialize import _without_secrets, secrets
 
 LONG = "long " * 12 + "name"  # 64 characters
 
@@ -160,6 +161,25 @@ def test_a_password_that_was_not_escaped_is_in_no_message_and_no_file(
     checked = rig.try_("check")
     assert checked.code in (2, 3, 6)
     assert "ret9x" not in checked.said
+
+
+def test_a_login_among_the_options_of_a_url_is_not_written(rig: Rig) -> None:
+    rig.sql("CREATE TABLE a (id int PRIMARY KEY, b text)")
+    url = rig.url.replace("postgres@", "") + "?user=postgres&password=geheim99"
+    said = rig.migrate("init", url).said
+    written = (rig.folder / "migrate.yaml").read_text()
+    stem = url.partition("?")[0].rpartition("/")[2].upper()
+    assert f"?user=${{env:{stem}_USER}}&password=${{env:{stem}_PASSWORD}}" in written
+    assert f"export {stem}_PASSWORD=…" in said
+    assert "geheim99" not in said + written
+
+
+def test_every_password_of_a_url_is_taken_from_the_environment() -> None:
+    given = "oracle://scott@erp/LEGACY?wallet=/w&wallet_password=tiger%201"
+    written, exported = _without_secrets(given, "legacy")
+    assert written == ("oracle://${env:LEGACY_USER}@erp/LEGACY?wallet=/w&wallet_password=${env:LEGACY_WALLET_PASSWORD}")
+    assert exported == ["LEGACY_USER", "LEGACY_WALLET_PASSWORD"]
+    assert secrets([given]) == ("tiger 1", "tiger%201")
 
 
 def test_dates_that_are_none_are_told_before_they_reject_rows(rig: Rig, mariadb: MariaDB, source_database: str) -> None:
