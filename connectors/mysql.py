@@ -6,6 +6,7 @@ docs/adr/0012 has the measurements that this rests on. Slices whose text exceeds
 fetched row by row, in the same form.
 """
 
+import re
 import ssl
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -44,6 +45,9 @@ _LOST = {
 }
 _ROWS_A_SECOND = 100_000  # what a load is expected to manage, where nothing is known
 _SAMPLE = 2_000  # values
+_ASIDE = 2  # connections besides those that read: one asks the catalogue, one holds the lock or ends a statement
+_SPARE = 3  # connections that are left to others
+_TRANSACTIONAL = ("innodb", "rocksdb", "ndbcluster")
 _LOCK_SECONDS = 3  # no reader of the source waits longer than this for our lock
 _TRIES = 5
 
@@ -90,6 +94,23 @@ class MySQL:
             "AND table_type IN ('BASE TABLE', 'SYSTEM VERSIONED') ORDER BY table_name"
         )
         return [table for (table,) in rows]
+
+    def offers(self) -> Sequence[tuple[str, str]]:
+        """The views of the URL's database, and the tables and views of the server's others as database.table."""
+        here = self._url.database
+        rows = self._catalogue.query(
+            "SELECT table_schema, table_name, table_type FROM information_schema.tables "
+            "WHERE table_schema NOT IN ('information_schema', 'mysql', 'performance_schema', 'sys') "
+            "AND table_type IN ('BASE TABLE', 'SYSTEM VERSIONED', 'VIEW') ORDER BY table_schema, table_name"
+        )
+        return [
+            (
+                table if schema == here else f"{schema}.{table}",
+                "view" if kind == "VIEW" else "table of another database",
+            )
+            for schema, table, kind in rows
+            if kind == "VIEW" or schema != here
+        ]
 
     def relation(self, name: str, /) -> Relation:
         schema, table, kind, engine, rows, row_bytes = self._named(name)
@@ -178,7 +199,7 @@ class MySQL:
             yield "it has no index to cut it by: it is one slice, read in one go, and resumed from its beginning"
         elif not key:
             yield f"it has no unique key: it is cut by the index on {ranged[0]}"
-        if kind != "VIEW" and engine is not None and engine.lower() not in ("innodb", "rocksdb", "ndbcluster"):
+        if kind != "VIEW" and engine is not None and engine.lower() not in _TRANSACTIONAL:
             yield f"its engine is {engine}: no snapshot holds it still while it is read"
 
     def _zero_dates(self, schema: str, table: str, columns: Sequence[Described]) -> Iterator[str]:
@@ -226,7 +247,7 @@ class MySQL:
     # -------------------------------------------------------------------------------------------------------- preflight
 
     def preflight(self, relations: Sequence[Relation], watermark: Watermark | None) -> Iterator[Notice]:
-        """Version, privileges, log and its retention, character sets; asks for nothing that takes long."""
+        """Version, connections, privileges, log and its retention, engines, character sets; nothing that takes long."""
         oldest = (10, 3) if self._maria else (5, 7)
         said = f"{'MariaDB' if self._maria else 'MySQL'} {self.version}, database {self._url.database}, user {self._url.user}"
         if self._version < oldest:
@@ -234,16 +255,60 @@ class MySQL:
             yield Notice("warning", "version", said, hint)
         else:
             yield Notice("ok", "version", said)
+        yield self._free()
+        yield from self._privileges()
         rows = sum(r.rows for r in relations)
-        size = sum(r.rows * r.row_bytes for r in relations)
-        seconds = max(60, rows // _ROWS_A_SECOND)
-        yield Notice(
-            "ok", "size", f"about {rows:,} rows, {size / 1e9:.1f} GB: the target needs as much room, and its indexes'"
-        )
-        yield from self._log(watermark, seconds)
+        yield from self._log(watermark, max(60, rows // _ROWS_A_SECOND))
         for relation in relations:
-            yield from self._readable(relation)
-            yield from self._encodings(relation)
+            try:
+                yield from self._readable(relation)
+                yield from self._unheld(relation)
+                for column, doubt in self.doubts(relation).items():
+                    yield Notice("warning", relation.name, f"{column}: {doubt}")
+            except SourceError as error:
+                yield Notice("error", relation.name, error.message, error.hint)
+
+    def _free(self) -> Notice:
+        """This source has its connections already: what is left is what others may still ask for."""
+        [(most, own)] = self._catalogue.query("SELECT @@global.max_connections, @@max_user_connections")
+        [(_, used)] = self._catalogue.query("SHOW GLOBAL STATUS LIKE 'Threads_connected'")
+        taken = self._options.connections + _ASIDE
+        free = int(most) - int(used)
+        said = f"{free} of {most} free beside the {taken} that a run takes"
+        if int(own) and int(own) < taken:
+            hint = f"Lower `connections` of this source to {max(1, int(own) - _ASIDE)}, or raise the user's limit."
+            return Notice("warning", "connections", f"its user may have {own}, and a run takes up to {taken}", hint)
+        if free < _SPARE:
+            return Notice(
+                "warning", "connections", said, "Lower `connections` of this source, or raise max_connections."
+            )
+        return Notice("ok", "connections", said)
+
+    def _privileges(self) -> Iterator[Notice]:
+        """What is granted on the whole server, and what the lack of it costs."""
+        granted = self._granted
+        if self._options.quiesced:
+            yield Notice("ok", "privileges", "nobody writes to it, as is declared: no lock is needed for one snapshot")
+        elif granted & {"RELOAD", "FLUSH_TABLES", "ALL PRIVILEGES"}:
+            yield Notice(
+                "ok", "privileges", "RELOAD: all connections get one snapshot behind a lock of some milliseconds"
+            )
+        else:
+            said = (
+                "RELOAD is not granted: all connections see one moment only if nothing is written for as long as it takes "
+                "to begin, else moments a little apart"
+            )
+            yield Notice(
+                "warning", "privileges", said, "GRANT RELOAD ON *.* TO the source's user, or quiet the source."
+            )
+        if not granted & {"PROCESS", "ALL PRIVILEGES"}:
+            yield Notice("ok", "privileges", "PROCESS is not granted: the load by others is not seen")
+
+    @cached_property
+    def _granted(self) -> frozenset[str]:
+        """The privileges on the whole server."""
+        found = (re.match(r"GRANT (.*?) ON \*\.\* TO ", str(g)) for (g,) in self._catalogue.query("SHOW GRANTS"))
+        return frozenset(name for grant in found if grant for name in grant[1].upper().split(", "))
 
     def _log(self, watermark: Watermark | None, seconds: int) -> Iterator[Notice]:
         [(on, form)] = self._catalogue.query("SELECT @@global.log_bin, @@global.binlog_format")
@@ -252,7 +317,7 @@ class MySQL:
             yield Notice("warning", "binary log", "it is off: nothing can take over the changes after the load", hint)
             return
         if watermark is None:
-            grant = "BINLOG MONITOR" if self._maria else "REPLICATION CLIENT"
+            grant = "BINLOG MONITOR" if self._maria and self._version >= (10, 5) else "REPLICATION CLIENT"
             hint = f"GRANT {grant} ON *.* TO the source's user."
             yield Notice("warning", "binary log", "its position may not be read: there is no watermark", hint)
         if str(form).upper() != "ROW":
@@ -277,15 +342,61 @@ class MySQL:
         return 0
 
     def _readable(self, relation: Relation) -> Iterator[Notice]:
-        names = ", ".join(self.quoted(f.name) for f in relation.fields)
+        """Whether all of its columns may be read: the catalogue hides those that are not granted."""
+        table = self.quoted(relation.schema, relation.table)
+        self._fetch_none(relation)
         try:
-            self._catalogue.query(f"SELECT {names} FROM {self.quoted(relation.schema, relation.table)} LIMIT 0")
-        except SourceError as error:
-            yield Notice("error", relation.name, error.message, error.hint)
+            self._catalogue.query(f"SELECT * FROM {table} LIMIT 0")
+        except SourceError:
+            said = f"only {len(relation.fields)} of its columns may be read; the others are not even seen"
+            yield Notice("warning", relation.name, said, f"GRANT SELECT ON {table} TO the source's user.")
 
-    def _encodings(self, relation: Relation) -> Iterator[Notice]:
+    def _fetch_none(self, relation: Relation) -> None:
+        """Raises what the server says where the columns may not be read."""
+        names = ", ".join(self.quoted(f.name) for f in relation.fields)
+        self._catalogue.query(f"SELECT {names} FROM {self.quoted(relation.schema, relation.table)} LIMIT 0")
+
+    def _unheld(self, relation: Relation) -> Iterator[Notice]:
+        engine = str(self._named(relation.name)[3] or "")
+        if engine and engine.lower() not in _TRANSACTIONAL and not self._options.quiesced:
+            said = f"its engine is {engine}: no snapshot holds it still, and what is written meanwhile is read or not"
+            hint = (
+                "Let nobody write to it during the load (then say `quiesced: true`), or ALTER TABLE … ENGINE = InnoDB."
+            )
+            yield Notice("warning", relation.name, said, hint)
+
+    def doubts(self, relation: Relation, /) -> Mapping[str, str]:
+        """Among the first rows: dates that are none, and UTF-8 in columns that say otherwise. Of a view, only if it can be read.
+
+        The first rows of a view may cost as much as all of them.
+        """
+        if self._named(relation.name)[2] == "VIEW":
+            self._fetch_none(relation)
+            return {}
+        return {**self._no_dates(relation), **self._encodings(relation)}
+
+    def _no_dates(self, relation: Relation) -> dict[str, str]:
+        """Columns with a date that has no year, month or day."""
+        dated = [f for f in relation.fields if bare(f.native) in ("date", "datetime", "timestamp") and not f.null]
+        dated = [f for f in dated if not pa.types.is_string(f.type)]
+        if not dated:
+            return {}
+        names = [self.quoted(f.name) for f in dated]
+        # An index that holds all of the columns would be read instead of the first rows: that is as good a sample.
+        sample = f"SELECT {', '.join(names)} FROM {self.quoted(relation.schema, relation.table)} LIMIT {_SAMPLE}"
+        sums = ", ".join(f"SUM(MONTH({name}) = 0 OR DAYOFMONTH({name}) = 0)" for name in names)
+        [counts] = self._catalogue.query(f"SELECT COUNT(*), {sums} FROM ({sample}) s")
+        return {
+            f.name: f"{int(count):,} of the first {int(counts[0]):,} are dates such as 0000-00-00, which reject their row: "
+            "the source's `zero_dates` says otherwise"
+            for f, count in zip(dated, counts[1:], strict=True)
+            if int(count or 0)
+        }
+
+    def _encodings(self, relation: Relation) -> dict[str, str]:
         """Columns that are declared as latin1 and hold the bytes of UTF-8: a sample of values that are not plain ASCII."""
         table = self.quoted(relation.schema, relation.table)
+        found = {}
         for each in relation.fields:
             if not each.select.startswith("CONVERT("):
                 continue
@@ -296,8 +407,11 @@ class MySQL:
             )
             doubtful = sum(_is_utf8(bytes.fromhex(text)) for (text,) in sample)
             if doubtful and 2 * doubtful > len(sample):
-                said = f"{each.name}: {doubtful} of {len(sample)} values with accents are UTF-8 in a column that says otherwise"
-                yield Notice("warning", relation.name, said, f"Map it by fix_encoding({each.name}).")
+                found[each.name] = (
+                    f"{doubtful} of {len(sample)} values with accents are UTF-8 in a column that says otherwise: "
+                    f"fix_encoding({each.name}) mends them"
+                )
+        return found
 
     # ------------------------------------------------------------------------------------------------------------- SQL
 
@@ -650,6 +764,8 @@ _HINTS = {
     1142: "GRANT SELECT ON the table TO the source's user.",
     1143: "GRANT SELECT ON the table TO the source's user.",
     1040: "The server has no connection left: lower `connections`, or wait.",
+    1203: "Lower `connections` of this source, or raise the user's limit (max_user_connections).",
+    1226: "Lower `connections` of this source, or raise the user's limit (MAX_USER_CONNECTIONS).",
     2003: "Check host and port in the source's URL, and whether the server may be reached from here.",
     2002: "Check host and port in the source's URL, and whether the server may be reached from here.",
 }

@@ -410,14 +410,39 @@ class Tables:
         return running
 
     def preflight(self, tables: Sequence[str], /) -> Sequence[Notice]:
-        """What the engine says of itself, of the view and of these tables."""
+        """What the engine says of itself, of the view and of these tables; one that is missing does not hide the others."""
         try:
             opened = self._pool.opened
         except SourceError as error:
             return [Notice("error", "connection", error.message, error.hint)]
         found = [Notice("ok" if opened.consistent else "warning", "view", opened.note)]
+        relations = []
+        for name in tables:
+            try:
+                relations.append(self._relation(name))
+            except (SourceError, UsageError) as error:
+                found.append(Notice("error", name, error.message, error.hint))
         if hasattr(self.engine, "preflight"):
-            found += self.engine.preflight([self._relation(name) for name in tables], opened.watermark)
+            found += self.engine.preflight(relations, opened.watermark)
+        return found
+
+    def estimate(self, tables: Sequence[str], /) -> tuple[int, int]:
+        """By the engine's estimates."""
+        relations = [self._relation(name) for name in tables]
+        return sum(r.rows for r in relations), sum(r.rows * r.row_bytes for r in relations)
+
+    def doubts(self, table: str, /) -> Mapping[str, str]:
+        """What the engine finds in some rows."""
+        if not hasattr(self.engine, "doubts"):
+            return {}
+        found: Mapping[str, str] = self.engine.doubts(self._relation(table))
+        return found
+
+    def offers(self) -> Sequence[tuple[str, str]]:
+        """What the engine reads besides its tables, where it tells."""
+        if not hasattr(self.engine, "offers"):
+            return ()
+        found: Sequence[tuple[str, str]] = self.engine.offers()
         return found
 
     def references(self, table: str, /) -> Sequence[Reference]:

@@ -6,8 +6,8 @@ zero stay text, and no value of the sample is repeated in the file.
 
 import re
 import unicodedata
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import duckdb
@@ -15,12 +15,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
 
+from mappings.links import Linked, Links, linked
 from mappings.sql import identifier, literal
 from migrate.core import Reference, Table
 
 SCHEMA_FILE = "migrate.schema.json"
 _ENOUGH = 0.95  # of a column's sample must look like what is guessed; the rest would be rejected, and a comment says so
 _SAMPLE = 2_000
+_LONGEST = 63  # bytes of a name in PostgreSQL
 
 _INTEGER = r"-?(0|[1-9][0-9]{0,17})"
 _DECIMAL = r"-?(0|[1-9][0-9]{0,17})(\.[0-9]{1,9})?"
@@ -80,7 +82,8 @@ class Draft:
     """A source to write down. `kind` is the key of its files, which are table → globs ("" → as the kind has it).
 
     `tables` are a name for the target, the source's table and some of its rows, as texts; `options` are reading options,
-    keys as in the project file. Of a database `url` is what is written of it, and `references` are by its tables' names.
+    keys as in the project file. Of a database `url` is what is written of it, `notes` are what to say of it, `references` and
+    `doubts` (column → what a person must decide) are by its tables' names.
     """
 
     name: str
@@ -90,14 +93,29 @@ class Draft:
     options: Mapping[str, Any] = field(default_factory=dict)
     url: str = ""
     references: Mapping[str, Sequence[Reference]] = field(default_factory=dict)
+    doubts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """A name for the target, and what to tell where it is not simply the source's own in snake_case."""
+
+    name: str
+    comment: str = ""
 
 
 def scaffold(migration: str, drafts: Sequence[Draft]) -> str:
     """The text of a first project file, with comments; it parses."""
-    sources = _unique(_letter_first(snake_case(draft.name)) for draft in drafts)
+    sources = unique(draft.name for draft in drafts)
+    guessed = "Every expression below is a guess from a sample: look at each, then `migrate check`."
+    if drafts and all(draft.url for draft in drafts):
+        guessed = (
+            "Keys, types and references are the database's own. Decide what the comments ask, then `migrate check`."
+        )
     lines = [
         f"# yaml-language-server: $schema={SCHEMA_FILE}",
-        "# What goes where. Every expression below is a guess from a sample: look at each, then `migrate check`.",
+        f"# What goes where. {guessed}",
         "",
         f"migration: {_scalar(snake_case(migration))}  # the namespace of every uuid that is made: never change it",
         "target: ${env:TARGET_URL}  # postgresql://host:5432/database, from the environment",
@@ -106,33 +124,41 @@ def scaffold(migration: str, drafts: Sequence[Draft]) -> str:
         "sources:",
     ]
     for source, draft in zip(sources, drafts, strict=True):
+        lines += [f"  # {_one_line(note)}" for note in draft.notes]
         if draft.url:
             lines.append(f"  {_scalar(source)}: {_scalar(draft.url)}")
         else:
             lines += [f"  {_scalar(source)}:", *_files(draft.kind, draft.files), *_options(draft.options, "    ")]
     lines += ["", "tables:"]
     tables = [(source, draft, *table) for source, draft in zip(sources, drafts, strict=True) for table in draft.tables]
-    names = _unique(_letter_first(snake_case(name)) for _, _, name, _, _ in tables)
-    targets = {(source, table.name): name for name, (source, _, _, table, _) in zip(names, tables, strict=True)}
-    keys = {(source, table.name): table.key for source, _, _, table, _ in tables}
-    for target, (source, draft, _, table, sample) in zip(names, tables, strict=True):
-        referenced = _References(
-            {r.columns: targets.get((source, r.table), "") for r in draft.references.get(table.name, ())},
-            {
-                r.columns
-                for r in draft.references.get(table.name, ())
-                if keys.get((source, r.table)) == r.parent_columns and len(r.columns) == 1
-            },
-        )
-        lines += _table(target, source, table, sample, referenced)
+    names = _named([name for _, _, name, _, _ in tables], letter_first=True)
+    targets = [_named(table.schema.names) for *_, table, _ in tables]
+    links = linked(
+        {
+            f"{source}.{table.name}": Linked(
+                named.name,
+                table.key,
+                {column: target.name for column, target in zip(table.schema.names, columns, strict=True)},
+                [replace(r, table=f"{source}.{r.table}") for r in draft.references.get(table.name, ())],
+            )
+            for named, columns, (source, draft, _, table, _) in zip(names, targets, tables, strict=True)
+        }
+    )
+    for named, columns, (source, draft, _, table, sample) in zip(names, targets, tables, strict=True):
+        made = dict(zip(table.schema.names, columns, strict=True))
+        doubts = draft.doubts.get(table.name, {})
+        lines += _table(named, source, table, sample, made, links, doubts, typed=bool(draft.url))
     return "\n".join(lines).rstrip() + "\n"
 
 
 def snake_case(name: str) -> str:
     """`CustomerID` → `customer_id`, `Straße (privat)` → `strasse_privat`; never empty, never over 63 bytes."""
-    bare = "".join(c for c in unicodedata.normalize("NFKD", name.replace("ß", "ss")) if not unicodedata.combining(c))
-    split = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", bare)
-    return _cut(re.sub(r"\W+|_+", "_", split).strip("_").lower()).strip("_") or "unnamed"
+    return _cut(_snake(name)).strip("_") or "unnamed"
+
+
+def unique(names: Iterable[str]) -> list[str]:
+    """In snake_case, a letter first, each only once: `source`, `source_2`."""
+    return _unique(_letter_first(snake_case(name)) for name in names)
 
 
 # --------------------------------------------------------------------------------------------------------------- tables
@@ -148,38 +174,32 @@ def _files(kind: str, files: Mapping[str, Sequence[str]]) -> list[str]:
     return lines
 
 
-@dataclass(frozen=True, slots=True)
-class _References:
-    """The columns of a table that reference another, by whose name ("": it is not drafted), and which the format can say."""
-
-    tables: Mapping[tuple[str, ...], str]
-    plain: Collection[tuple[str, ...]]
-
-    def of(self, column: str) -> tuple[str, str]:
-        """(the table that a column references by itself, a comment on what cannot be written)."""
-        for columns, table in self.tables.items():
-            if column in columns:
-                if table and columns in self.plain:
-                    return table, ""
-                whom = table or "a table that is left out"
-                return "", f"references {whom}" + (f", with {', '.join(columns)}" if len(columns) > 1 else "")
-        return "", ""
-
-
-def _table(name: str, source: str, table: Table, sample: pa.RecordBatch | None, references: _References) -> list[str]:
+def _table(
+    named: _Named,
+    source: str,
+    table: Table,
+    sample: pa.RecordBatch | None,
+    targets: Mapping[str, _Named],
+    links: Links,
+    doubts: Mapping[str, str],
+    *,
+    typed: bool,
+) -> list[str]:
+    """`typed`: the source's own catalogue has said what its columns are, and what identifies a row."""
     columns = table.schema.names
-    values = {column: _texts(sample, column) for column in columns}
-    guesses = {column: _guess(column, values[column]) for column in columns}
-    targets = dict(zip(columns, _unique(snake_case(column) for column in columns), strict=True))
+    guesses = {column: _guess(column, _texts(sample, column)) for column in columns}
     key = list(table.key) or _key(columns, sample, guesses)
-    lines = [f"  {name}:"]
-    lines += [f"    # {_one_line(note)}" for note in table.notes]
+    notes = [*((named.comment,) if named.comment else ()), *table.notes]
+    if typed and not key:
+        notes.append("no key at the source: say `key:` if columns identify a row; without it only append is possible")
+    lines = [f"  {named.name}:"]
+    lines += [f"    # {_one_line(note)}" for note in notes]
     lines.append(f"    from: {_scalar(f'{source}.{table.name}')}")
     if key:
         written = ", ".join(map(_flow, key))
         why = "" if table.key else "  # unique in the sample; the target's primary key may differ"
         lines.append(f"    key: {f'[{written}]' if len(key) > 1 else _scalar(key[0])}{why}")
-        made = ", ".join(_flow(targets[column]) for column in key)
+        made = ", ".join(_flow(targets[column].name) for column in key)
         if table.key:
             lines.append(f"    primary_key: {f'[{made}]' if len(key) > 1 else made}")
         else:
@@ -187,15 +207,18 @@ def _table(name: str, source: str, table: Table, sample: pa.RecordBatch | None, 
     lines.append("    mode: append  # or upsert, or replace")
     lines.append("    columns:")
     for column in columns:
-        guess = guesses[column]
+        guess, target = guesses[column], targets[column]
         written = _scalar(guess.expression)
         if guess.type:
             written = f"{{value: {_flow(guess.expression)}, type: {_flow(guess.type)}}}"
-        parent, comment = references.of(column)
-        if parent:
-            written = f"{{references: {_flow(parent)}, by: {_flow(guess.expression)}}}"
-        comment = "; ".join(filter(None, (guess.comment, comment)))
-        lines.append(f"      {_scalar(targets[column])}: {written}{'  # ' if comment else ''}{comment}")
+        link = links.links.get((named.name, target.name))
+        if link is not None:
+            by = ", ".join(_flow(quoted(each)) for each in link.by)
+            which = f"column: {_flow(link.column)}, by: [{by}]" if len(link.by) > 1 else f"by: {by}"
+            written = f"{{references: {_flow(link.table)}, {which}}}"
+        said = (target.comment, guess.comment, links.comment((named.name, target.name)), doubts.get(column, ""))
+        comment = _one_line("; ".join(filter(None, said)))
+        lines.append(f"      {_scalar(target.name)}: {written}{'  # ' if comment else ''}{comment}")
     return [*lines, ""]
 
 
@@ -359,6 +382,22 @@ def _one_line(note: str) -> str:
     return "".join(c if c.isprintable() else " " for c in note)
 
 
+def _snake(name: str) -> str:
+    bare = "".join(c for c in unicodedata.normalize("NFKD", name.replace("ß", "ss")) if not unicodedata.combining(c))
+    split = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", bare)
+    return re.sub(r"\W+|_+", "_", split).strip("_").lower()
+
+
+def _named(names: Sequence[str], *, letter_first: bool = False) -> list[_Named]:
+    """Names for the target, with what became of those that are too long or taken."""
+    wanted = [_letter_first(snake_case(name)) if letter_first else snake_case(name) for name in names]
+    made = []
+    for name, first, final in zip(names, wanted, _unique(wanted), strict=True):
+        long = f"{name}: cut to the 63 bytes that a name may have" if len(_snake(name).encode()) > _LONGEST else ""
+        made.append(_Named(final, long or (f"{name}: {first} is taken" if final != first else "")))
+    return made
+
+
 def _letter_first(name: str) -> str:
     return name if name[0].isalpha() else _cut(f"t_{name}")
 
@@ -369,10 +408,10 @@ def _unique(names: Iterable[str]) -> list[str]:
         candidate, number = name, 1
         while candidate in taken:
             number += 1
-            candidate = f"{_cut(name, 63 - len(f'_{number}'))}_{number}"
+            candidate = f"{_cut(name, _LONGEST - len(f'_{number}'))}_{number}"
         taken[candidate] = None
     return list(taken)
 
 
-def _cut(name: str, size: int = 63) -> str:
+def _cut(name: str, size: int = _LONGEST) -> str:
     return name.encode()[:size].decode(errors="ignore")

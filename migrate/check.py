@@ -6,7 +6,7 @@ from typing import cast
 
 from mappings.spec import Expected, TableSpec
 from migrate import layout
-from migrate.core import Notice, Preflight
+from migrate.core import Estimated, Notice, Preflight
 from migrate.engine import Session, compiled
 from migrate.errors import MigrateError
 from migrate.plan import cautions
@@ -18,11 +18,16 @@ OLDEST = 13
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One thing that was looked at."""
+    """One thing that was looked at. `warned`: a run may go on, and a person should know."""
 
     ok: bool
     what: str
     said: str
+    warned: bool = False
+
+    @property
+    def level(self) -> str:
+        return "failed" if not self.ok else "warning" if self.warned else "ok"
 
 
 def check(work: Session, names: Sequence[str], jobs: int = 1) -> list[Result]:
@@ -33,6 +38,7 @@ def check(work: Session, names: Sequence[str], jobs: int = 1) -> list[Result]:
     results = [_tried("target", lambda: _server(work)), _tried("privileges", lambda: _privileges(work))]
     results.append(_tried("connections", lambda: _connections(work, jobs)))
     results += _sources(work, names)
+    results += _room(work, names)
     looked_at: set[layout.Origin] = set()
     for name in names:
         spec = work.project.spec.tables[name]
@@ -50,7 +56,11 @@ def _tried(what: str, look: Callable[[], str]) -> Result:
     try:
         return Result(True, what, look())
     except MigrateError as error:
-        return Result(False, what, _hinted(error.message, error.hint))
+        return _failed(what, error)
+
+
+def _failed(what: str, error: MigrateError) -> Result:
+    return Result(False, what, _hinted(error.message, error.hint))
 
 
 def _hinted(said: str, hint: str) -> str:
@@ -96,40 +106,93 @@ def _connections(work: Session, jobs: int) -> str:
     """Each worker has one for its chunk and one for what it looks up; the run itself has one, and a spare one is kept."""
     with explained("ask for connections"):
         row = work.conn.execute(
-            "SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int, "
-            "(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend')"
+            "SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int "
+            "- coalesce(current_setting('reserved_connections', true)::int, 0) "
+            "- (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'), "
+            "(SELECT datconnlimit - (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()) "
+            "FROM pg_database WHERE datname = current_database() AND datconnlimit >= 0), "
+            "(SELECT rolconnlimit - (SELECT count(*) FROM pg_stat_activity WHERE usename = current_user) "
+            "FROM pg_roles WHERE rolname = current_user AND rolconnlimit >= 0)"
         ).fetchone()
     assert row is not None
-    free, needed = row[0] - row[1], 2 * jobs + 2
+    whose = ("max_connections", "the database's CONNECTION LIMIT", "the user's CONNECTION LIMIT")
+    free, limit = min((left, limit) for left, limit in zip(row, whose, strict=True) if left is not None)
+    needed = 2 * jobs + 2
     if free < needed:
         raise MigrateError(
-            f"{free} are free, and a run with {jobs} workers takes up to {needed}",
-            hint="Close others, raise max_connections, or run with fewer workers (-j).",
+            f"{max(0, free)} are free, and a run with {jobs} workers takes up to {needed}",
+            hint=f"Close others, raise {limit}, or run with fewer workers (-j).",
         )
     return f"{free} free, a run with {jobs} workers takes up to {needed}"
 
 
+def _room(work: Session, names: Sequence[str]) -> list[Result]:
+    """What the sources say that they hold beside what PostgreSQL tells of itself: it does not tell how much disk is free."""
+    total = [0, 0]
+    for source, tables in _read(work, names).items():
+        try:
+            opened = work.source(source)
+            if hasattr(opened, "estimate"):
+                found = cast(Estimated, opened).estimate(tables)
+                total = [a + b for a, b in zip(total, found, strict=True)]
+        except MigrateError:  # said already, of the source
+            continue
+    rows, size = total
+    if not size:
+        return []
+    try:
+        with explained("ask for its size"):
+            row = work.conn.execute(
+                "SELECT pg_database_size(current_database()), (SELECT setting::bigint * 1024 FROM pg_settings "
+                "WHERE name = 'temp_file_limit' AND setting::bigint >= 0)"
+            ).fetchone()
+    except MigrateError as error:
+        return [_failed("room", error)]
+    assert row is not None
+    has, temporary = row
+    said = (
+        f"the source's tables are about {rows:,} rows, {_bytes(size)} by its own statistics, which may be old, without "
+        f"indexes; the target's database is {_bytes(has)} now. PostgreSQL does not tell how much disk is free: look at its volume"
+    )
+    if temporary is not None and temporary < size:
+        hint = "Raise temp_file_limit for the target's user: an index of a large table is sorted in temporary files."
+        return [Result(True, "room", f"warning: {said}; temp_file_limit is {_bytes(temporary)}\n     {hint}", True)]
+    return [Result(True, "room", said)]
+
+
+def _bytes(size: int) -> str:
+    for unit, power in (("TB", 4), ("GB", 3), ("MB", 2)):
+        if size >= 1024**power:
+            return f"{size / 1024**power:.1f} {unit}"
+    return f"{max(1, size // 1024)} kB"
+
+
+def _read(work: Session, names: Sequence[str]) -> dict[str, list[str]]:
+    """The sources that tables are read from, each with its tables."""
+    found: dict[str, list[str]] = {}
+    for source, table in (origin for name in names for origin in work.project.spec.tables[name].origins):
+        if table not in found.setdefault(source, []):
+            found[source].append(table)
+    return found
+
+
 def _sources(work: Session, names: Sequence[str]) -> list[Result]:
     """What sources that know themselves what a run needs say of it."""
-    wanted: dict[str, list[str]] = {}
-    for origin, table in (origin for name in names for origin in work.project.spec.tables[name].origins):
-        wanted.setdefault(origin, []).append(table)
     results = []
-    for name, tables in wanted.items():
+    for name, tables in _read(work, names).items():
         try:
             source = work.source(name)
             if hasattr(source, "preflight"):
-                results += [
-                    _noticed(name, each) for each in cast(Preflight, source).preflight(list(dict.fromkeys(tables)))
-                ]
+                results += [_noticed(name, each) for each in cast(Preflight, source).preflight(tables)]
         except MigrateError as error:
-            results.append(Result(False, name, _hinted(error.message, error.hint)))
+            results.append(_failed(name, error))
     return results
 
 
 def _noticed(source: str, notice: Notice) -> Result:
-    warned = "warning: " if notice.level == "warning" else ""
-    return Result(notice.level != "error", f"{source}, {notice.what}", _hinted(f"{warned}{notice.said}", notice.hint))
+    warned = notice.level == "warning"
+    said = _hinted(f"{'warning: ' if warned else ''}{notice.said}", notice.hint)
+    return Result(notice.level != "error", f"{source}, {notice.what}", said, warned)
 
 
 def _source(work: Session, spec: TableSpec) -> str:
@@ -151,12 +214,12 @@ def _layout(work: Session, name: str, origin: layout.Origin, jobs: int) -> Resul
         findings = layout.columns(work, origin, expected)
         looked = layout.look(work, origin, expected, jobs, trailers=trailers)
     except MigrateError as error:
-        return Result(False, what, _hinted(error.message, error.hint))
+        return _failed(what, error)
     findings += looked.findings
     if findings:
         ok = all(finding.severity == "warning" for finding in findings)
         said = [("warning: " if ok else "") + finding.message for finding in findings]
-        return Result(ok, what, "\n     ".join(said))
+        return Result(ok, what, "\n     ".join(said), warned=True)
     parts = [f"{len(expected.columns)} columns as expected"] if expected.columns else []
     parts += [f"{looked.rows:,} rows"] if looked.rows is not None else []
     parts += [f"{looked.values:,} values fit their types"] if looked.values else []

@@ -45,7 +45,7 @@ def main() -> None:
 
     \b
     migrate demo                          see it all on made-up data, nothing to set up
-    migrate init landing/*.csv            write a first migrate.yaml from files
+    migrate init landing/*.csv            write a first migrate.yaml from files, or from a database's URL
     migrate check                         are project, sources and target ready?
     migrate dedupe preview                which rows are the same, and which of them live on?
     migrate run                           load; run it again to go on where it stopped
@@ -79,7 +79,13 @@ def demo(flags: Common, folder: Path) -> None:
 
 @main.command()
 @click.argument("sources", nargs=-1, required=True)
-@click.option("-s", "--select", multiple=True, metavar="PATTERN", help="Only such tables of a database, as in 'crm_*'.")
+@click.option(
+    "-s",
+    "--select",
+    multiple=True,
+    metavar="PATTERN",
+    help="Only such tables of a database, as in 'crm_*'; a view by its name, other databases' tables as 'other.*'.",
+)
 @click.option("--exclude", multiple=True, metavar="PATTERN", help="No such tables of a database.")
 @click.option("--migration", default=None, help="The migration's name [default: the folder's].")
 @click.option(
@@ -103,17 +109,22 @@ def init(
     migrate init landing/ --migration acme -o acme.yaml
     migrate init orders.xml prices.xlsx
     migrate init mysql://reader:secret@erp:3306/legacy --exclude 'tmp_*'
+    migrate init mysql://reader:secret@erp/legacy -s 'crm_*' -s v_balances -s 'archive.*'
     """
-    from migrate.initialize import write
+    from migrate.initialize import secrets, write
 
+    flags.secrets = secrets(sources)
     for line in write(sources, migration, out, overwrite=flags.yes, select=select, exclude=exclude):
-        click.echo(line)
+        click.echo(redacted(flags, line))
 
 
 @main.command()
 @common
 def check(flags: Common) -> None:
     """Is everything ready? Reads the project file, the sources' heads and the target's catalogue; writes nothing.
+
+    A database is asked for its version, connections, privileges, snapshot, log and some rows. Each result is ok, a
+    warning (warn: a run may go on) or a failure (FAIL), with how to mend it.
 
     Sources with trailers, and those of which the project file expects rows or types, are read to their ends.
     """
@@ -122,11 +133,12 @@ def check(flags: Common) -> None:
     with opened(flags) as work:
         results = examine(work, chosen(flags, work.project), flags.jobs)
     if flags.output == "json":
-        print_json([{"ok": r.ok, "what": r.what, "said": r.said} for r in results])
+        print_json([{"ok": r.ok, "level": r.level, "what": r.what, "said": redacted(flags, r.said)} for r in results])
     else:
         for r in results:
-            click.secho(f"{'ok  ' if r.ok else 'FAIL'} ", fg="green" if r.ok else "red", nl=False)
-            click.echo(f"{r.what}: {r.said}")
+            mark, colour = {"ok": ("ok  ", "green"), "warning": ("warn", "yellow")}.get(r.level, ("FAIL", "red"))
+            click.secho(f"{mark} ", fg=colour, nl=False)
+            click.echo(redacted(flags, f"{r.what}: {r.said.removeprefix('warning: ')}"))
     if not all(r.ok for r in results):
         raise FindingsError("Not ready.", hint="Mend what is marked FAIL, then `migrate check` again.")
 

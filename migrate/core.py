@@ -184,6 +184,30 @@ class Related(Protocol):
     def references(self, table: str, /) -> Sequence[Reference]: ...
 
 
+class Estimated(Protocol):
+    """A source that knows about how much there is."""
+
+    def estimate(self, tables: Sequence[str], /) -> tuple[int, int]:
+        """About how many rows and how many bytes these tables hold there, all together; 0: unknown."""
+        ...
+
+
+class Doubtful(Protocol):
+    """A source that looks at some rows of a table for what a person must decide."""
+
+    def doubts(self, table: str, /) -> Mapping[str, str]:
+        """What was found in columns, by their names; no value is repeated."""
+        ...
+
+
+class Offering(Protocol):
+    """A source that has more than its `tables`: it is read where it is named."""
+
+    def offers(self) -> Sequence[tuple[str, str]]:
+        """Names, and what each is: "view", or "table of another database"."""
+        ...
+
+
 Kind = Literal["number", "real", "boolean", "day", "moment", "text", "padded", "bytes", "other"]
 """What two engines must mean alike of a column: days and microseconds count from 1970-01-01 (UTC), texts are Unicode
 characters, `padded` ones without blanks at their end."""

@@ -2,23 +2,26 @@
 
 import itertools
 import json
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, cast
-from urllib.parse import urlsplit
 
 import pyarrow as pa
 
 from connectors.registry import open_source, open_url
 from connectors.xmlrecords import propose
-from mappings.scaffold import SCHEMA_FILE, Draft, scaffold, snake_case
+from mappings.scaffold import SCHEMA_FILE, Draft, scaffold, snake_case, unique
 from mappings.schema import json_schema
 from migrate.command import named_on_the_command_line
-from migrate.core import Related, Source, Table
-from migrate.errors import UsageError
+from migrate.core import Doubtful, Offering, Related, Source, Table
+from migrate.errors import SourceError, UsageError
+from migrate.project import ESCAPES, login_ends, passwords
 
 _SAMPLE_BYTES = 4 << 20
+_SHOWN = 20  # names in a message
 _SUFFIXES = {
     "files": (".csv", ".tsv", ".txt", ".dat", ".psv", ".csv.gz", ".tsv.gz", ".txt.gz"),
     "excel": (".xlsx", ".xlsm", ".xlsb", ".xls"),
@@ -38,7 +41,7 @@ def write(
 ) -> list[str]:
     """Write the project file and its schema for files, folders and databases; what to tell.
 
-    `select` and `exclude` are patterns of a database's tables. Raises UsageError rather than overwrite a file.
+    `select` and `exclude` are patterns of databases' tables. Raises UsageError rather than overwrite a file.
     """
     if out.exists() and not overwrite:
         raise UsageError(f"{out} exists already.", hint="Give another name with -o, or --yes to overwrite it.")
@@ -52,11 +55,12 @@ def write(
     base = out.resolve().parent
     by_kind = {kind: [path for path in found if _kind(path) == kind] for kind in _SUFFIXES}
     drafts = [draft for kind, paths in by_kind.items() if paths for draft in _DRAFTERS[kind](paths, base)]
+    names = unique([*(draft.name for draft in drafts), *map(_source_name, urls)])[len(drafts) :]
     told: list[str] = []
-    for url in urls:
-        draft, exported = _database(url, base, select, exclude)
+    for url, source in zip(urls, names, strict=True):
+        draft, said = _database(url, source, base, select, exclude)
         drafts.append(draft)
-        told += exported
+        told += said
     name = migration or snake_case(base.name) or "migration"
     schema = json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
     for path, text in ((out, scaffold(name, drafts)), (base / SCHEMA_FILE, schema)):
@@ -71,39 +75,130 @@ def write(
     ]
 
 
+def secrets(given: Sequence[str]) -> tuple[str, ...]:
+    """The passwords of the URLs among what is given, as written and as meant: no message may have them."""
+    return passwords(each for each in given if "://" in each)
+
+
 def _told(draft: Draft, table: Table, note: str) -> str:
     """A note of a file names it already."""
     return f"{table.name}: {note}" if draft.url else note
 
 
-def _database(url: str, base: Path, select: Sequence[str], exclude: Sequence[str]) -> tuple[Draft, list[str]]:
-    """A database, with what to export for it: user and password of its URL are in no file."""
+# ------------------------------------------------------------------------------------------------------------ databases
+
+
+def _source_name(url: str) -> str:
+    """After its database, else after the kind of it."""
+    scheme, _, place = _parted(url)
+    return snake_case(re.split("[?#]", place)[0].rpartition("/")[2].partition(".")[0] or scheme)
+
+
+def _parted(url: str) -> tuple[str, str, str]:
+    """(scheme, user, password and host, what follows them). Raises UsageError where it is not certain that these end there."""
     scheme, _, rest = url.partition("://")
-    login, at, place = rest.rpartition("@")
-    name = snake_case(urlsplit(f"//{place}").path.rpartition("/")[2].partition(".")[0] or scheme)
-    source = open_url(scheme.partition("+")[0], url, {}, base)
+    authority = re.split("[/?#]", rest, maxsplit=1)[0]
+    if not login_ends(url):
+        raise UsageError("It cannot be told where user and password of the source's URL end.", hint=ESCAPES)
+    return scheme, authority, rest[len(authority) :]
+
+
+def _database(
+    url: str, name: str, base: Path, select: Sequence[str], exclude: Sequence[str]
+) -> tuple[Draft, list[str]]:
+    """A database, with what to tell of it."""
+    source = open_url(url.partition("://")[0].partition("+")[0], url, {}, base)
     try:
-        chosen = [t for t in source.tables() if _chosen(t, select, exclude)]
-        if not chosen:
-            raise UsageError(
-                "No table of the source is selected.", hint=f"There are: {', '.join(source.tables()) or 'none'}."
-            )
-        tables = [(table, source.schema(table), None) for table in chosen]
+        there = source.tables()
+        offers = cast(Offering, source).offers() if hasattr(source, "offers") else ()
+        chosen = [t for t in there if _chosen(t, select, exclude)]
+        further = [t for t, what in offers if _asked(t, what, select) and not _matches(t, exclude)]
+        _refuse_idle(select, [*there, *(t for t, _ in offers)], [*chosen, *further], exclude)
+        if not chosen and not further:
+            raise UsageError("No table of the source is selected.", hint=f"There are: {', '.join(there) or 'none'}.")
+        tables = [(table, source.schema(table), None) for table in (*chosen, *further)]
         related = cast(Related, source).references if hasattr(source, "references") else lambda _: ()
-        references = {table: related(table) for table in chosen}
+        references = {table: related(table) for table, _, _ in tables}
+        doubts, unseen = _doubts(source, [table for table, _, _ in tables])
     finally:
         if hasattr(source, "close"):
             source.close()
+    notes = list(_left_out(len(there) - len(chosen), [t for t, what in offers if what == "view" and t not in further]))
+    written, exported = _without_secrets(url, name)
+    said = [f"{table}: {column}: {doubt}" for table, found in doubts.items() for column, doubt in found.items()]
+    draft = Draft(name, "", {}, tables, {}, written, references, doubts, notes)
+    return draft, [*said, *unseen, *notes, *(f"export {each}=… before the next command." for each in exported)]
+
+
+def _doubts(source: Source, tables: Sequence[str]) -> tuple[dict[str, Mapping[str, str]], list[str]]:
+    """What a look at the first rows finds, and which tables could not be looked at."""
+    found: dict[str, Mapping[str, str]] = {}
+    unseen = []
+    for table in tables if hasattr(source, "doubts") else ():
+        try:
+            found[table] = cast(Doubtful, source).doubts(table)
+        except SourceError as error:
+            unseen.append(f"{table}: {error.message}" + (f" {error.hint}" if error.hint else ""))
+    return found, unseen
+
+
+def _left_out(tables: int, views: Sequence[str]) -> Iterator[str]:
+    if tables:
+        yield f"{tables} tables of the source are left out by --select and --exclude"
+    if views:
+        shown = ", ".join(views[:_SHOWN]) + (", …" if len(views) > _SHOWN else "")
+        yield f"views are left out unless -s names them: {shown}"
+
+
+def _without_secrets(url: str, name: str) -> tuple[str, list[str]]:
+    """The URL as it is written, its user and password taken from the environment, and the variables' names."""
+    scheme, authority, place = _parted(url)
+    login, at, host = authority.rpartition("@")
     user, colon, _ = login.partition(":")
-    names = [f"{name.upper()}_{part}" for part, there in (("USER", user), ("PASSWORD", colon)) if there]
-    login = ":".join(f"${{env:{each}}}" for each in names)
-    exported = [f"export {each}=… before the next command: it is not in the file." for each in names]
-    return Draft(name, "", {}, tables, {}, f"{scheme}://{login}{at}{place}", references), exported
+    stem = re.sub(r"\W", "", name.upper(), flags=re.ASCII).strip("_")
+    stem = stem if stem[:1].isalpha() else "SOURCE"
+    asked = {part: f"{stem}_{part}" for part, there in (("USER", user), ("PASSWORD", colon)) if there}
+    login = ":".join(f"${{env:{variable}}}" for variable in asked.values())
+    if not user and colon:
+        login = ":" + login
+
+    def taken(found: re.Match[str]) -> str:
+        part = found[2].upper()
+        variable = asked.setdefault(part, f"{stem}_{part}")
+        return f"{found[1]}{found[2]}=${{env:{variable}}}"
+
+    place = re.sub(r"([?&])(user|\w*(?:password|passphrase))=[^&#]*", taken, place, flags=re.IGNORECASE)
+    return f"{scheme}://{login}{at}{host}{place}", list(asked.values())
+
+
+def _matches(table: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(table, pattern) for pattern in patterns)
 
 
 def _chosen(table: str, select: Sequence[str], exclude: Sequence[str]) -> bool:
-    wanted = not select or any(fnmatchcase(table, pattern) for pattern in select)
-    return wanted and not any(fnmatchcase(table, pattern) for pattern in exclude)
+    return (not select or table in select or _matches(table, select)) and not _matches(table, exclude)
+
+
+def _asked(table: str, what: str, select: Sequence[str]) -> bool:
+    """A view is asked for by its name; a table of another database by a pattern that says which one, too."""
+    return table in select or (what != "view" and _matches(table, [pattern for pattern in select if "." in pattern]))
+
+
+def _refuse_idle(select: Sequence[str], there: Sequence[str], chosen: Sequence[str], exclude: Sequence[str]) -> None:
+    """A pattern that selects nothing is a slip of the pen, and a table would be missed."""
+    for pattern in select:
+        if (
+            pattern not in chosen
+            and not _matches(pattern, exclude)
+            and not any(fnmatchcase(t, pattern) for t in chosen)
+        ):
+            near = get_close_matches(pattern, there, 3)
+            listed = ", ".join(there[:_SHOWN]) + (", …" if len(there) > _SHOWN else "")
+            hint = f"Did you mean {' or '.join(near)}?" if near else f"There are: {listed or 'none'}."
+            raise UsageError(f"No table of the source is selected by -s {pattern}.", hint=hint)
+
+
+# ---------------------------------------------------------------------------------------------------------------- files
 
 
 def _delimited(paths: Sequence[Path], base: Path) -> list[Draft]:

@@ -77,6 +77,11 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Project:
         hint = "Write an @ in user or password as %40, or take it from the environment: postgresql://user:${env:PW}@host/db."
         faults.append(Fault(spec.target_mark, "target has more than one @", hint))
     sources = {name: _resolved_source(source, environ) for name, source in spec.sources.items()}
+    faults += [
+        Fault(source.mark, f'the URL of the source "{name}": it cannot be told where user and password end', ESCAPES)
+        for name, source in sources.items()
+        if source.url and not login_ends(source.url)
+    ]
     lookups = {name: _lookup(lookup, base, faults) for name, lookup in spec.lookups.items()}
     functions = dict(_functions(spec.functions.values(), base, faults))
     notify = _notify(spec.notify, environ, faults) if spec.notify else None
@@ -118,6 +123,24 @@ def open_file(project: Project, source: str, table: str, file: Path) -> Source:
     files = {table if spec.kind == "files" else "": (str(file.resolve()),)}
     partial = {"partial": True} if "trailer" in spec.options else {}
     return registry.open_source(spec.kind, files, {**spec.options, **partial}, project.base)
+
+
+ESCAPES = "Escape special characters of user and password: @ is %40, / is %2F, ? is %3F, # is %23."
+
+
+def login_ends(url: str) -> bool:
+    """Whether it is certain where user and password of a URL end: if not, a part of the password is taken for the host."""
+    rest = url.partition("://")[2]
+    authority = re.split("[/?#]", rest, maxsplit=1)[0]
+    path, _, further = rest[len(authority) :].partition("?")
+    if not authority:  # the path of a file
+        return True
+    return authority.count("@") < 2 and "@" not in path and ("@" in authority or "@" not in further)
+
+
+def passwords(urls: Iterable[str]) -> tuple[str, ...]:
+    """The passwords that stand in URLs, as written and as meant."""
+    return _secrets(urls, {})
 
 
 def redact(text: str, secrets: Iterable[str]) -> str:
@@ -238,7 +261,9 @@ def _secrets(urls: Iterable[str], environ: Mapping[str, str]) -> tuple[str, ...]
             password = ""
         found.update((password, unquote(password)))
         found.update(
-            value for each in re.findall(r"[?&]password=([^&#]*)", resolved) for value in (each, unquote(each))
+            value
+            for each in re.findall(r"[?&]\w*(?:password|passphrase)=([^&#]*)", resolved, re.IGNORECASE)
+            for value in (each, unquote(each))
         )
     return tuple(sorted(found - {""}))
 

@@ -525,11 +525,12 @@ def test_init_writes_a_project_that_loads_without_a_secret_in_it(
     assert "tmp_x" not in written
     assert "customer: {references: customers, by: customer}" in written
     assert "boss: {references: employees, by: boss}" in written
-    assert "# references orders, with no, year" in written
+    assert "'no': {references: orders, column: 'no', by: ['no', year]}" in written
+    assert "year: {references: orders, column: year, by: ['no', year]}" in written
     rig.environment.update({f"{name}_USER": "tester", f"{name}_PASSWORD": "geheim@1"})
     checked = rig.migrate("check").said
     assert "1 of 1 values with accents are UTF-8 in a column that says otherwise" in checked
-    assert "Map it by fix_encoding(name)." in checked
+    assert "fix_encoding(name) mends them" in checked
     rig.migrate("run")
     assert rig.sql("SELECT full_name FROM customers ORDER BY customer_id") == [("Ann O'Hara",), ('Bob "B"',)]
     assert rig.sql('SELECT no, year, line, "select" FROM order_lines ORDER BY line') == [
@@ -549,7 +550,7 @@ def test_init_of_some_tables(rig: Rig, mariadb: MariaDB, source_database: str) -
     assert "Customers" not in written
     assert "# references a table that is left out" in written
     ended = rig.migrate("init", mariadb.url(source_database), "-s", "nothing*", "--yes", code=2)
-    assert "No table of the source is selected." in ended.said
+    assert "No table of the source is selected by -s nothing*." in ended.said
 
 
 def test_check_says_what_a_restricted_user_lacks(rig: Rig, mariadb: MariaDB, source_database: str) -> None:
@@ -561,7 +562,9 @@ def test_check_says_what_a_restricted_user_lacks(rig: Rig, mariadb: MariaDB, sou
     project(
         rig, mariadb.url(source_database, "narrow", "eng"), tables + "  orders: {from: erp.orders, columns: {no: no}}\n"
     )
-    assert "no table 'orders' at the source" in rig.migrate("check", code=3).said
+    both = rig.migrate("check", code=3).said
+    assert "FAIL erp, orders: no table 'orders' at the source" in both
+    assert "ok   erp, version: MariaDB" in both
     project(rig, mariadb.url(source_database, "narrow", "eng"), tables)
     said = rig.migrate("check").said
     assert "ok   erp, view: live: one snapshot for all connections" in said
