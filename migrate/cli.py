@@ -142,7 +142,7 @@ def plan(flags: Common, out: Path | None, restart: bool) -> None:
     from migrate import engine
     from migrate.plan import to_json
 
-    with opened(flags) as work:
+    with opened(flags, Sparing().governor) as work:  # a cap bounds the size of chunks
         mappings = engine.compiled(work, chosen(flags, work.project))
         planned = engine.planned(work, mappings, run_options(flags, restart=restart))
     form = to_json(planned)
