@@ -68,6 +68,12 @@ def spread(rig: Rig, generation: int) -> float:
     return float(rig.value(query, generation))
 
 
+def hung_up(rig: Rig) -> None:
+    """What is idle for long is lost: to a firewall, to a server that restarts."""
+    others = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    assert rig.value(f"SELECT count(pg_terminate_backend(pid)) {others}")
+
+
 @contextmanager
 def statement(mariadb: MariaDB, database: str, user: str = "") -> Iterator[pymysql.connections.Connection]:  # type: ignore[type-arg]
     """Somebody's statement runs until this is left: as root, or as the very user of the run."""
@@ -296,11 +302,7 @@ def test_a_signal_pauses_and_another_goes_on(
         )
         == 0
     )
-    # What is idle for long is lost: to a firewall, to a server that restarts.
-    assert rig.value(
-        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
-        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
-    )
+    hung_up(rig)
     theirs = mariadb.execute("mysql", f"SELECT id FROM information_schema.processlist WHERE db = '{source_database}'")
     assert theirs
     mariadb.execute("mysql", *(f"KILL {number}" for (number,) in theirs))
@@ -361,7 +363,7 @@ def test_a_paused_run_stops_at_once_and_is_resumed(rig: Rig) -> None:
 
 def test_a_pause_while_duplicates_are_looked_for(rig: Rig) -> None:
     files(rig)
-    running = rig.start("run", "--batch-rows", "100", "--max-rows-per-second", "500", "--log-format", "json")
+    running = rig.start("run", "--batch-rows", "100", "--max-rows-per-second", "1000", "--log-format", "json")
     running.until(lambda lines: any('"electing"' in line for line in lines))
     running.process.send_signal(signal.SIGUSR1)
     said(running, "Paused.")
@@ -369,8 +371,11 @@ def test_a_pause_while_duplicates_are_looked_for(rig: Rig) -> None:
     seen = len([line for line in running.errors() if json.loads(line)["event"] == "electing"])
     time.sleep(1)
     assert len([line for line in running.errors() if json.loads(line)["event"] == "electing"]) == seen
-    running.process.send_signal(signal.SIGINT)
-    assert running.end().code == 130
+    hung_up(rig)
+    running.process.send_signal(signal.SIGUSR2)
+    ended = running.end()
+    assert ended.code == 0, ended.said
+    assert rig.fates("t") == (ROWS, ROWS, 0, 0, 0)
 
 
 def test_ctrl_c_while_a_check_is_throttled(rig: Rig) -> None:
