@@ -47,9 +47,12 @@ _ROWS_A_SECOND = 100_000  # what a load is expected to manage, where nothing is 
 _SAMPLE = 2_000  # values
 _ASIDE = 2  # connections besides those that read: one asks the catalogue, one holds the lock or ends a statement
 _SPARE = 3  # connections that are left to others
+_SEEING = {"PROCESS", "ALL PRIVILEGES"}  # either shows the statements of other users
 _TRANSACTIONAL = ("innodb", "rocksdb", "ndbcluster")
 _LOCK_SECONDS = 3  # no reader of the source waits longer than this for our lock
 _TRIES = 5
+_OURS: set[tuple[str, int]] = set()
+"""The connections of this process, by server and number: of several sources on one server, none is load to another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,14 +217,16 @@ class MySQL:
                 yield f"{each.name}: {int(count):,} zero dates become NULL (zero_dates: null)"
 
     def load(self) -> int | None:
-        """The statements that run and are not of this user; None without PROCESS, which shows no others'."""
-        grants = " ".join(str(grant) for (grant,) in self._catalogue.query("SHOW GRANTS"))
-        if "PROCESS" not in grants and "ALL PRIVILEGES ON *.*" not in grants:
+        """The statements that run and are not of this process, whoever's; None without PROCESS, which shows no other user's."""
+        if not self._granted & _SEEING:
             return None
+        [(host, port)] = self._catalogue.query("SELECT @@hostname, @@port")
+        server = f"{host}:{port}"
+        ours = ", ".join(["CONNECTION_ID()", *(str(number) for of, number in tuple(_OURS) if of == server)])
         [(running,)] = self._catalogue.query(
             "SELECT COUNT(*) FROM information_schema.processlist WHERE command NOT IN ('Sleep', 'Daemon', 'Binlog Dump', "
             "'Binlog Dump GTID', 'Connect', 'Slave_IO', 'Slave_SQL', 'Slave_worker') "
-            f"AND user NOT IN ({_text(self._url.user)}, 'system user', 'event_scheduler')"
+            f"AND user NOT IN ('system user', 'event_scheduler') AND id NOT IN ({ours})"
         )
         return int(running)
 
@@ -301,7 +306,7 @@ class MySQL:
             yield Notice(
                 "warning", "privileges", said, "GRANT RELOAD ON *.* TO the source's user, or quiet the source."
             )
-        if not granted & {"PROCESS", "ALL PRIVILEGES"}:
+        if not granted & _SEEING:
             yield Notice("ok", "privileges", "PROCESS is not granted: the load by others is not seen")
 
     @cached_property
@@ -592,8 +597,10 @@ class _Connection:
         # A snapshot is gone with its connection: it is kept while the others work, and while a slow reader takes its time.
         kept = "wait_timeout = 604800, net_write_timeout = 3600, net_read_timeout = 3600"
         self.query(f"SET SESSION time_zone = '+00:00', sql_mode = '', group_concat_max_len = 1048576, {kept}")
-        [(packet,)] = self.query("SELECT @@max_allowed_packet")
+        [(packet, host, port, number)] = self.query("SELECT @@max_allowed_packet, @@hostname, @@port, CONNECTION_ID()")
         self._packet = int(packet)
+        self.server, self.number = f"{host}:{port}", int(number)
+        _OURS.add((self.server, self.number))
 
     def begin(self) -> None:
         """Read in one snapshot from here on."""
@@ -680,11 +687,11 @@ class _Connection:
         """End the running statement at the server; the transaction, and so the snapshot, stays."""
         with suppress(MigrateError):
             killer = _Connection(self._url)
-            number = self._connection.thread_id()  # type: ignore[no-untyped-call]
-            killer.query(f"KILL QUERY {number}")
+            killer.query(f"KILL QUERY {self.number}")
             killer.close()
 
     def close(self) -> None:
+        _OURS.discard((self.server, self.number))
         with suppress(pymysql.Error, OSError):
             self._connection.close()
 

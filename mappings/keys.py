@@ -11,7 +11,7 @@ from mappings.shapes import (
     named,
     text,
 )
-from mappings.sourcekeys import DATABASE, EXCEL, EXPECT, FILES, LIMITS, RECORDS, SHEET, SOURCE, XML
+from mappings.sourcekeys import DATABASE, EXCEL, EXPECT, FILES, LIMITS, PACE, RECORDS, SHEET, SOURCE, SPARED, XML
 from mappings.tablekeys import COLUMN, DEDUPE, DEFAULTS, MAX_REJECTS, NUL, REFERENCE, TABLE
 
 # ----------------------------------------------------------------------------------------------- lookups and functions
@@ -157,6 +157,8 @@ SECTIONS = (
     RECORDS,
     EXPECT,
     LIMITS,
+    SPARED,
+    PACE,
     TABLE,
     COLUMN,
     REFERENCE,

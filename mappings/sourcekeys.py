@@ -1,4 +1,4 @@
-"""The keys of a source in the project file: delimited text, workbooks, XML, and what their files promise."""
+"""The keys of a source in the project file: text, workbooks, XML, databases; what files promise, how hard all are worked."""
 
 import yaml
 
@@ -77,6 +77,32 @@ _EXPECT = Key(
     "nothing",
 )
 
+_ROWS_PER_SECOND = Key(
+    "rows_per_second",
+    whole("a whole number of at least 1", least=1),
+    "At most so many rows a second are read, by all workers together; --max-rows-per-second wins.",
+    "no limit",
+)
+PACE = Section(
+    "How hard files are worked",
+    "Limits to how fast the files of a source are read, by `run`, `verify`, `check` and `dedupe preview`; see governing.md.",
+    (_ROWS_PER_SECOND,),
+)
+SPARED = Section(
+    "How hard a database is worked",
+    "Limits to how a database is read, by `run`, `verify`, `check` and `dedupe preview`; see governing.md.",
+    (
+        _ROWS_PER_SECOND,
+        Key(
+            "load",
+            whole(),
+            "No slice is read while more than so many statements of others run there; --max-source-load wins.",
+            "no limit",
+        ),
+    ),
+)
+_PACE = Key("limits", PACE.shape, "How hard it is worked.", "as hard as it goes")
+
 FILES = Section(
     "A source of files",
     "Delimited text files. What is not said here is detected from the files; `migrate check` shows what was detected.",
@@ -142,6 +168,7 @@ FILES = Section(
             "none",
         ),
         _EXPECT,
+        _PACE,
     ),
     words="a mapping with `files`",
 )
@@ -200,6 +227,7 @@ EXCEL = Section(
             "first",
         ),
         _EXPECT,
+        _PACE,
     ),
     words="a mapping with `excel`",
 )
@@ -245,6 +273,7 @@ XML = Section(
             required=True,
         ),
         _EXPECT,
+        _PACE,
     ),
     words="a mapping with `xml`",
 )
@@ -269,6 +298,7 @@ DATABASE = Section(
             "At most so many connections to it at once.",
             "4",
         ),
+        Key("limits", SPARED.shape, "How hard it is worked.", "as hard as `connections` go"),
         Key(
             "quiesced",
             boolean(),

@@ -159,6 +159,14 @@ class Expected:
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """How hard a source is worked, at most: rows read in a second; statements of others beside which it is read."""
+
+    rows_per_second: int | None = None
+    load: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class SourceSpec:
     """A source: files of a kind with reading options, or a URL. References (`${env:X}`) are still unresolved in it.
 
@@ -172,6 +180,7 @@ class SourceSpec:
     files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # table → globs; "" → a table per file
     options: Mapping[str, Any] = field(default_factory=dict)
     expect: Mapping[str, Expected] = field(default_factory=dict)
+    limits: Limits = Limits()
 
     @property
     def tables(self) -> tuple[str, ...]:
@@ -277,21 +286,29 @@ def _source(name: Scalar, value: Scalar | Record | None) -> SourceSpec:
     if not isinstance(value, Record):
         return SourceSpec(name.value, _mark(value, name.mark), url=_text(value))
     if "url" in value.keys:
-        options = {option: _plain(given) for option, given in value.values.items() if option != "url"}
-        return SourceSpec(name.value, value.keys["url"], url=_text(value.get("url")), options=options)
+        options = {option: _plain(given) for option, given in value.values.items() if option not in ("url", "limits")}
+        url, limits = _text(value.get("url")), _limits(value)
+        return SourceSpec(name.value, value.keys["url"], url=url, options=options, limits=limits)
     kind = next((kind for kind in KINDS if kind in value.keys), "files")
     files = value.get(kind, ())
+    ours = (kind, "expect", "limits")
     tabled = bool(files) and not isinstance(files[0], Scalar)
     return SourceSpec(
         name.value,
         name.mark,
         kind,
         files={table.value: _plain(globs) for table, globs in files} if tabled else {"": _plain(files)},
-        options={option: _plain(given) for option, given in value.values.items() if option not in (kind, "expect")},
+        options={option: _plain(given) for option, given in value.values.items() if option not in ours},
         expect={
             table.value: _expected(table.value, each) for table, each in value.get("expect", ()) if each is not None
         },
+        limits=_limits(value),
     )
+
+
+def _limits(source: Record) -> Limits:
+    given: Record | None = source.get("limits")
+    return Limits() if given is None else Limits(given.get("rows_per_second"), given.get("load"))
 
 
 def _expected(table: str, record: Record) -> Expected:

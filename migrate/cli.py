@@ -10,6 +10,7 @@ import click
 from migrate.command import (
     Common,
     Group,
+    Sparing,
     chosen,
     common,
     console,
@@ -24,6 +25,7 @@ from migrate.command import (
     run_options,
     say,
     show_report,
+    spares,
     stopping,
     takes,
 )
@@ -130,7 +132,7 @@ def check(flags: Common) -> None:
     """
     from migrate.check import check as examine
 
-    with opened(flags) as work:
+    with opened(flags, Sparing().governor) as work, governed(flags, work.governor):
         results = examine(work, chosen(flags, work.project), flags.jobs)
     if flags.output == "json":
         print_json([{"ok": r.ok, "level": r.level, "what": r.what, "said": redacted(flags, r.said)} for r in results])
@@ -152,7 +154,7 @@ def plan(flags: Common, out: Path | None, restart: bool) -> None:
     from migrate import engine
     from migrate.plan import to_json
 
-    with opened(flags) as work:
+    with opened(flags, Sparing().governor) as work:  # a cap bounds the size of chunks
         mappings = engine.compiled(work, chosen(flags, work.project))
         planned = engine.planned(work, mappings, run_options(flags, restart=restart))
     form = to_json(planned)
@@ -193,28 +195,9 @@ def plan(flags: Common, out: Path | None, restart: bool) -> None:
     metavar="N",
     help="A dry run of N rows of each table, and of all rows that they refer to.",
 )
-@click.option(
-    "--max-rows-per-second",
-    type=click.IntRange(1),
-    metavar="N",
-    help="Read the sources no faster, all workers together.",
-)
-@click.option(
-    "--max-source-load",
-    type=click.IntRange(0),
-    metavar="N",
-    help="Read on only while at most N statements of others run at the source.",
-)
+@spares
 @common
-def run(
-    flags: Common,
-    restart: bool,
-    page: Path | None,
-    dry_run: bool,
-    canary: int | None,
-    max_rows_per_second: int | None,
-    max_source_load: int | None,
-) -> None:
+def run(flags: Common, restart: bool, page: Path | None, dry_run: bool, canary: int | None, sparing: Sparing) -> None:
     """Load the tables. Run it again after any interruption: it goes on where it stopped, and nothing is doubled.
 
     A dry run is the real one, into a shadow schema that is dropped at the end: same code, same constraints, same report.
@@ -227,18 +210,21 @@ def run(
     migrate run --max-rejects 2%
     migrate run --restart -s customers
     migrate run --report report.html
-    migrate run --max-rows-per-second 50000 --max-source-load 20
-    kill -USR1 PID; kill -USR2 PID      # pause before the next chunk; go on
+    migrate run -v --max-rows-per-second 50000 --max-source-load 20
+
+    kill -USR1 PID pauses before the next chunk, kill -USR2 PID goes on; -v tells the PID.
     """
     from migrate import engine, layout, rehearsal
     from migrate.conclude import concluded
-    from migrate.governor import Governor
     from reports.progress import watcher
 
     project = loaded(flags)
     names = chosen(flags, project)
-    with concluded(flags, project, names, page) as ending, engine.session(project) as work:
-        work.governor = Governor(max_rows_per_second, max_source_load)
+    with (
+        concluded(flags, project, names, page) as ending,
+        engine.session(project, sparing.governor(project)) as work,
+        governed(flags, work.governor),
+    ):
         options = run_options(flags, restart=restart)
         warnings = layout.accepted(layout.headers(work, names))
         mappings = engine.compiled(work, names)
@@ -255,8 +241,8 @@ def run(
         rehearsal.sweep(work)
         with recorded(flags, work, "run --restart" if restart else "run") as epoch:
             stop = engine.Stop()
-            with stopping(flags, stop), watcher(flags.log_format, quiet=flags.quiet) as watch, governed(work.governor):
-                work.governor.on_event = watch
+            with stopping(flags, stop), watcher(flags.log_format, quiet=flags.quiet) as watch:
+                work.governor.pause, work.governor.on_event = stop.pause, watch
                 engine.run(work, planned, epoch, options, stop, watch)
         ending.report = print_report(flags, work, names)
         if not ending.report.accounted:
@@ -282,6 +268,7 @@ def _rehearse(
     from reports.progress import watcher
 
     stop = engine.Stop()
+    work.governor.pause = stop.pause
     with (
         stopping(flags, stop),
         rehearsal(work, mappings, options, stop, canary=canary) as shadow,
@@ -301,6 +288,7 @@ def _rehearse(
 
         try:
             with watcher(flags.log_format, quiet=flags.quiet) as watch:
+                work.governor.on_event = watch
                 engine.run(shadow.work, shadow.plan, epoch, options, stop, watch)
         except RetryableError:
             raise
@@ -373,8 +361,9 @@ def report(flags: Common, form: str | None, out: Path | None) -> None:
     show_default=True,
     help="How far to look.",
 )
+@spares
 @common
-def verify(flags: Common, level: str) -> None:
+def verify(flags: Common, level: str, sparing: Sparing) -> None:
     """Compare source, ledger and target. Exit code 3 on a difference.
 
     \b
@@ -386,7 +375,7 @@ def verify(flags: Common, level: str) -> None:
     from migrate.errors import GateError
     from migrate.verify import verify as examine
 
-    with opened(flags) as work:
+    with opened(flags, sparing.governor) as work, governed(flags, work.governor):
         names = chosen(flags, work.project)
         if not ledger.exists(work.conn):
             raise GateError("Nothing has been loaded yet.", hint="`migrate run` loads.")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from mappings.spec import Budget
+    from migrate.core import Event
     from migrate.engine import Options, Session, Stop
     from migrate.governor import Governor
     from migrate.project import Project
@@ -231,10 +232,11 @@ def loaded(flags: Common) -> "Project":
 
 
 @contextmanager
-def opened(flags: Common) -> "Iterator[Session]":
+def opened(flags: Common, governor: "Callable[[Project], Governor] | None" = None) -> "Iterator[Session]":
     from migrate.engine import session
 
-    with session(loaded(flags)) as work:
+    project = loaded(flags)
+    with session(project, governor(project) if governor is not None else None) as work:
         yield work
 
 
@@ -280,16 +282,62 @@ def stopping(flags: Common, stop: "Stop") -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@dataclass(frozen=True, slots=True)
+class Sparing:
+    """How the command line spares the sources."""
+
+    rows_per_second: int | None = None
+    load: int | None = None
+
+    def governor(self, project: "Project") -> "Governor":
+        """By these and by what the project file says of each source."""
+        from mappings.spec import Limits
+        from migrate.governor import Governor
+
+        own = {name: source.limits for name, source in project.sources.items()}
+        return Governor(own, Limits(self.rows_per_second, self.load))
+
+
+def spares(function: F) -> F:
+    """Add the flags of a command that reads its sources whole, and pass them as one `Sparing`."""
+
+    @wraps(function)
+    def command(*arguments: Any, **named: Any) -> Any:
+        sparing = Sparing(named.pop("max_rows_per_second"), named.pop("max_source_load"))
+        return function(*arguments, sparing=sparing, **named)
+
+    rows = click.option(
+        "--max-rows-per-second",
+        type=click.IntRange(1),
+        metavar="N",
+        help="Read no faster, all sources and workers together [default: as each source's `limits` say].",
+    )
+    load = click.option(
+        "--max-source-load",
+        type=click.IntRange(0),
+        metavar="N",
+        help="Read on only while at most N statements of others run at the source [default: as its `limits` say].",
+    )
+    return rows(load(command))  # type: ignore[return-value]
+
+
 @contextmanager
-def governed(governor: "Governor") -> Iterator[None]:
-    """SIGUSR1 pauses before the next chunk, SIGUSR2 goes on; where the system has such signals."""
-    if not hasattr(signal, "SIGUSR1"):
-        yield
-        return
-    previous = {
-        signal.SIGUSR1: signal.signal(signal.SIGUSR1, lambda *_: governor.hold()),
-        signal.SIGUSR2: signal.signal(signal.SIGUSR2, lambda *_: governor.go_on()),
-    }
+def governed(flags: Common, governor: "Governor") -> Iterator[None]:
+    """SIGUSR1 pauses before the next chunk, SIGUSR2 goes on; where the system has such signals.
+
+    What the governor has to say is a line on standard error, until somebody else listens.
+    """
+
+    def told(event: "Event") -> None:
+        say(flags, event.kind, redacted(flags, event.message))
+
+    governor.on_event = told
+    handlers = {"SIGUSR1": governor.hold, "SIGUSR2": governor.go_on}
+    there = {getattr(signal, name): act for name, act in handlers.items() if hasattr(signal, name)}
+    previous = {number: signal.signal(number, lambda *_, act=act: act()) for number, act in there.items()}
+    if flags.verbose and there:
+        pid = os.getpid()
+        say(flags, "process", f"Process {pid}: kill -USR1 {pid} pauses, kill -USR2 {pid} goes on.")
     try:
         yield
     finally:

@@ -397,7 +397,10 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that a person watching a run would want to know; `kind` says which of the fields count."""
+    """Something that a person watching a run would want to know; `kind` says which of the fields count.
+
+    `state` is what the workers do from here on, if it is not their work: "paused", "waiting for …".
+    """
 
     kind: Literal[
         "table", "electing", "elected", "chunk", "settled", "finalized", "replayed", "verified", "stopping", "governed"
@@ -410,6 +413,7 @@ class Event:
     rows_done: int = 0
     entry: Entry | None = None
     attempts: int = 1
+    state: str = ""
 
 
 OnEvent = Callable[[Event], None]

@@ -12,13 +12,16 @@ import click
 from migrate.command import (
     Common,
     Group,
+    Sparing,
     chosen,
     common,
     console,
+    governed,
     named_on_the_command_line,
     opened,
     print_json,
     run_options,
+    spares,
     stopping,
 )
 from migrate.errors import GateError
@@ -36,8 +39,9 @@ def dedupe() -> None:
 
 @dedupe.command()
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Write every pair as CSV to a file ('-': here).")
+@spares
 @common
-def preview(flags: Common, out: Path | None) -> None:
+def preview(flags: Common, out: Path | None, sparing: Sparing) -> None:
     """Find the duplicates in the sources as they are now; writes nothing to source or target.
 
     \b
@@ -49,16 +53,18 @@ def preview(flags: Common, out: Path | None) -> None:
     from reports.progress import watcher
 
     found: list[tuple[str, Summary, int]] = []
-    with opened(flags) as work:
+    with opened(flags, sparing.governor) as work, governed(flags, work.governor):
         options = run_options(flags, restart=True)
         mappings = engine.compiled(work, chosen(flags, work.project))
         tables = engine.rehearsed(work, mappings, options).tables
         stop = engine.Stop()
+        work.governor.pause = stop.pause
         with (
             _writing(out) as write,
             stopping(flags, stop),
             watcher(flags.log_format, quiet=flags.quiet) as watch,
         ):
+            work.governor.on_event = watch
             for plan in tables:
                 ballot = engine.elect(work, plan, options, stop, watch)
                 if ballot is None:

@@ -44,12 +44,11 @@ def elect(
     *,
     jobs: int,
     asked: Callable[[], None],
-    admit: Callable[[Partition], None],
     on_event: OnEvent,
 ) -> Ballot | None:
     """Elect among all rows of these partitions that pass `where` and the mapping; None where nothing makes rows the same.
 
-    `asked` raises where a stop is asked for, `admit` waits until a partition may be read. The caller closes the ballot.
+    `asked` raises where a stop is asked for. The caller closes the ballot.
     """
     dedupe = mapping.dedupe
     if dedupe is None or not partitions:
@@ -84,7 +83,7 @@ def elect(
                     ballot.stand(partition.ordinal, standing)
 
     try:
-        _each(partitions, cast, lambda: _Tools(narrow, mapping, context, outer, keys_of), jobs, asked, admit)
+        _each(partitions, cast, lambda: _Tools(narrow, mapping, context, outer, keys_of), jobs, asked)
         candidates = ballot.candidates()
         _each(
             [p for p in partitions if p.ordinal in candidates],
@@ -92,7 +91,6 @@ def elect(
             lambda: _Tools(whole, mapping, context, outer, keys_of),
             jobs,
             asked,
-            admit,
         )
         ballot.elect()
     except BaseException:
@@ -135,7 +133,6 @@ def _each(
     tools: Callable[[], _Tools],
     jobs: int,
     asked: Callable[[], None],
-    admit: Callable[[Partition], None],
 ) -> None:
     """Do a piece of work for every partition, on some threads."""
     left = iter(partitions)
@@ -150,7 +147,6 @@ def _each(
                     partition = next(left, None)
                 if partition is None:
                     return
-                admit(partition)
                 work(mine, partition)
         except BaseException:
             failed.set()

@@ -15,7 +15,7 @@ from typing import Any, TypeVar, cast
 
 import pyarrow as pa
 
-from connectors.union import Union
+from connectors.union import Union, part_of
 from mappings.compile import Context, Mapping, compile_table
 from mappings.dedupe import Ballot
 from mappings.references import Parent, Reference, ReferenceFault, parent_column
@@ -127,7 +127,7 @@ class Session:
 
     def source(self, name: str) -> Source:
         if name not in self.sources:
-            self.sources[name] = open_source(self.project, name)
+            self.sources[name] = self.governor.governed(name, open_source(self.project, name))
         return self.sources[name]
 
     def source_of(self, spec: TableSpec) -> Source:
@@ -153,8 +153,8 @@ class Session:
 
 
 @contextmanager
-def session(project: Project) -> Iterator[Session]:
-    """Open a project for work."""
+def session(project: Project, governor: Governor | None = None) -> Iterator[Session]:
+    """Open a project for work; without a governor, as fast as it goes."""
     # It gives memory back, a tenth of all that is used; not every build of Arrow has it.
     with suppress(NotImplementedError):
         pa.set_memory_pool(pa.jemalloc_memory_pool())
@@ -167,7 +167,7 @@ def session(project: Project) -> Iterator[Session]:
         functions=project.functions,
         tables=tuple(spec.tables),
     )
-    opened = Session(project, connect(project.target), context)
+    opened = Session(project, connect(project.target), context, governor=governor or Governor())
     try:
         yield opened
     finally:
@@ -211,7 +211,7 @@ def _with_options(digest: str, spec: TableSpec, sources: Dictionary[str, SourceS
     return hashlib.sha256(f"{digest}\n{written}".encode()).hexdigest()
 
 
-HOW_FAST = ("connections", "quiesced", "limits")
+HOW_FAST = ("connections", "quiesced")
 """Options of a source that say nothing about what its rows are."""
 
 
@@ -234,6 +234,7 @@ def planned(work: Session, mappings: Sequence[Mapping], options: Options) -> Pla
     states = ledger.table_states(work.conn, work.migration) if known else {}
     cuts = {m.spec.name: _cut(work, m) for m in mappings}
     seen = {m.spec.name: _seen(work, m.spec) for m in mappings}
+    sizes = {m.spec.name: _size(work, m, options) for m in mappings}
     plans = []
     for mapping in mappings:
         name = mapping.spec.name
@@ -246,13 +247,13 @@ def planned(work: Session, mappings: Sequence[Mapping], options: Options) -> Pla
                 digest(mapping),
                 pinned,
                 cuts[name],
-                options.size,
+                sizes[name],
                 restart=options.restart,
                 may_delete=options.may_delete,
                 view=seen[name].view,
             )
         )
-    widened = [replace(p, seen=seen[p.name]) for p in widen(plans, cuts, options.size, states)]
+    widened = [replace(p, seen=seen[p.name]) for p in widen(plans, cuts, sizes, states)]
     lifecycle.refuse_outside_references(
         work.conn, [p.mapping.target for p in widened if p.truncate and p.mapping.target.exists]
     )
@@ -299,10 +300,17 @@ def rehearsed(work: Session, mappings: Sequence[Mapping], options: Options) -> P
     """The plan of a first load, whatever has been loaded: all partitions, as they would be cut now."""
     plans = []
     for mapping in mappings:
-        chunks = tuple(_cut(work, mapping)(options.size))
+        size = _size(work, mapping, options)
+        chunks = tuple(_cut(work, mapping)(size))
         seen = _seen(work, mapping.spec)
-        plans.append(TablePlan(mapping, "load", "as a first load", 1, chunks, options.size, None, chunks, seen=seen))
+        plans.append(TablePlan(mapping, "load", "as a first load", 1, chunks, size, None, chunks, seen=seen))
     return in_levels(work.migration, plans)
+
+
+def _size(work: Session, mapping: Mapping, options: Options) -> BatchSize:
+    """How large a new chunk of a table may be: no larger than a cap on its source lets it be."""
+    names = {name for name, _ in mapping.spec.origins}
+    return replace(options.size, rows=work.governor.rows(names, options.size.rows))
 
 
 def _cut(work: Session, mapping: Mapping) -> Cut:
@@ -353,6 +361,8 @@ def run(work: Session, plan: Plan, epoch: int, options: Options, stop: Stop, on_
         for each in plan.tables:
             if each.action in ("load", "redo", "add"):
                 _elect(work, each, options, stop, on_event, elected)
+        work.governor.rest()
+        work.again(_alive, stop.pause)
         lifecycle.prepare(
             work.conn,
             work.migration,
@@ -372,17 +382,21 @@ def run(work: Session, plan: Plan, epoch: int, options: Options, stop: Stop, on_
             # Another version hashed the first chunks: the sums cannot be compared any more, the rows still can.
             ledger.set_hash(work.conn, work.migration, plan_.name, "mixed")
     for level in plan.levels:
+        work.again(_alive, stop.pause)
         _load(work, [p for p in level if p.action not in ("done", "finalize")], epoch, options, stop, on_event)
         stop.check()
         unsettled = [p for p in level if p.action not in ("done", "finalize")]
         if unsettled:
-            _settle(work, unsettled, epoch, options, stop, on_event)
+            # Settling may read chunks again, within a transaction that locks its tables: all waiting is done before.
+            with work.governor.turn(_sources(work, unsettled), 0):
+                _settle(work, unsettled, epoch, options, stop, on_event)
         for table in level:
             stop.check()
             if table.action == "done":
                 lifecycle.refuse_missing_rows(work.conn, work.migration, table)
                 on_event(Event("table", table.name, table.why))
                 continue
+            work.governor.rest()
             finalize = partial(
                 lifecycle.finalize,
                 migration=work.migration,
@@ -392,6 +406,17 @@ def run(work: Session, plan: Plan, epoch: int, options: Options, stop: Stop, on_
             )
             work.again(finalize, stop.pause)
             on_event(Event("finalized", table.name))
+
+
+def _alive(conn: Connection) -> None:
+    """Find out that a connection was lost while it was idle: a paused run may be so for long."""
+    with explained("reach the target"):
+        conn.execute("SELECT 1")
+
+
+def _sources(work: Session, plans: Iterable[TablePlan]) -> list[tuple[str, Source]]:
+    """All that these tables are read from, by their names."""
+    return [(name, work.source(name)) for name in dict.fromkeys(n for p in plans for n, _ in p.mapping.spec.origins)]
 
 
 def _elect(
@@ -408,12 +433,6 @@ def _elect(
         elected[plan.name] = lifecycle.Elected(ballot, referenced)
 
 
-def _admit(work: Session, plan: TablePlan, partition: Partition, stop: Stop) -> None:
-    """Wait until a partition may be read."""
-    names = dict.fromkeys(name for name, _ in plan.mapping.spec.origins)
-    work.governor.admit([(name, work.source(name)) for name in names], partition.rows, stop.pause)
-
-
 def elect(work: Session, plan: TablePlan, options: Options, stop: Stop, on_event: OnEvent) -> Ballot | None:
     """Find a table's duplicates, and make them known to the tables that reference it. The caller closes the ballot."""
     mapping = plan.mapping
@@ -426,7 +445,6 @@ def elect(work: Session, plan: TablePlan, options: Options, stop: Stop, on_event
         work.keys,
         jobs=options.jobs,
         asked=stop.check,
-        admit=lambda partition: _admit(work, plan, partition, stop),
         on_event=on_event,
     )
     if ballot is not None:
@@ -551,6 +569,14 @@ def _load(
         raise stop.cause
 
 
+def _read_from(work: Session, plan: TablePlan, partition: Partition) -> list[tuple[str, Source]]:
+    """The sources that a chunk is read from, by their names: of several, the one that its part is of."""
+    if len(plan.mapping.spec.origins) > 1 and plan.name not in work.samples:
+        name = part_of(partition).partition(".")[0]
+        return [(name, work.source(name))]
+    return _sources(work, [plan])
+
+
 def _aborts(table: TablePlan, options: Options) -> bool:
     return (options.on_bad_row or table.mapping.spec.on_bad_row) == "abort"
 
@@ -581,8 +607,9 @@ def _work(
                 if tools is not None:
                     tools.close()
                 tools = Tools(work, plan, epoch, stop, abort=counter.abort)
-            _admit(work, plan, partition, stop)
-            event = counter.add(tools.commit(partition))
+            with work.governor.turn(_read_from(work, plan, partition), max(1, partition.rows)):
+                receipt = tools.commit(partition)
+            event = counter.add(receipt)
             on_event(event)
             counter.check()
     except BaseException as error:  # noqa: BLE001 - whatever it is, the other workers must stop, and it is raised by run()

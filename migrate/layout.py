@@ -166,8 +166,12 @@ def _seen(
     every = _Seen()
     try:
         with ThreadPoolExecutor(jobs, thread_name_prefix="layout") as pool:
-            for seen in pool.map(partial(_partition, source, mapping, mappers, hidden), partitions):
-                every.add(seen)
+            try:
+                for seen in pool.map(partial(_partition, source, mapping, mappers, hidden), partitions):
+                    every.add(seen)
+            except BaseException:
+                work.governor.end()  # the pool waits for its threads, and these may wait for the governor
+                raise
     finally:
         while not mappers.empty():
             mappers.get().close()

@@ -240,7 +240,10 @@ def decide(
 
 
 def widen(
-    plans: Sequence[TablePlan], cuts: Mapping[str, Cut], size: BatchSize, states: Mapping[str, TableState]
+    plans: Sequence[TablePlan],
+    cuts: Mapping[str, Cut],
+    sizes: Mapping[str, BatchSize],
+    states: Mapping[str, TableState],
 ) -> list[TablePlan]:
     """Plan what the reload of a table entails. Raises GateError where it may not be.
 
@@ -265,7 +268,7 @@ def widen(
                     if parent in planned
                     else f"`migrate run --restart -s {name}` loads it again.",
                 )
-            chunks = tuple(cuts[name](size))
+            chunks = tuple(cuts[name](sizes[name]))
             generation = 1 if plan.before is None else plan.before.generation + 1
             truncate = plan.mapping.spec.mode == "replace"
             planned[name] = TablePlan(
@@ -274,7 +277,7 @@ def widen(
                 f"{parent} is loaded again",
                 generation,
                 chunks,
-                size,
+                sizes[name],
                 plan.before,
                 chunks,
                 truncate,

@@ -74,6 +74,11 @@ class Bars:
                 self._elect(event)
             if event.kind == "finalized" and event.table in self._tasks:
                 self._progress.update(self._tasks[event.table], completed=1, total=1)
+            if event.kind == "governed":
+                # A bar that stands still says why.
+                for task in self._progress.tasks:
+                    if not task.finished:
+                        self._progress.update(task.id, rate=event.state)
             if event.message:
                 self._progress.console.print(
                     f"{event.table}: {event.message}" if event.table else event.message, markup=False
@@ -117,7 +122,7 @@ class Lines:
         self.stream.flush()
 
     def __call__(self, event: Event) -> None:
-        if self.quiet:
+        if self.quiet and event.kind != "governed":  # a run that stands still says why in any case
             return
         now = time.monotonic()
         with self._lock:
@@ -162,6 +167,8 @@ class JsonLines:
         line: dict[str, object] = {"at": datetime.now(UTC).isoformat(), "event": event.kind, "table": event.table}
         if event.message:
             line["message"] = event.message
+        if event.kind == "governed":
+            line["state"] = event.state
         if event.chunks:
             line |= {"chunks": event.chunks, "chunks_done": event.chunks_done, "rows_done": event.rows_done}
         if event.entry is not None:
