@@ -21,11 +21,16 @@ from migrate.core import Wire
 from migrate.prepared import Prepared
 
 BUCKETS = 1024
-NAME = f"duckdb-{duckdb.__version__}/hash/v2"
+NAME = f"duckdb-{duckdb.__version__}/hash/v3"
 """Recorded beside every sum: hashes of another name cannot be compared."""
 
 _WIDE = 18
 """Digits past which DuckDB keeps a decimal in 128 bits."""
+
+_BELOW = np.uint64(64 - 10)
+"""The bits of a key's hash that do not choose its bucket."""
+
+Hashes = npt.NDArray[np.uint64]
 
 Sums = npt.NDArray[np.int64]
 """Shape (3, BUCKETS): rows, and the sums of the hashes' low and high 32 bits, both modulo 2**64."""
@@ -35,7 +40,7 @@ class Hasher:
     """Hashes batches of one wire schema. Not for sharing between threads."""
 
     def __init__(self, schema: pa.Schema, wires: Sequence[Wire], key: Sequence[str]) -> None:
-        """`key` are the columns that choose the bucket; without any, the whole row does."""
+        """`key` are the columns that choose the bucket (`bucket_of`); without any, the whole row does."""
         self._json = [i for i, w in enumerate(wires) if w.encoder == "jsonb"]
         self._counted = {i: kind for i, f in enumerate(schema) if (kind := _counted(f.type)) is not None}
         # DuckDB takes names that differ in case only for the same: columns go by their places.
@@ -44,17 +49,17 @@ class Hasher:
         terms = [_canonical(f) for f, w in zip(fields, wires, strict=True) if w.hashed]
         row = f"hash({', '.join(terms)})" if terms else "hash(0)"
         of_key = [_canonical(fields[schema.get_field_index(name)]) for name in key]
-        bucket = f"hash({', '.join(of_key)})" if of_key else row
+        key_hash = f"hash({', '.join(of_key)})" if of_key else row
         shown = [_shown(f) for f, w in zip(fields, wires, strict=True) if w.hashed]
         self._hashed = [name for name, w in zip(schema.names, wires, strict=True) if w.hashed] or ["nothing"]
         self._texts = f"SELECT {', '.join(shown) or '0'} FROM batch"
-        self._hashes = f"SELECT ({bucket} % {BUCKETS})::BIGINT AS bucket, {row} AS hash FROM "
+        self._hashes = f"SELECT {key_hash} AS key, {row} AS hash FROM "
         self._names = schema.names
         self._connection = duckdb.connect(config={"threads": 1})
         self._prepared: Prepared | None = None
 
-    def __call__(self, batch: pa.RecordBatch) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]]:
-        """Each row's bucket and hash, in the batch's order."""
+    def __call__(self, batch: pa.RecordBatch) -> tuple[Hashes, Hashes]:
+        """The hash of each row's key, and of the row, in the batch's order."""
         batch = self._canonical(batch.select(self._names))
         for i, kind in self._counted.items():
             batch = batch.set_column(i, batch.schema.field(i).name, batch.column(i).cast(kind))
@@ -62,7 +67,7 @@ class Hasher:
         if self._prepared is None:
             self._prepared = Prepared(self._connection, "hashes", batch, lambda relation: self._hashes + relation)
         result = self._prepared(batch)
-        return result["bucket"].to_numpy(), result["hash"].to_numpy()
+        return result["key"].to_numpy(), result["hash"].to_numpy()
 
     def texts(self, batch: pa.RecordBatch) -> pa.Table:
         """The hashed columns as text, to be shown: as PostgreSQL writes them, and equal where the hash takes them for equal."""
@@ -88,9 +93,20 @@ class Hasher:
         self._connection.close()
 
 
-def add(buckets: npt.NDArray[np.int64], hashes: npt.NDArray[np.uint64]) -> Sums:
+def bucket_of(keys: Hashes) -> npt.NDArray[np.int64]:
+    """The buckets of keys: in the order of their hashes, so that rows in this order go bucket by bucket."""
+    return (keys >> _BELOW).astype(np.int64)
+
+
+def first_of(bucket: int) -> int:
+    """The least hash of a key in a bucket."""
+    return bucket << int(_BELOW)
+
+
+def add(keys: Hashes, hashes: Hashes) -> Sums:
     """The sums of some rows."""
     sums = np.zeros((3, BUCKETS), np.int64)
+    buckets = bucket_of(keys)
     # bincount adds doubles: exact below 2**53, that is for up to 2**21 rows of 32 bits at once.
     for at in range(0, len(hashes), 1 << 21):
         b, h = buckets[at : at + (1 << 21)], hashes[at : at + (1 << 21)]

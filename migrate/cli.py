@@ -361,9 +361,17 @@ def report(flags: Common, form: str | None, out: Path | None) -> None:
     show_default=True,
     help="How far to look.",
 )
+@click.option(
+    "--against",
+    type=click.Choice(["target", "source"]),
+    default="target",
+    show_default=True,
+    help="Compare rows with the target as it was loaded, or with the source as it is now.",
+)
+@click.option("--from-bucket", type=click.IntRange(0, 1023), default=0, help="List differing rows from this bucket on.")
 @spares
 @common
-def verify(flags: Common, level: str, sparing: Sparing) -> None:
+def verify(flags: Common, level: str, against: str, from_bucket: int, sparing: Sparing) -> None:
     """Compare source, ledger and target. Exit code 3 on a difference.
 
     \b
@@ -373,6 +381,7 @@ def verify(flags: Common, level: str, sparing: Sparing) -> None:
     """
     from migrate import engine, ledger
     from migrate.errors import GateError
+    from migrate.verify import Rows
     from migrate.verify import verify as examine
 
     with opened(flags, sparing.governor) as work, governed(flags, work.governor):
@@ -385,7 +394,7 @@ def verify(flags: Common, level: str, sparing: Sparing) -> None:
         for mapping in engine.compiled(work, names):
             name = mapping.spec.name
             try:
-                found = examine(work, mapping, level)  # type: ignore[arg-type]
+                found = examine(work, mapping, level, Rows(against, from_bucket))  # type: ignore[arg-type]
             except MigrateError as error:
                 # One table that cannot be verified must not leave the others unverified.
                 failures.append(error)

@@ -384,7 +384,7 @@ Severity = Literal["error", "warning"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A difference: something that should be equal and is not."""
+    """A difference: something that should be equal and is not. Of a row, `key` and `column` say where."""
 
     check: str
     severity: Severity
@@ -393,6 +393,7 @@ class Finding:
     key: str | None = None
     expected: str | None = None
     actual: str | None = None
+    column: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from migrate.core import Chunk, Entry, Finding, ForeignKey, Partition, View, Wat
 from migrate.errors import GateError
 from migrate.target import Connection
 
-VERSION = 3
+VERSION = 4
 
 _DDL = """
 CREATE SCHEMA IF NOT EXISTS {ledger};
@@ -224,7 +224,8 @@ CREATE TABLE IF NOT EXISTS {ledger}.finding (
     message text NOT NULL,
     key text,
     expected text,
-    actual text
+    actual text,
+    "column" text
 );
 CREATE TABLE IF NOT EXISTS {ledger}.verification (
     migration text NOT NULL,
@@ -709,11 +710,11 @@ def save_findings(
             f"DELETE FROM {conn.ledger}.finding WHERE migration = %s AND name = %s AND level = %s",
             [migration, name, level],
         )
-        into = f'{conn.ledger}.finding (migration, name, level, "check", severity, message, key, expected, actual)'
+        into = f'{conn.ledger}.finding (migration, name, level, "check", severity, message, key, expected, actual, "column")'
         with conn.cursor() as cursor, cursor.copy(f"COPY {into} FROM STDIN") as copy:
             for f in findings:
                 shown = map(_clean, (f.message, f.key, f.expected, f.actual))
-                copy.write_row((migration, name, level, f.check, f.severity, *shown))
+                copy.write_row((migration, name, level, f.check, f.severity, *shown, f.column))
         conn.execute(
             f"INSERT INTO {conn.ledger}.verification (migration, name, generation, level, findings) "
             f"VALUES (%s, %s, %s, %s, %s) ON CONFLICT (migration, name, level) DO UPDATE SET "
@@ -739,7 +740,7 @@ def verifications(conn: Connection, migration: str) -> list[tuple[str, str, str,
 def findings(conn: Connection, migration: str) -> list[Finding]:
     """What the last verifications found, of what is loaded now: a new generation is yet to be verified."""
     rows = conn.execute(
-        f'SELECT f."check", f.severity, f.name, f.message, f.key, f.expected, f.actual FROM {conn.ledger}.finding f '
+        f'SELECT f."check", f.severity, f.name, f.message, f.key, f.expected, f.actual, f."column" FROM {conn.ledger}.finding f '
         f"JOIN {conn.ledger}.verification v USING (migration, name, level) "
         f"JOIN {conn.ledger}.mapped_table t ON t.migration = f.migration AND t.name = f.name AND t.generation = v.generation "
         f"WHERE f.migration = %s ORDER BY f.id",

@@ -13,21 +13,33 @@ from migrate.target import Connection
 BEYOND = "migrate_beyond"
 """The last column of every batch: what the row holds that the wire types cannot, as JSON."""
 
+PLACE = "migrate_place"
+"""The column before it, where it is asked for: where a row stands."""
+
 _BLOCK = 8 << 20  # bytes of CSV that become one batch
 _LAST = "'294247-01-10 04:00:54.775806+00'"  # the last microsecond that Arrow and DuckDB count
 
 
 def read_back(
-    conn: Connection, table: TargetTable, schema: pa.Schema, wires: Sequence[Wire], where: str = ""
+    conn: Connection,
+    table: TargetTable,
+    schema: pa.Schema,
+    wires: Sequence[Wire],
+    where: str = "",
+    place: str = "",
 ) -> Iterator[pa.RecordBatch]:
     """Stream `SELECT columns FROM table` by COPY as CSV, in which NULL and '' differ.
 
-    Batches have the wire schema and the column BEYOND: NULL, or a JSON object of the row's values that the wire type cannot
-    hold (NaN, timestamps past its last, arrays of several dimensions), which are NULL in their own columns. Columns that
-    are not hashed are NULL throughout. Session settings that change PostgreSQL's output are set for the transaction only.
+    Batches have the wire schema, PLACE where `place` is SQL for it, and BEYOND: NULL, or a JSON object of the row's values that
+    the wire type cannot hold (NaN, timestamps past its last, arrays of several dimensions), which are NULL in their own
+    columns. Columns that are not hashed are NULL throughout. Session settings that change PostgreSQL's output are set for
+    the transaction only.
     """
     terms = [_spelled(field) if wire.hashed else "NULL" for field, wire in zip(schema, wires, strict=True)]
     beyond = {f.name: test for f, w in zip(schema, wires, strict=True) if w.hashed and (test := _beyond(f)) is not None}
+    if place:
+        schema = schema.append(pa.field(PLACE, pa.string()))
+        terms.append(place)
     terms.append(_texts_beyond(beyond) if beyond else "NULL")
     sql = f"COPY (SELECT {', '.join(terms)} FROM {quote(table.schema, table.name)} {where}) TO STDOUT (FORMAT csv)"
     parser = _Parser(schema.append(pa.field(BEYOND, pa.string())))

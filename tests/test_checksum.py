@@ -152,9 +152,9 @@ def test_sums_add_up_and_show_what_differs() -> None:
 def test_columns_whose_names_differ_in_case_only_are_hashed_and_shown_as_two() -> None:
     batch = pa.RecordBatch.from_pydict({"Name": ["a", "a", "b"], "name": ["x", "y", "x"]})
     hasher = checksum.Hasher(batch.schema, [Wire(pa.string())] * 2, ["name"])
-    buckets, found = hasher(batch)
+    keys, found = hasher(batch)
     texts = hasher.texts(batch)
     hasher.close()
     assert len(set(found.tolist())) == 3
-    assert buckets[0] == buckets[2] != buckets[1]
+    assert keys[0] == keys[2] != keys[1]
     assert texts.to_pydict() == batch.to_pydict()

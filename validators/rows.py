@@ -1,6 +1,6 @@
 """Rows: two sides of a table merged on the key, so that each difference has a name."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +13,7 @@ from migrate.core import Finding
 LIMIT = 100_000
 """Findings of one table that are listed one by one."""
 
-HASH = "migrate_hash"
-"""The last column of a side: each row's hash. The others are the compared columns, as text."""
-
 Hashes = npt.NDArray[np.uint64]
-_Rows = list[dict[str, Any]]
 _SHOWN = 200  # characters of a value
 
 
@@ -45,7 +41,7 @@ class Shape:
     def name(self, row: dict[str, Any]) -> str:
         """A row by its key, or by all its columns where it has none or a part of it is NULL."""
         keyed = bool(self.key) and all(row[k] is not None for k in self.key)
-        return ", ".join(f"{c}={self.show(c, row[c])}" for c in (self.key if keyed else row) if c != HASH)
+        return ", ".join(f"{c}={self.show(c, row[c])}" for c in (self.key if keyed else row))
 
 
 def unmatched(a: Hashes, b: Hashes) -> Hashes:
@@ -56,40 +52,61 @@ def unmatched(a: Hashes, b: Hashes) -> Hashes:
     return different
 
 
-def compare(shape: Shape, source: pa.Table, target: pa.Table) -> Iterator[Finding]:
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Different rows of one side, each with its hash and how often it stands there.
+
+    `texts` are the compared columns. No two rows have the same hash.
+    """
+
+    texts: pa.Table
+    hashes: Hashes
+    counts: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    values: dict[str, Any]
+    hash: int
+    count: int
+
+
+def compare(shape: Shape, source: Rows, target: Rows) -> Iterator[Finding]:
     """Missing, extra and differing rows of two sides."""
     there, here = _by_key(shape, source), _by_key(shape, target)
     for key in [*there, *(k for k in here if k not in there)]:
         yield from _of_one_key(shape, there.get(key, []), here.get(key, []))
 
 
-def _by_key(shape: Shape, rows: pa.Table) -> dict[tuple[Any, ...], _Rows]:
-    found: dict[tuple[Any, ...], _Rows] = {}
-    for row in rows.to_pylist():
-        key = tuple(row[k] for k in shape.key)
-        found.setdefault((row[HASH],) if not key or None in key else (*key, ""), []).append(row)
+def _by_key(shape: Shape, rows: Rows) -> dict[tuple[Any, ...], list[_Row]]:
+    found: dict[tuple[Any, ...], list[_Row]] = {}
+    for values, hash_, count in zip(rows.texts.to_pylist(), rows.hashes.tolist(), rows.counts.tolist(), strict=True):
+        key = tuple(values[k] for k in shape.key)
+        found.setdefault((hash_,) if not key or None in key else (*key, ""), []).append(_Row(values, hash_, count))
     return found
 
 
-def _of_one_key(shape: Shape, there: _Rows, here: _Rows) -> Iterator[Finding]:
-    name = shape.name((there or here)[0])
-    counts = str(len(there)), str(len(here))
-    if len(there) > len(here):
+def _of_one_key(shape: Shape, there: Sequence[_Row], here: Sequence[_Row]) -> Iterator[Finding]:
+    name = shape.name((there or here)[0].values)
+    many, few = sum(r.count for r in there), sum(r.count for r in here)
+    if many > few:
         message = f"{shape.table}: a loaded row is not in the target: {name}"
-        yield Finding("rows.missing", "error", shape.table, message, name, *counts)
-    elif len(here) > len(there):
+        yield Finding("rows.missing", "error", shape.table, message, name, str(many), str(few))
+    elif few > many:
         what = "a row of the target was not loaded by this migration"
         if shape.replayed:
             what = f"a row of the target is not the source's; it may be one of the {shape.replayed} replayed here"
-        yield Finding("rows.extra", "error", shape.table, f"{shape.table}: {what}: {name}", name, *counts)
-    elif sorted(r[HASH] for r in there) != sorted(r[HASH] for r in here):
-        for column in there[0]:
-            expected, actual = [r[column] for r in there], [r[column] for r in here]
-            if column != HASH and expected != actual:
-                want, have = next(
-                    (shape.show(column, e), shape.show(column, a))
-                    for e, a in zip(expected, actual, strict=True)
-                    if e != a
-                )
-                message = f"{shape.table}: {name}: {column} should be {want} and is {have}"
-                yield Finding("rows.differ", "error", shape.table, message, name, want, have)
+        yield Finding("rows.extra", "error", shape.table, f"{shape.table}: {what}: {name}", name, str(many), str(few))
+    else:
+        for expected, actual in zip(_surplus(there, here), _surplus(here, there), strict=False):
+            for column, value in expected.values.items():
+                if value != actual.values[column]:
+                    want, have = shape.show(column, value), shape.show(column, actual.values[column])
+                    message = f"{shape.table}: {name}: {column} should be {want} and is {have}"
+                    yield Finding("rows.differ", "error", shape.table, message, name, want, have, column)
+
+
+def _surplus(a: Sequence[_Row], b: Sequence[_Row]) -> list[_Row]:
+    """The rows that `a` has more often."""
+    counts = {row.hash: row.count for row in b}
+    return [row for row in a if row.count > counts.get(row.hash, 0)]

@@ -1,0 +1,316 @@
+"""Which rows of a table's two sides differ: found by the sums of buckets, then by hashes, then named by their keys.
+
+The target is read once and its hashes noted; where sums differ the source is read once more, and of it only rows are
+kept whose hash the target lacks. Rows go in the order of their keys' hashes, in which both rows of a key stand together: so
+of more differences than memory holds, the first ones are whole.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import combinations, islice
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from migrate import checksum
+from migrate.checksum import Hashes, bucket_of
+from migrate.core import Finding
+from migrate.readback import PLACE
+from migrate.sides import Mask, Sides, Within
+from validators import rows as comparing
+
+_TOGETHER = 16_000_000  # rows whose hashes are held at once
+_SHOWN_TOGETHER = 5_000  # rows that are Python objects at once
+_TRIED = 20_000  # combinations of rows that may be the replayed ones of a bucket
+_LAST = np.uint64(2**64 - 1)
+_NO_HASHES: Hashes = np.zeros(0, np.uint64)
+_NO_NUMBERS = np.zeros(0, np.int64)
+
+Buckets = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """Different rows of one side, ordered by their keys' hashes; no two have the same hash.
+
+    `counts`: how often each stands there. `chunks`: of the source, where it was read. `places`: of the target, where its
+    copies stand.
+    """
+
+    rows: pa.RecordBatch
+    keys: Hashes
+    hashes: Hashes
+    counts: npt.NDArray[np.int64]
+    chunks: npt.NDArray[np.int64]
+    places: Sequence[Sequence[str]] = ()
+
+    def take(self, at: npt.NDArray[np.intp]) -> "Side":
+        places = [self.places[i] for i in at] if self.places else ()
+        rows = self.rows.take(pa.array(at))
+        return Side(rows, self.keys[at], self.hashes[at], self.counts[at], self.chunks[at], places)
+
+
+@dataclass(slots=True)
+class Differences:
+    """What differs, of what was looked at. `more`: rows past those, in the buckets from `bucket` on.
+
+    `replayed` rows that a replay loaded could not be told from others; `moved` changed while they were compared.
+    """
+
+    parts: list[tuple[Side, Side]] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    replayed: int = 0
+    moved: int = 0
+    more: int = 0
+    bucket: int | None = None
+
+    def __len__(self) -> int:
+        return sum(max(len(source.hashes), len(target.hashes)) for source, target in self.parts)
+
+
+def of_buckets(
+    sides: Sides, buckets: Buckets, sizes: npt.NDArray[np.int64], replays: Sequence[checksum.Sums]
+) -> Differences:
+    """The differences in some buckets; `sizes` are the rows of each bucket. After `Sides.sums`."""
+    found = Differences()
+    ends = np.cumsum(sizes[buckets]) // _TOGETHER
+    for turn in np.unique(ends):
+        _of_group(sides, buckets[ends == turn], replays, found)
+        if found.more or len(found) >= comparing.LIMIT:
+            if found.bucket is None and (left := buckets[ends > turn]).size:
+                found.bucket = int(left[0])
+            break
+    return found
+
+
+def _of_group(sides: Sides, group: Buckets, replays: Sequence[checksum.Sums], found: Differences) -> None:
+    """Add the differences in some buckets, of which all hashes are held."""
+    member = np.zeros(checksum.BUCKETS, np.bool_)
+    member[group] = True
+
+    def within(keys: Hashes) -> Mask:
+        inside: Mask = member[bucket_of(keys)]
+        return inside
+
+    here = _joined((keys, hashes) for keys, hashes, _ in sides.noted(within))
+    standing = np.unique(here[1])
+    kept = _Kept(sides.mapping.schema)
+    read: list[tuple[Hashes, Hashes]] = []
+    for chunk, batch in sides.mapped():
+        keys, hashes = sides.hashed(batch)
+        inside = within(keys)
+        read.append((keys[inside], hashes[inside]))
+        lacking = inside.copy()
+        lacking[inside] = ~_among(hashes[inside], standing)
+        if lacking.any():
+            kept.add(batch.filter(pa.array(lacking)), keys[lacking], hashes[lacking], chunk)
+    there = _with_replayed(sides, group, _joined(read), here, replays, found)
+    different = comparing.unmatched(there[1], here[1])
+    if not len(different):
+        return
+    lacking_rows = kept.narrow()
+    keys = np.sort(np.concatenate([k[_among(h, different)] for k, h in (there, here)]))
+    last = min(kept.last, keys[min(len(keys), comparing.LIMIT) - 1])
+    beyond = keys[keys > last]
+    if len(beyond):
+        found.more, found.bucket = len(beyond), int(bucket_of(beyond[:1])[0])
+    target = _of_target(sides, lambda keys: within(keys) & (keys <= last), different, found)
+    found.parts.append((_of_source(lacking_rows, different, last, there, target), target))
+
+
+def _joined(parts: Iterable[tuple[Hashes, Hashes]]) -> tuple[Hashes, Hashes]:
+    some = [(_NO_HASHES, _NO_HASHES), *parts]
+    return np.concatenate([k for k, _ in some]), np.concatenate([h for _, h in some])
+
+
+def _among(hashes: Hashes, ordered: Hashes) -> Mask:
+    """Which of the hashes are among others that are sorted and distinct."""
+    if not len(ordered):
+        return np.zeros(len(hashes), np.bool_)
+    at = np.minimum(np.searchsorted(ordered, hashes), len(ordered) - 1)
+    found: Mask = ordered[at] == hashes
+    return found
+
+
+class _Kept:
+    """Rows of the source that the target lacks: those with the lowest hashes of keys, up to `last`, one of each hash."""
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self.last = _LAST
+        nothing = pa.RecordBatch.from_pylist([], schema)
+        self._parts = [Side(nothing, _NO_HASHES, _NO_HASHES, _NO_NUMBERS, _NO_NUMBERS)]
+        self._rows = 0
+
+    def add(self, rows: pa.RecordBatch, keys: Hashes, hashes: Hashes, chunk: int) -> None:
+        part = Side(rows, keys, hashes, np.ones(len(keys), np.int64), np.full(len(keys), chunk))
+        self._parts.append(part.take(np.flatnonzero(keys <= self.last)))
+        self._rows += len(self._parts[-1].keys)
+        if self._rows > 2 * comparing.LIMIT:
+            self.narrow()
+
+    def narrow(self) -> Side:
+        """Let go of repeated rows, and of those past LIMIT; what is left."""
+        every = _concat(self._parts)
+        _, first = np.unique(every.hashes, return_index=True)
+        left = every.take(first[np.argsort(every.keys[first], kind="stable")])
+        if len(left.keys) > comparing.LIMIT:
+            self.last = min(self.last, left.keys[comparing.LIMIT - 1])
+            left = left.take(np.flatnonzero(left.keys <= self.last))
+        self._parts, self._rows = [left], len(left.keys)
+        return left
+
+
+def _concat(parts: Sequence[Side]) -> Side:
+    return Side(
+        pa.concat_batches([p.rows for p in parts]),
+        np.concatenate([p.keys for p in parts]),
+        np.concatenate([p.hashes for p in parts]),
+        np.concatenate([p.counts for p in parts]),
+        np.concatenate([p.chunks for p in parts]),
+        [place for p in parts for place in p.places],
+    )
+
+
+def _of_source(kept: Side, different: Hashes, last: np.uint64, there: tuple[Hashes, Hashes], target: Side) -> Side:
+    """The source's different rows; those that the target has too, only not as often, are taken from there."""
+    values, counts = np.unique(there[1], return_counts=True)
+    lacking = kept.take(np.flatnonzero(_among(kept.hashes, different) & (kept.keys <= last)))
+    both = target.take(np.flatnonzero(_among(target.hashes, values)))
+    every = _concat([lacking, replace(both, rows=both.rows.select(kept.rows.schema.names))])
+    every = every.take(np.argsort(every.keys, kind="stable"))
+    return replace(every, counts=counts[np.searchsorted(values, every.hashes)])
+
+
+def _of_target(sides: Sides, within: Within, different: Hashes, found: Differences) -> Side:
+    """The target's different rows, fetched by their places."""
+    places: dict[int, list[str]] = {}
+    for _, hashes, where in sides.noted(within):
+        hit = np.flatnonzero(_among(hashes, different))
+        for hash_, place in zip(hashes[hit].tolist(), where.take(pa.array(hit)).to_pylist(), strict=True):
+            places.setdefault(hash_, []).append(place)
+    firsts = [each[0] for each in places.values()]
+    parts = [Side(sides.nothing, _NO_HASHES, _NO_HASHES, _NO_NUMBERS, _NO_NUMBERS)]
+    for batch in sides.at(firsts):
+        keys, hashes = sides.hashed(batch)
+        standing = zip(batch[PLACE].to_pylist(), hashes.tolist(), strict=True)
+        same = [at for at, (place, hash_) in enumerate(standing) if places.get(hash_, [""])[0] == place]
+        counts = np.array([len(places[h]) for h in hashes[same].tolist()], np.int64)
+        rows = batch.drop_columns([PLACE]).take(pa.array(same, pa.int64()))
+        parts.append(Side(rows, keys[same], hashes[same], counts, np.full(len(same), -1)))
+    every = _concat(parts)
+    found.moved += len(firsts) - len(every.keys)
+    every = every.take(np.argsort(every.keys, kind="stable"))
+    return replace(every, places=[places[h] for h in every.hashes.tolist()])
+
+
+# ------------------------------------------------------------------------------------------------- rows of replays
+
+
+def _with_replayed(
+    sides: Sides,
+    group: Buckets,
+    there: tuple[Hashes, Hashes],
+    here: tuple[Hashes, Hashes],
+    replays: Sequence[checksum.Sums],
+    found: Differences,
+) -> tuple[Hashes, Hashes]:
+    """Add the rows that replays loaded, which the source does not hold, to its side.
+
+    The ledger has only their sums by bucket: rows that are in the target, not in the source, and have that very sum, are
+    they. Each bucket where they cannot be found so is a finding.
+    """
+    if not replays:
+        return there
+    name = sides.state.name
+    extra: list[tuple[Hashes, Hashes]] = []
+    spare = comparing.unmatched(there[1], here[1])
+    of = bucket_of(here[0])
+    for sums in replays:
+        for bucket in group[sums[0][group] > 0]:
+            n = int(sums[0][bucket])
+            candidates = np.intersect1d(here[1][of == bucket], spare)
+            keys = np.full(n, checksum.first_of(int(bucket)), np.uint64)
+            want = sums[:, bucket]
+            tried = islice(combinations(candidates, n), _TRIED)
+            rows = next((c for c in tried if (checksum.add(keys, np.array(c))[:, bucket] == want).all()), None)
+            if rows is None:
+                found.replayed += n
+                message = (
+                    f"{name}: {n} rows that `migrate rejects replay` loaded are not in the target as it loaded them"
+                )
+                found.findings.append(Finding("rows.replayed", "error", name, message, None, str(n), None))
+                continue
+            spare = np.setdiff1d(spare, np.array(rows))
+            extra.append((keys, np.array(rows)))
+    return _joined([there, *extra])
+
+
+# ------------------------------------------------------------------------------------------------ among other rows
+
+
+def among_others(sides: Sides) -> Differences:
+    """For rows that stand among others: each batch of the source is looked up in the target by its key."""
+    found = Differences()
+    for chunk, batch in sides.mapped():
+        there = _side(sides, batch, chunk)
+        nothing = _side(sides, sides.nothing, -1)
+        here = _concat([nothing, *(_side(sides, rows, -1) for rows in sides.of_keys(batch))])
+        different = comparing.unmatched(there.hashes, here.hashes)
+        if len(different):
+            found.parts.append(
+                (
+                    there.take(np.flatnonzero(_among(there.hashes, different))),
+                    here.take(np.flatnonzero(_among(here.hashes, different))),
+                )
+            )
+        if len(found) >= comparing.LIMIT:
+            found.bucket = 0
+            break
+    return found
+
+
+def _side(sides: Sides, rows: pa.RecordBatch, chunk: int) -> Side:
+    """All of some rows, each for itself."""
+    keys, hashes = sides.hashed(rows)
+    places = [[place] for place in rows[PLACE].to_pylist()] if PLACE in rows.schema.names else []
+    rows = rows.drop_columns([PLACE]) if places or PLACE in rows.schema.names else rows
+    return Side(rows, keys, hashes, np.ones(len(keys), np.int64), np.full(len(keys), chunk), places)
+
+
+# -------------------------------------------------------------------------------------------------------- findings
+
+
+def findings(sides: Sides, found: Differences) -> list[Finding]:
+    """Every difference named by key and column, as many as are listed one by one, and what else there is to say."""
+    name, listed = sides.state.name, list(found.findings)
+    shape = sides.shape(found.replayed)
+    for source, target in found.parts:
+        keys = np.unique(np.concatenate([source.keys, target.keys]))
+        for first in range(0, len(keys), _SHOWN_TOGETHER):
+            low, high = keys[first], keys[min(first + _SHOWN_TOGETHER, len(keys)) - 1]
+            listed += comparing.compare(shape, *(_shown(sides, side, low, high) for side in (source, target)))
+            if len(listed) >= comparing.LIMIT:
+                break
+    if found.moved:
+        message = f"{name}: {found.moved:,} rows of the target changed while they were compared: verify again"
+        listed.append(Finding("rows.moved", "error", name, message, None, None, None))
+    if found.more or found.bucket is not None or len(listed) > comparing.LIMIT:
+        listed = [*listed[: comparing.LIMIT], _more(name, found)]
+    return listed
+
+
+def _shown(sides: Sides, side: Side, low: np.uint64, high: np.uint64) -> comparing.Rows:
+    at = np.flatnonzero((side.keys >= low) & (side.keys <= high))
+    some = side.take(at)
+    return comparing.Rows(sides.shown(some.rows), some.hashes, some.counts)
+
+
+def _more(name: str, found: Differences) -> Finding:
+    many = f"{found.more:,} more rows differ" if found.more else "there may be more differences"
+    message = f"{name}: besides these {comparing.LIMIT:,} differences {many}"
+    if found.bucket:
+        message += f", in buckets {found.bucket} to {checksum.BUCKETS - 1}: migrate verify -s {name} --from-bucket {found.bucket}"
+    else:
+        message += ": mend these and verify again"
+    return Finding("rows.more", "warning", name, message)
