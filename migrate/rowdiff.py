@@ -94,7 +94,7 @@ def _of_group(sides: Sides, group: Buckets, replays: Sequence[checksum.Sums], fo
         return inside
 
     here = _joined((keys, hashes) for keys, hashes, _ in sides.noted(within))
-    standing = np.unique(here[1])
+    standing, _ = comparing.counted(here[1])
     kept = _Kept(sides.mapping.schema)
     read: list[tuple[Hashes, Hashes]] = []
     for chunk, batch in sides.mapped():
@@ -102,7 +102,7 @@ def _of_group(sides: Sides, group: Buckets, replays: Sequence[checksum.Sums], fo
         inside = within(keys)
         read.append((keys[inside], hashes[inside]))
         lacking = inside.copy()
-        lacking[inside] = ~_among(hashes[inside], standing)
+        lacking[inside] = ~comparing.among(hashes[inside], standing)
         if lacking.any():
             kept.add(batch.filter(pa.array(lacking)), keys[lacking], hashes[lacking], chunk)
     there = _with_replayed(sides, group, _joined(read), here, replays, found)
@@ -110,7 +110,7 @@ def _of_group(sides: Sides, group: Buckets, replays: Sequence[checksum.Sums], fo
     if not len(different):
         return
     lacking_rows = kept.narrow()
-    keys = np.sort(np.concatenate([k[_among(h, different)] for k, h in (there, here)]))
+    keys = np.sort(np.concatenate([k[comparing.among(h, different)] for k, h in (there, here)]))
     last = min(kept.last, keys[min(len(keys), comparing.LIMIT) - 1])
     beyond = keys[keys > last]
     if len(beyond):
@@ -122,15 +122,6 @@ def _of_group(sides: Sides, group: Buckets, replays: Sequence[checksum.Sums], fo
 def _joined(parts: Iterable[tuple[Hashes, Hashes]]) -> tuple[Hashes, Hashes]:
     some = [(_NO_HASHES, _NO_HASHES), *parts]
     return np.concatenate([k for k, _ in some]), np.concatenate([h for _, h in some])
-
-
-def _among(hashes: Hashes, ordered: Hashes) -> Mask:
-    """Which of the hashes are among others that are sorted and distinct."""
-    if not len(ordered):
-        return np.zeros(len(hashes), np.bool_)
-    at = np.minimum(np.searchsorted(ordered, hashes), len(ordered) - 1)
-    found: Mask = ordered[at] == hashes
-    return found
 
 
 class _Kept:
@@ -174,9 +165,9 @@ def _concat(parts: Sequence[Side]) -> Side:
 
 def _of_source(kept: Side, different: Hashes, last: np.uint64, there: tuple[Hashes, Hashes], target: Side) -> Side:
     """The source's different rows; those that the target has too, only not as often, are taken from there."""
-    values, counts = np.unique(there[1], return_counts=True)
-    lacking = kept.take(np.flatnonzero(_among(kept.hashes, different) & (kept.keys <= last)))
-    both = target.take(np.flatnonzero(_among(target.hashes, values)))
+    values, counts = comparing.counted(there[1])
+    lacking = kept.take(np.flatnonzero(comparing.among(kept.hashes, different) & (kept.keys <= last)))
+    both = target.take(np.flatnonzero(comparing.among(target.hashes, values)))
     every = _concat([lacking, replace(both, rows=both.rows.select(kept.rows.schema.names))])
     every = every.take(np.argsort(every.keys, kind="stable"))
     return replace(every, counts=counts[np.searchsorted(values, every.hashes)])
@@ -186,7 +177,7 @@ def _of_target(sides: Sides, within: Within, different: Hashes, found: Differenc
     """The target's different rows, fetched by their places."""
     places: dict[int, list[str]] = {}
     for _, hashes, where in sides.noted(within):
-        hit = np.flatnonzero(_among(hashes, different))
+        hit = np.flatnonzero(comparing.among(hashes, different))
         for hash_, place in zip(hashes[hit].tolist(), where.take(pa.array(hit)).to_pylist(), strict=True):
             places.setdefault(hash_, []).append(place)
     firsts = [each[0] for each in places.values()]
@@ -260,8 +251,8 @@ def among_others(sides: Sides) -> Differences:
         if len(different):
             found.parts.append(
                 (
-                    there.take(np.flatnonzero(_among(there.hashes, different))),
-                    here.take(np.flatnonzero(_among(here.hashes, different))),
+                    there.take(np.flatnonzero(comparing.among(there.hashes, different))),
+                    here.take(np.flatnonzero(comparing.among(here.hashes, different))),
                 )
             )
         if len(found) >= comparing.LIMIT:
@@ -286,7 +277,7 @@ def findings(sides: Sides, found: Differences) -> list[Finding]:
     name, listed = sides.state.name, list(found.findings)
     shape = sides.shape(found.replayed)
     for source, target in found.parts:
-        keys = np.unique(np.concatenate([source.keys, target.keys]))
+        keys, _ = comparing.counted(np.concatenate([source.keys, target.keys]))
         for first in range(0, len(keys), _SHOWN_TOGETHER):
             low, high = keys[first], keys[min(first + _SHOWN_TOGETHER, len(keys)) - 1]
             listed += comparing.compare(shape, *(_shown(sides, side, low, high) for side in (source, target)))
