@@ -1,6 +1,8 @@
 """The commands: parse, call, render, exit code; nothing else. Heavy modules are imported by the commands that need them."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, replace
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from migrate.conclude import Ending
     from migrate.core import Finding
     from migrate.engine import Options, Session
+    from migrate.verify import Result
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -369,56 +372,92 @@ def report(flags: Common, form: str | None, out: Path | None) -> None:
     help="Compare rows with the target as it was loaded, or with the source as it is now.",
 )
 @click.option("--from-bucket", type=click.IntRange(0, 1023), default=0, help="List differing rows from this bucket on.")
+@click.option(
+    "--fixup", is_flag=True, help="Repair the rows that differ, and verify again; with -y delete what is too much."
+)
+@click.option(
+    "--live",
+    type=click.FloatRange(min=0.1),
+    is_flag=False,
+    flag_value=5.0,
+    metavar="[SECONDS]",
+    help="A difference counts only once it has stood so long [5].",
+)
+@click.option("--restart", is_flag=True, help="Verify everything, also what an interrupted verification has done.")
 @spares
 @common
-def verify(flags: Common, level: str, against: str, from_bucket: int, sparing: Sparing) -> None:
+def verify(
+    flags: Common,
+    level: str,
+    against: str,
+    from_bucket: int,
+    fixup: bool,
+    live: float | None,
+    restart: bool,
+    sparing: Sparing,
+) -> None:
     """Compare source, ledger and target. Exit code 3 on a difference.
 
     \b
     counts      source, ledger and target count for themselves; the integrity equation stands beside them
     aggregates  besides, sums, extremes and digests of each column, computed by the source's engine and by the target
     rows        besides, the checksums kept in flight against the target as it is now; differing rows are named
-    """
-    from migrate import engine, ledger
-    from migrate.errors import GateError
-    from migrate.verify import Rows
-    from migrate.verify import verify as examine
 
+    \b
+    migrate verify --level counts                 in seconds
+    migrate verify                                every row of it
+    migrate verify --against source -s invoices   reads the source once more, and maps it
+    migrate verify --fixup                        makes the rows that differ what the source maps to
+    migrate verify --live 30                      while changes still arrive
+
+    One that was interrupted goes on: tables that it has verified are not verified again.
+    """
+    from migrate import ledger
+    from migrate.errors import GateError
+    from migrate.verify import How, verify_all
+
+    if (fixup or live or against == "source" or from_bucket) and level != "rows":
+        raise UsageError(
+            f"--level {level} compares no rows", hint="Leave --level out, or the options that are about rows."
+        )
     with opened(flags, sparing.governor) as work, governed(flags, work.governor):
         names = chosen(flags, work.project)
         if not ledger.exists(work.conn):
             raise GateError("Nothing has been loaded yet.", hint="`migrate run` loads.")
-        findings: list[Finding] = []
-        results: list[dict[str, object]] = []
-        failures: list[MigrateError] = []
-        for mapping in engine.compiled(work, names):
-            name = mapping.spec.name
-            try:
-                found = examine(work, mapping, level, Rows(against, from_bucket))  # type: ignore[arg-type]
-            except MigrateError as error:
-                # One table that cannot be verified must not leave the others unverified.
-                failures.append(error)
-                results.append({"table": name, "level": level, "error": error.message})
+        how = How(level, against, from_bucket, live or 0.0, restart, may_delete=flags.yes)  # type: ignore[arg-type]
+        results: list[Result] = []
+        with recorded(flags, work, "verify --fixup") if fixup else nullcontext() as epoch:
+            for result in verify_all(work, names, replace(how, epoch=epoch)):
+                results.append(result)
                 if flags.output == "table":
-                    click.secho(f"{name}: not verified: {redacted(flags, error.message)}", fg="red")
-                continue
-            findings += found
-            errors = sum(f.severity == "error" for f in found)
-            results.append({"table": name, "level": level, "differences": errors})
-            if flags.output == "table":
-                said = f"{errors:,} differences" if errors else "equal"
-                said += "".join(f", {f.message.removeprefix(f'{name}: ')}" for f in found if f.severity == "warning")
-                click.secho(f"{name}: {said}", fg="red" if errors else "green")
+                    _print_result(flags, result)
+    findings = [f for r in results for f in r.findings]
     if flags.output == "json":
-        from dataclasses import asdict
-
-        print_json({"tables": results, "findings": [asdict(f) for f in findings]})
+        tables = [
+            {"table": r.table, "level": level, "error": r.failure.message}
+            if r.failure
+            else {"table": r.table, "level": level, "differences": r.differences, "verified_before": r.before}
+            for r in results
+        ]
+        print_json({"tables": tables, "findings": [asdict(f) for f in findings]})
     else:
         _print_findings([f for f in findings if f.severity == "error"])
-    if failures:
-        raise failures[0]
+    for failure in (r.failure for r in results if r.failure is not None):
+        raise failure
     if any(f.severity == "error" for f in findings):
         raise FindingsError("Source and target differ.", hint="`migrate report --format json` lists every difference.")
+
+
+def _print_result(flags: Common, result: "Result") -> None:
+    name, n = result.table, result.differences
+    if result.failure is not None:
+        click.secho(f"{name}: not verified: {redacted(flags, result.failure.message)}", fg="red")
+        return
+    said = f"{n:,} difference{'s' * (n != 1)}" if n else "equal"
+    said += "".join(f", {f.message.removeprefix(f'{name}: ')}" for f in result.findings if f.severity == "warning")
+    if result.before is not None:
+        said += f" (verified at {result.before}, before this verification was interrupted)"
+    click.secho(f"{name}: {said}", fg="red" if n else "green")
 
 
 def _print_findings(findings: "Sequence[Finding]") -> None:

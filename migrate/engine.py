@@ -141,6 +141,13 @@ class Session:
             self.sources[spec.came_from] = Union([(label, s, s.schema(table)) for label, s, table in parts])
         return self.sources[spec.came_from]
 
+    def reopen(self, spec: TableSpec) -> None:
+        """Let go of what a table is read from, so that its next reader sees it as it is then."""
+        for name in {spec.came_from, *(name for name, _ in spec.origins)}:
+            source = self.sources.pop(name, None)
+            if source is not None and hasattr(source, "close"):
+                source.close()
+
     @property
     def migration(self) -> str:
         return self.project.spec.migration

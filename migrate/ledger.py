@@ -236,6 +236,14 @@ CREATE TABLE IF NOT EXISTS {ledger}.verification (
     findings bigint NOT NULL,
     PRIMARY KEY (migration, name, level)
 );
+
+-- The verification that was begun and has not come to its end: the next one of its kind goes on with it.
+CREATE TABLE IF NOT EXISTS {ledger}.verifying (
+    migration text PRIMARY KEY,
+    level text NOT NULL,
+    against text NOT NULL,
+    began timestamptz NOT NULL DEFAULT clock_timestamp()
+);
 """
 
 Phase = Literal["loading", "loaded", "finalized"]
@@ -568,10 +576,10 @@ def sums(conn: Connection, migration: str, name: str, generation: int) -> Iterab
 
 
 def rows_read(conn: Connection, migration: str, name: str, generation: int) -> dict[int, int]:
-    """Rows that the load read, by chunk; a replay's rows are not the source's."""
+    """Rows that the load read, by chunk, as the source has them since a fixup; a replay's rows are not the source's."""
     rows = conn.execute(
         f"SELECT chunk, sum(read)::bigint FROM {conn.ledger}.entry "
-        f"WHERE migration = %s AND name = %s AND generation = %s AND kind = 'load' GROUP BY chunk",
+        f"WHERE migration = %s AND name = %s AND generation = %s AND kind IN ('load', 'fixup') GROUP BY chunk",
         [migration, name, generation],
     ).fetchall()
     return {row[0]: row[1] for row in rows}
@@ -737,13 +745,45 @@ def verifications(conn: Connection, migration: str) -> list[tuple[str, str, str,
     ).fetchall()
 
 
-def findings(conn: Connection, migration: str) -> list[Finding]:
-    """What the last verifications found, of what is loaded now: a new generation is yet to be verified."""
+def begin_verification(conn: Connection, migration: str, level: str, against: str) -> datetime:
+    """When the verification began: now, or when the one of this kind did that has not come to its end."""
+    with conn.transaction():
+        conn.execute(
+            f"DELETE FROM {conn.ledger}.verifying WHERE migration = %s AND (level, against) <> (%s, %s)",
+            [migration, level, against],
+        )
+        row = conn.execute(
+            f"INSERT INTO {conn.ledger}.verifying (migration, level, against) VALUES (%s, %s, %s) "
+            f"ON CONFLICT (migration) DO UPDATE SET level = EXCLUDED.level RETURNING began",
+            [migration, level, against],
+        ).fetchone()
+    assert row is not None
+    began: datetime = row[0]
+    return began
+
+
+def end_verification(conn: Connection, migration: str) -> None:
+    conn.execute(f"DELETE FROM {conn.ledger}.verifying WHERE migration = %s", [migration])
+
+
+def verified_since(conn: Connection, migration: str, level: str, began: datetime) -> dict[str, str]:
+    """The tables that were verified since a moment, as they are loaded now, and when."""
+    rows = conn.execute(
+        f"SELECT v.name, {_utc('v.at')} FROM {conn.ledger}.verification v "
+        f"JOIN {conn.ledger}.mapped_table t USING (migration, name, generation) "
+        f"WHERE v.migration = %s AND v.level = %s AND v.at >= %s",
+        [migration, level, began],
+    ).fetchall()
+    return dict(rows)
+
+
+def findings(conn: Connection, migration: str, level: str | None = None) -> list[Finding]:
+    """What the last verifications (of a level) found, of what is loaded now: a new generation is yet to be verified."""
     rows = conn.execute(
         f'SELECT f."check", f.severity, f.name, f.message, f.key, f.expected, f.actual, f."column" FROM {conn.ledger}.finding f '
         f"JOIN {conn.ledger}.verification v USING (migration, name, level) "
         f"JOIN {conn.ledger}.mapped_table t ON t.migration = f.migration AND t.name = f.name AND t.generation = v.generation "
-        f"WHERE f.migration = %s ORDER BY f.id",
-        [migration],
+        f"WHERE f.migration = %(m)s AND f.level = coalesce(%(level)s, f.level) ORDER BY f.id",
+        {"m": migration, "level": level},
     ).fetchall()
     return [Finding(*row) for row in rows]

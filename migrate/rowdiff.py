@@ -168,7 +168,7 @@ def _of_source(kept: Side, different: Hashes, last: np.uint64, there: tuple[Hash
     values, counts = comparing.counted(there[1])
     lacking = kept.take(np.flatnonzero(comparing.among(kept.hashes, different) & (kept.keys <= last)))
     both = target.take(np.flatnonzero(comparing.among(target.hashes, values)))
-    every = _concat([lacking, replace(both, rows=both.rows.select(kept.rows.schema.names))])
+    every = _concat([lacking, replace(both, rows=both.rows.select(kept.rows.schema.names), places=())])
     every = every.take(np.argsort(every.keys, kind="stable"))
     return replace(every, counts=counts[np.searchsorted(values, every.hashes)])
 
@@ -244,24 +244,30 @@ def among_others(sides: Sides) -> Differences:
     """For rows that stand among others: each batch of the source is looked up in the target by its key."""
     found = Differences()
     for chunk, batch in sides.mapped():
-        there = _side(sides, batch, chunk)
-        nothing = _side(sides, sides.nothing, -1)
-        here = _concat([nothing, *(_side(sides, rows, -1) for rows in sides.of_keys(batch))])
-        different = comparing.unmatched(there.hashes, here.hashes)
-        if len(different):
-            found.parts.append(
-                (
-                    there.take(np.flatnonzero(comparing.among(there.hashes, different))),
-                    here.take(np.flatnonzero(comparing.among(here.hashes, different))),
-                )
-            )
+        there = side_of(sides, batch, chunk)
+        here = together(sides, [side_of(sides, rows, -1) for rows in sides.of_keys(batch)])
+        there, here = without_equals(there, here)
+        if len(there.keys) or len(here.keys):
+            found.parts.append((there, here))
         if len(found) >= comparing.LIMIT:
             found.bucket = 0
             break
     return found
 
 
-def _side(sides: Sides, rows: pa.RecordBatch, chunk: int) -> Side:
+def together(sides: Sides, parts: Sequence[Side]) -> Side:
+    """Several parts of a side, or none."""
+    return _concat([*parts, *([] if parts else [side_of(sides, sides.nothing, -1)])])
+
+
+def without_equals(there: Side, here: Side) -> tuple[Side, Side]:
+    """Both sides without the rows that both have as often."""
+    different = comparing.unmatched(there.hashes, here.hashes)
+    gone, come = (np.flatnonzero(comparing.among(side.hashes, different)) for side in (there, here))
+    return there.take(gone), here.take(come)
+
+
+def side_of(sides: Sides, rows: pa.RecordBatch, chunk: int) -> Side:
     """All of some rows, each for itself."""
     keys, hashes = sides.hashed(rows)
     places = [[place] for place in rows[PLACE].to_pylist()] if PLACE in rows.schema.names else []

@@ -100,15 +100,14 @@ class Sides:
 
     def at(self, places: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """The rows that stand at some places now, which may be others than did before."""
-        by_table: dict[str, list[str]] = {}
-        for place in places:
-            table, _, rest = place.partition("(")
-            by_table.setdefault(table, []).append(f"({rest}")
-        for table, tids in by_table.items():
-            within = f"tableoid = {int(table)} AND " if table else ""
-            for first in range(0, len(tids), _AT_ONCE):
-                listed = ",".join(f'"{tid}"' for tid in tids[first : first + _AT_ONCE])
-                yield from self.stored(f"WHERE {within}ctid = ANY ('{{{listed}}}'::tid[])")
+        for where in _standing_at(places):
+            yield from self.stored(where)
+
+    def delete(self, places: Sequence[str]) -> None:
+        """Delete the rows at some places."""
+        relation = quote(self.mapping.target.schema, self.mapping.target.name)
+        for where in _standing_at(places):
+            self.work.conn.execute(f"DELETE FROM {relation} {where}")
 
     def of_keys(self, rows: pa.RecordBatch) -> list[pa.RecordBatch]:
         """The target's rows with the keys of some others."""
@@ -177,6 +176,19 @@ class Sides:
                 ]
                 texts = texts.set_column(i, column, pa.chunked_array(mended, pa.string()))
         return texts
+
+
+def _standing_at(places: Sequence[str]) -> Iterator[str]:
+    """SQL conditions for rows at some places, some at a time."""
+    by_table: dict[str, list[str]] = {}
+    for place in places:
+        table, _, rest = place.partition("(")
+        by_table.setdefault(table, []).append(f"({rest}")
+    for table, tids in by_table.items():
+        within = f"tableoid = {int(table)} AND " if table else ""
+        for first in range(0, len(tids), _AT_ONCE):
+            listed = ",".join(f'"{tid}"' for tid in tids[first : first + _AT_ONCE])
+            yield f"WHERE {within}ctid = ANY ('{{{listed}}}'::tid[])"
 
 
 def _spread(work: Session, mapping: Mapping) -> bool:

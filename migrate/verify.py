@@ -1,16 +1,18 @@
 """Verification: gathers what source, ledger and target say, and lets the validators find the differences."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Literal, cast
 
 import numpy as np
 
 from mappings.compile import Mapping
-from migrate import checksum, ledger, measures, quarantine, rowdiff
+from migrate import checksum, fixup, ledger, live, measures, quarantine, rowdiff
 from migrate.core import Counted, Finding, Partition
-from migrate.engine import Session, digest
-from migrate.errors import GateError
+from migrate.engine import Session, compiled, digest
+from migrate.errors import GateError, MigrateError
 from migrate.ledger import TableState
 from migrate.plan import finding_key
 from migrate.sides import Sides
@@ -22,14 +24,64 @@ Level = Literal["counts", "aggregates", "rows"]
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
-    """How rows are compared: the target with what was loaded, or with the `source` as it is now; from which bucket on."""
+class How:
+    """How a table is verified, beside the level.
 
+    `against`: rows are compared with what was loaded, or with the source as it is now. `from_bucket`: rows are compared from
+    this bucket on. `lag`: seconds that a difference has to stand before it counts; 0: it counts at once. `restart`: what an
+    interrupted verification has done is done again. `epoch`: of the run that repairs what differs, if it is to be repaired,
+    `may_delete` rows that are not the source's too.
+    """
+
+    level: Level = "rows"
     against: Literal["target", "source"] = "target"
-    first_bucket: int = 0
+    from_bucket: int = 0
+    lag: float = 0.0
+    restart: bool = False
+    epoch: int | None = None
+    may_delete: bool = False
+    pause: Callable[[float], object] = time.sleep
 
 
-def verify(work: Session, mapping: Mapping, level: Level, how: Rows = Rows()) -> list[Finding]:
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What verifying a table came to: findings, or why it could not be done. `before`: when an earlier command has done it."""
+
+    table: str
+    findings: Sequence[Finding] = ()
+    failure: MigrateError | None = None
+    before: str | None = None
+
+    @property
+    def differences(self) -> int:
+        return sum(f.severity == "error" for f in self.findings)
+
+
+def verify_all(work: Session, names: Sequence[str], how: How) -> Iterator[Result]:
+    """Verify tables, each as its turn comes; one that cannot be verified does not leave the others unverified.
+
+    Where the same verification was interrupted, this one goes on: what it has verified since it began is not done again.
+    """
+    mappings = compiled(work, names)
+    with explained("write the ledger"):
+        if how.restart:
+            ledger.end_verification(work.conn, work.migration)
+        began = ledger.begin_verification(work.conn, work.migration, how.level, how.against)
+        before = ledger.verified_since(work.conn, work.migration, how.level, began)
+    for mapping in mappings:
+        name = mapping.spec.name
+        if name in before and how.epoch is None and not how.from_bucket:
+            kept = [f for f in ledger.findings(work.conn, work.migration, how.level) if f.table == name]
+            yield Result(name, kept, before=before[name])
+            continue
+        try:
+            yield Result(name, verify(work, mapping, how))
+        except MigrateError as error:
+            yield Result(name, failure=error)
+    ledger.end_verification(work.conn, work.migration)
+
+
+def verify(work: Session, mapping: Mapping, how: How) -> list[Finding]:
     """Verify one table and keep the findings in the ledger. Raises GateError for a table that is not loaded."""
     states = ledger.table_states(work.conn, work.migration)
     state = states.get(mapping.spec.name)
@@ -45,25 +97,32 @@ def verify(work: Session, mapping: Mapping, level: Level, how: Rows = Rows()) ->
         )
     partitions = ledger.pinned(work.conn, work.migration, state.name, state.generation)
     with explained(f"verify {state.name}"):
-        findings = counts(work, mapping, state, partitions)
-        if level != "counts":
-            findings += measures.compare(work, mapping, state, partitions)
-        if level == "rows":
+        repaired = []
+        if how.level == "rows" and how.epoch is not None:
+            repaired = _repaired(work, mapping, state, partitions, how)
+        findings = _in_numbers(work, mapping, state, partitions, how)
+        if how.lag and any(f.severity == "error" for f in findings):
+            how.pause(how.lag)
+            work.reopen(mapping.spec)
+            findings = _in_numbers(work, mapping, state, partitions, how)
+        if how.level == "rows":
             findings += rows(work, mapping, state, partitions, how)
-        ledger.save_findings(work.conn, work.migration, state.name, state.generation, level, findings)
+        findings += repaired
+        ledger.save_findings(work.conn, work.migration, state.name, state.generation, how.level, findings)
     return findings
+
+
+def _in_numbers(
+    work: Session, mapping: Mapping, state: TableState, partitions: Sequence[Partition], how: How
+) -> list[Finding]:
+    findings = counts(work, mapping, state, partitions)
+    return findings if how.level == "counts" else findings + measures.compare(work, mapping, state, partitions)
 
 
 def counts(work: Session, mapping: Mapping, state: TableState, partitions: Sequence[Partition]) -> list[Finding]:
     """Count on each side."""
     conn, name = work.conn, state.name
-    source = work.source_of(mapping.spec)
-    if hasattr(source, "count"):
-        there = {p.ordinal: cast(Counted, source).count(p) for p in partitions}
-    else:
-        there = {
-            p.ordinal: sum(len(b.ordinals) + len(b.rejects) for b in source.read(p, mapping.reads)) for p in partitions
-        }
+    there = _counted(work, mapping, partitions)
     fates = ledger.fates(conn, work.migration, name)[0]
     return counting.compare(
         counting.Counts(
@@ -85,33 +144,53 @@ def counts(work: Session, mapping: Mapping, state: TableState, partitions: Seque
     )
 
 
+def _counted(work: Session, mapping: Mapping, partitions: Sequence[Partition]) -> dict[int, int]:
+    """The source's rows by chunk, counted by its own means where it has any."""
+    source = work.source_of(mapping.spec)
+    if hasattr(source, "count"):
+        return {p.ordinal: cast(Counted, source).count(p) for p in partitions}
+    return {p.ordinal: sum(len(b.ordinals) + len(b.rejects) for b in source.read(p, mapping.reads)) for p in partitions}
+
+
 def rows(
-    work: Session, mapping: Mapping, state: TableState, partitions: Sequence[Partition], how: Rows
+    work: Session, mapping: Mapping, state: TableState, partitions: Sequence[Partition], how: How
 ) -> list[Finding]:
     """Compare the target as it is now with the sums kept in flight, or with the source as it is now; name what differs."""
-    name = state.name
     uncovered = [c for c, w in zip(mapping.columns, mapping.wires, strict=True) if not w.hashed]
     findings = []
     if uncovered:
-        message = f"{name}: {', '.join(uncovered)}: not compared, PostgreSQL spells these types in its own way"
-        findings.append(Finding("rows.uncovered", "warning", name, message))
-    fates = ledger.fates(work.conn, work.migration, name)[0]
+        message = f"{state.name}: {', '.join(uncovered)}: not compared, PostgreSQL spells these types in its own way"
+        findings.append(Finding("rows.uncovered", "warning", state.name, message))
+    with _sides(work, mapping, state, partitions) as (sides, alone):
+        return findings + rowdiff.findings(sides, _different(sides, how, alone=alone))
+
+
+@contextmanager
+def _sides(
+    work: Session, mapping: Mapping, state: TableState, partitions: Sequence[Partition]
+) -> Iterator[tuple[Sides, bool]]:
+    """The table's two sides, and whether it holds nothing but rows of this migration."""
+    fates = ledger.fates(work.conn, work.migration, state.name)[0]
     alone = state.rows_before == 0 and fates.inserted == fates.loaded
     key = tuple(state.bucket_key) if alone else finding_key(mapping)
     if not alone and not key:
         raise GateError(
-            f"{name}: its rows stand among {state.rows_before} others and have no key to find them by",
+            f"{state.name}: its rows stand among {state.rows_before} others and have no key to find them by",
             hint="`migrate verify --level counts` works; for rows, map a primary key, or a unique one that is NOT NULL.",
         )
     sides = Sides(work, mapping, state, partitions, key)
     try:
-        found = rowdiff.among_others(sides) if not alone else _by_sums(sides, how)
-        return findings + rowdiff.findings(sides, found)
+        yield sides, alone
     finally:
         sides.close()
 
 
-def _by_sums(sides: Sides, how: Rows) -> rowdiff.Differences:
+def _different(sides: Sides, how: How, *, alone: bool) -> rowdiff.Differences:
+    found = _by_sums(sides, how) if alone else rowdiff.among_others(sides)
+    return live.lasting(sides, found, how.lag, how.pause) if how.lag else found
+
+
+def _by_sums(sides: Sides, how: How) -> rowdiff.Differences:
     """The differences where the sums of the two sides are not the same."""
     work, state = sides.work, sides.state
     kept, replays = checksum.zero(), []
@@ -126,7 +205,7 @@ def _by_sums(sides: Sides, how: Rows) -> rowdiff.Differences:
             kept += checksum.add(*sides.hashed(batch))
     now = sides.sums()
     buckets = checksum.unequal(kept, now)
-    buckets = buckets[buckets >= how.first_bucket]
+    buckets = buckets[buckets >= how.from_bucket]
     if not len(buckets):
         return rowdiff.Differences()
     found = rowdiff.of_buckets(sides, buckets, np.maximum(kept[0], now[0]), replays)
@@ -137,3 +216,35 @@ def _by_sums(sides: Sides, how: Rows) -> rowdiff.Differences:
         )
         found.findings.append(Finding("rows.sums", "error", state.name, message))
     return found
+
+
+# ----------------------------------------------------------------------------------------------------------- repairing
+
+
+def _repaired(
+    work: Session, mapping: Mapping, state: TableState, partitions: Sequence[Partition], how: How
+) -> list[Finding]:
+    """Repair what differs; what was done, as a finding. To be verified again."""
+    assert how.epoch is not None
+    with _sides(work, mapping, state, partitions) as (sides, alone):
+        loaded = replace(how, against="target", lag=0.0)
+        if how.against == "source" and any(
+            f.severity == "error" for f in rows(work, mapping, state, partitions, loaded)
+        ):
+            raise GateError(
+                f"{state.name}: the target is not what was loaded either",
+                hint="Repair that first: `migrate verify --fixup`, without --against source.",
+            )
+        found = _different(sides, how, alone=alone)
+        if not found:
+            return []
+        drifted = _drifted(work, mapping, state, partitions) if how.against == "source" else None
+        done = fixup.fixup(sides, found, how.epoch, may_delete=how.may_delete, drifted=drifted)
+    return [Finding("rows.repaired", "warning", state.name, f"{state.name}: {done.message}")]
+
+
+def _drifted(work: Session, mapping: Mapping, state: TableState, partitions: Sequence[Partition]) -> dict[int, int]:
+    """By how many rows the source's chunks have grown since they were read."""
+    read = ledger.rows_read(work.conn, work.migration, state.name, state.generation)
+    there = _counted(work, mapping, partitions)
+    return {chunk: n - read.get(chunk, 0) for chunk, n in there.items()}

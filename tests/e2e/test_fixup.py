@@ -1,0 +1,206 @@
+"""`migrate verify`: differing rows repaired, compared with the source as it is now, while it moves, and after a kill."""
+
+import sqlite3
+import threading
+import time
+from contextlib import closing
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from e2e.rig import Ended, Rig
+
+PROJECT = """\
+migration: mend
+target: ${env:TARGET_URL}
+sources: {old: sqlite:///old.db}
+defaults: {max_rejects: 100%}
+tables:
+  people: {from: old.people, key: id, columns: {id: id, name: name, born: born}}
+  pets: {from: old.pets, columns: {owner: owner, name: name}}
+"""
+TABLES = """
+CREATE TABLE people (id bigint PRIMARY KEY, name text, born date);
+CREATE TABLE pets (owner bigint, name text);
+"""
+PEOPLE = 500
+
+
+def named(ended: Ended) -> list[str]:
+    """What is said of single rows."""
+    return [line for line in ended.out.splitlines() if "id=" in line or "owner=" in line]
+
+
+def old(rig: Rig, script: str) -> None:
+    with closing(sqlite3.connect(Path(rig.folder) / "old.db")) as source, source:
+        source.executescript(script)
+
+
+@pytest.fixture
+def loaded(rig: Rig) -> Rig:
+    born = [f"'{1910 + n % 90}-01-01'" if n != 7 else "'never'" for n in range(PEOPLE + 1)]
+    people = ",".join(f"({n}, 'Name {n}', {born[n]})" for n in range(1, PEOPLE + 1))
+    old(
+        rig,
+        "CREATE TABLE people (id INTEGER PRIMARY KEY, name TEXT, born DATE); CREATE TABLE pets (owner INTEGER, name TEXT);"
+        f"INSERT INTO people VALUES {people};"
+        "INSERT INTO pets VALUES (1, 'Rex'), (1, 'Rex'), (2, NULL), (NULL, 'Tom'), (3, 'Kit');",
+    )
+    rig.sql(TABLES)
+    rig.write("migrate.yaml", PROJECT)
+    rig.migrate("run", "--batch-rows", "100")
+    rig.migrate("verify")
+    return rig
+
+
+DAMAGE = """
+UPDATE people SET name = name || ' ' WHERE id IN (3, 300);
+UPDATE people SET born = NULL, name = NULL WHERE id = 4;
+DELETE FROM people WHERE id IN (5, 450);
+DELETE FROM pets WHERE ctid = (SELECT min(ctid) FROM pets WHERE name = 'Rex');
+UPDATE pets SET name = 'Tim' WHERE name = 'Tom';
+"""
+
+
+def contents(rig: Rig) -> tuple[object, object]:
+    return rig.sql("TABLE people ORDER BY id"), rig.sql("TABLE pets ORDER BY owner, name")
+
+
+def test_what_differs_is_repaired_and_nothing_else(loaded: Rig) -> None:
+    clean = contents(loaded)
+    loaded.sql(DAMAGE)
+    untouched = loaded.sql(
+        "SELECT id, xmin::text, ctid::text FROM people WHERE id NOT IN (3, 300, 4, 5, 450) ORDER BY 1"
+    )
+    ended = loaded.migrate("verify", "--fixup", code=3)  # Tim is not the source's, and was not deleted
+    assert "rows repaired: 2 inserted, 3 updated" in ended.out
+    assert "rows repaired: 2 inserted; 1 that are not the source's were left: -y deletes them" in ended.out
+    assert "a row of the target was not loaded by this migration: owner=NULL, name='Tim'" in ended.out
+    assert loaded.sql("TABLE people ORDER BY id") == clean[0]
+    ended = loaded.migrate("verify", "--fixup", "-y")
+    assert "rows repaired: 1 deleted" in ended.out
+    assert contents(loaded) == clean
+    assert untouched == loaded.sql(
+        "SELECT id, xmin::text, ctid::text FROM people WHERE id NOT IN (3, 300, 4, 5, 450) ORDER BY 1"
+    )
+    assert loaded.migrate("verify").out == "people: equal\npets: equal\n"
+    assert loaded.fates("people") == (PEOPLE, PEOPLE - 1, 0, 0, 1)
+    kinds = loaded.sql("SELECT DISTINCT name, chunk FROM migrate_ledger.entry WHERE kind = 'fixup' ORDER BY 1, 2")
+    assert [chunk for name, chunk in kinds if name == "people"] == [0, 2, 4]
+
+
+def test_rows_that_would_take_others_along_are_not_deleted(loaded: Rig) -> None:
+    loaded.sql(
+        "INSERT INTO people VALUES (999, 'Extra', NULL);"
+        "CREATE TABLE notes (person bigint REFERENCES people ON DELETE CASCADE); INSERT INTO notes VALUES (999)"
+    )
+    ended = loaded.migrate("verify", "-s", "people", "--fixup", "-y", code=4)
+    assert "rows of others would go or change with them: notes (notes_person_fkey)" in ended.said
+    assert loaded.sql("SELECT * FROM notes") == [(999,)]
+
+
+def test_what_the_server_refuses_is_said_and_undone(loaded: Rig) -> None:
+    loaded.sql(
+        "UPDATE people SET name = 'x' WHERE id = 3;"
+        "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'hands off'; END $$;"
+        "CREATE TRIGGER no BEFORE UPDATE ON people FOR EACH ROW EXECUTE FUNCTION no()"
+    )
+    ended = loaded.migrate("verify", "-s", "people", "--fixup", code=7)
+    assert "repair people, chunk 0" in ended.said
+    assert "hands off" in ended.said
+    assert loaded.value("SELECT name FROM people WHERE id = 3") == "x"
+
+
+def test_a_source_that_changed_is_compared_and_followed(loaded: Rig) -> None:
+    old(
+        loaded,
+        "UPDATE people SET name = 'Renamed' WHERE id = 11; INSERT INTO people VALUES (501, 'New', '1999-09-09');"
+        "DELETE FROM people WHERE id = 12; UPDATE pets SET name = 'Kat' WHERE name = 'Kit'",
+    )
+    ended = loaded.migrate("verify", "-s", "people", "--against", "source", code=3)
+    assert "id=11: name should be 'Renamed' and is 'Name 11'" in ended.out
+    assert "a row of the target was not loaded by this migration: id=12" in ended.out
+    assert "a loaded row is not in the target: id=501" in ended.out
+    loaded.migrate("verify", "--against", "source", "--fixup", "-y")
+    assert loaded.sql("SELECT id, name FROM people WHERE id IN (11, 12, 501) ORDER BY 1") == [
+        (11, "Renamed"),
+        (501, "New"),
+    ]
+    assert loaded.sql("SELECT count(*) FROM pets WHERE name IN ('Kit', 'Kat')") == [(1,)]
+    assert loaded.migrate("verify").out == "people: equal\npets: equal\n"
+    assert loaded.migrate("verify", "--against", "source").out == "people: equal\npets: equal\n"
+    assert loaded.fates("people") == (PEOPLE, PEOPLE - 1, 0, 0, 1)
+
+
+def test_the_target_is_repaired_before_a_changed_source_is_followed(loaded: Rig) -> None:
+    loaded.sql("UPDATE people SET name = 'x' WHERE id = 3")
+    old(loaded, "UPDATE people SET name = 'Renamed' WHERE id = 11")
+    ended = loaded.migrate("verify", "-s", "people", "--against", "source", "--fixup", code=4)
+    assert "people: the target is not what was loaded either" in ended.said
+    assert "Repair that first" in ended.said
+    assert loaded.value("SELECT name FROM people WHERE id = 3") == "x"
+
+
+def test_a_difference_that_goes_away_within_the_lag_is_none(loaded: Rig) -> None:
+    loaded.sql("UPDATE people SET name = 'late' WHERE id IN (20, 21); DELETE FROM people WHERE id = 22")
+
+    def arrive() -> None:
+        time.sleep(2.5)
+        with psycopg.connect(loaded.url, autocommit=True) as conn:
+            conn.execute(
+                "UPDATE people SET name = 'Name ' || id WHERE id = 20; INSERT INTO people VALUES (22, 'Name 22', '1932-01-01')"
+            )
+
+    arriving = threading.Thread(target=arrive)
+    arriving.start()
+    ended = loaded.migrate("verify", "-s", "people", "--live", "3", code=3)
+    arriving.join()
+    assert named(ended) == ["error: people: id=21: name should be 'Name 21' and is 'late'"]
+
+
+def test_live_needs_a_key(loaded: Rig) -> None:
+    loaded.sql("UPDATE pets SET name = 'Tim' WHERE name = 'Tom'")
+    ended = loaded.migrate("verify", "-s", "pets", "--live", "1", code=4)
+    assert "without a key its rows cannot be found again" in ended.said
+
+
+def test_a_killed_verification_goes_on(loaded: Rig) -> None:
+    loaded.sql("UPDATE people SET name = 'x' WHERE id = 3; UPDATE pets SET name = 'Tim' WHERE name = 'Tom'")
+    assert loaded.killed_at("verified", 1, "verify").code < 0
+    loaded.sql("UPDATE people SET name = 'Name 3' WHERE id = 3")
+    ended = loaded.migrate("verify", code=3)
+    assert "people: 2 differences (verified at " in ended.out
+    assert "before this verification was interrupted)" in ended.out
+    assert "error: people: id=3: name should be 'Name 3' and is 'x'" in ended.out
+    assert "pets: 2 differences\n" in ended.out
+    ended = loaded.migrate("verify", code=3)
+    assert "people: equal\n" in ended.out, "one that came to its end is not gone on with"
+
+
+def test_options_about_rows_are_refused_where_none_are_compared(loaded: Rig) -> None:
+    assert "--level counts compares no rows" in loaded.migrate("verify", "--level", "counts", "--fixup", code=2).said
+
+
+def test_a_partitioned_target_is_repaired_where_its_rows_stand(rig: Rig) -> None:
+    old(
+        rig,
+        "CREATE TABLE people (id INTEGER PRIMARY KEY, name TEXT, born DATE); CREATE TABLE pets (owner INTEGER, name TEXT);"
+        + "INSERT INTO people VALUES "
+        + ",".join(f"({n}, 'Name {n}', NULL)" for n in range(100)),
+    )
+    rig.sql(
+        "CREATE TABLE people (id bigint PRIMARY KEY, name text, born date) PARTITION BY RANGE (id);"
+        "CREATE TABLE p1 PARTITION OF people FOR VALUES FROM (0) TO (50);"
+        "CREATE TABLE p2 PARTITION OF people FOR VALUES FROM (50) TO (1000); CREATE TABLE pets (owner bigint, name text)"
+    )
+    rig.write("migrate.yaml", PROJECT)
+    rig.migrate("run")
+    rig.sql(
+        "UPDATE people SET name = 'x' WHERE id IN (1, 51); INSERT INTO people VALUES (500); DELETE FROM people WHERE id = 60"
+    )
+    ended = rig.migrate("verify", code=3)
+    assert sum("should be 'Name " in line for line in named(ended)) == 2
+    assert "was not loaded by this migration: id=500" in ended.out
+    rig.migrate("verify", "--fixup", "-y")
+    assert rig.sql("SELECT count(*), count(*) FILTER (WHERE name = 'Name ' || id) FROM people") == [(100, 100)]
