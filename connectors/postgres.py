@@ -324,7 +324,8 @@ def _field(name: str, native: str, nullable: bool, category: str, base: str, spe
     elif base == "bytea":
         kind, select = pa.binary(), quoted
     elif base in ("varchar", "bpchar", "text"):
-        select = quoted
+        # The blanks that fill a char(n) mean nothing, and a cast takes them off.
+        select = f"{quoted}::text" if base == "bpchar" else quoted
         suggested = f"{'char' if base == 'bpchar' else 'varchar'}({modifier[0]})" if modifier else ""
     elif category != "e" and (
         base in _PLAIN or base.endswith("range") or (base.startswith("_") and "." not in spelled)
