@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from mappings.compile import Context
@@ -84,20 +85,24 @@ class Pipeline:
         self._follower.close()
         self._mapper.close()
 
-    def steps(self, partition: Partition) -> Iterator[Step]:
-        """The chunk of a partition, afresh. Raises SourceError, and GateError where the source is not what was elected."""
+    def steps(self, partition: Partition, chosen: Callable[[Batch], Batch] | None = None) -> Iterator[Step]:
+        """The chunk of a partition, afresh, or the rows of it that are `chosen`.
+
+        Raises SourceError, and GateError where the source is not what was elected.
+        """
         chunk = Chunk(self._of.migration, self._of.table, self._of.generation, partition.ordinal)
         losers = crosswalk.losers(self._conn, chunk) if self._losers else None
         values = crosswalk.overrides(self._conn, chunk) if self._overrides else {}
         met = 0
-        for batch in self._source.read(partition, self._mapping.reads):
+        for read in self._source.read(partition, self._mapping.reads):
+            batch = read if chosen is None else chosen(read)
             step = self._mapper(batch)
             if losers is not None and len(losers.ordinals):
                 met += int(np.isin(step.ordinals, losers.ordinals).sum())
                 step = self._without(step, losers, batch)
             rows = crosswalk.overridden(step.rows, step.ordinals, values)
             yield replace(step, rows=self._follower(rows))
-        if losers is not None and met != len(losers.ordinals):
+        if chosen is None and losers is not None and met != len(losers.ordinals):
             raise self._changed(
                 chunk, f"{len(losers.ordinals)} of its rows are duplicates, and {met} of those are there"
             )
@@ -141,6 +146,37 @@ class Pipeline:
             f"{chunk.table}: the source has changed since its duplicates were found: {what}",
             hint=f"Nothing of this chunk was loaded. `migrate run --restart -s {chunk.table}` starts the table over.",
         )
+
+
+class KeyChooser:
+    """Chooses rows by the hashes of their target keys, before anything else of them is mapped. For one thread."""
+
+    def __init__(
+        self,
+        mapping: CompiledMapping,
+        context: Context,
+        keys_of: KeysOf,
+        key: Sequence[str],
+        within: Callable[[checksum.Hashes], npt.NDArray[np.bool_]],
+    ) -> None:
+        """`key` are the target columns that choose the bucket, all of them mapped."""
+        cells = {cell.column.name: cell for cell in mapping.cells}
+        narrow = replace(mapping.with_cells([cells[name] for name in key]), where=None)
+        self._mapper = Mapper(narrow, context)
+        self._follower = Follower(mapping.references, keys_of)
+        self._hasher = checksum.Hasher(narrow.schema, narrow.wires, key)
+        self._within = within
+
+    def __call__(self, batch: Batch) -> Batch:
+        """The batch with only those rows. A row whose key cannot be mapped was rejected, and is none of them."""
+        step = self._mapper(batch)
+        keys, _ = self._hasher(self._follower(step.rows))
+        return only(batch, step.ordinals[self._within(keys)])
+
+    def close(self) -> None:
+        self._hasher.close()
+        self._follower.close()
+        self._mapper.close()
 
 
 def only(batch: Batch, ordinals: Ordinals) -> Batch:

@@ -21,6 +21,7 @@ from migrate.sides import Mask, Sides, Within
 from validators import rows as comparing
 
 _TOGETHER = 16_000_000  # rows whose hashes are held at once
+_FEW = checksum.BUCKETS // 8  # buckets: of more of them, rows are not chosen by their keys before they are mapped
 _SHOWN_TOGETHER = 5_000  # rows that are Python objects at once
 _TRIED = 20_000  # combinations of rows that may be the replayed ones of a bucket
 _LAST = np.uint64(2**64 - 1)
@@ -97,7 +98,7 @@ def _of_group(sides: Sides, group: Buckets, replays: Sequence[checksum.Sums], fo
     standing, _ = comparing.counted(here[1])
     kept = _Kept(sides.mapping.schema)
     read: list[tuple[Hashes, Hashes]] = []
-    for chunk, batch in sides.mapped():
+    for chunk, batch in sides.mapped(within=within if len(group) < _FEW else None):
         keys, hashes = sides.hashed(batch)
         inside = within(keys)
         read.append((keys[inside], hashes[inside]))

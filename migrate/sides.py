@@ -18,7 +18,7 @@ from migrate.checksum import Hashes
 from migrate.core import Chunk, Partition
 from migrate.engine import Session
 from migrate.ledger import TableState
-from migrate.pipeline import Pipeline
+from migrate.pipeline import KeyChooser, Pipeline
 from migrate.readback import BEYOND, PLACE, read_back
 from migrate.settle import loaded
 from migrate.target import Writer
@@ -69,22 +69,40 @@ class Sides:
 
     # ------------------------------------------------------------------------------------------------------- the source
 
-    def mapped(self, partitions: Sequence[Partition] | None = None) -> Iterator[tuple[int, pa.RecordBatch]]:
-        """The source once more through the mapping, by chunk, without what the ledger says was rejected or merged."""
+    def mapped(
+        self, partitions: Sequence[Partition] | None = None, within: Within | None = None
+    ) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """The source once more through the mapping, by chunk, without what the ledger says was rejected or merged.
+
+        `within`: only rows whose keys' hashes are, and perhaps some more.
+        """
         work, state = self.work, self.state
         of = Chunk(work.migration, state.name, state.generation, 0)
         source = work.source_of(self.mapping.spec)
         whole = Pipeline(self.mapping, work.context, source, of, work.keys, work.connect)
+        chooser = None
+        if within is not None and self._key_is_mapped:
+            chooser = KeyChooser(self.mapping, work.context, work.keys, self.key, within)
         try:
             for partition in self.partitions if partitions is None else partitions:
                 chunk = Chunk(work.migration, state.name, state.generation, partition.ordinal)
                 gone, nulls = np.array(ledger.rejected(work.conn, chunk), np.int64), ledger.nulled(work.conn, chunk)
-                for step in whole.steps(partition):
+                for step in whole.steps(partition, chooser):
                     rows, _ = loaded(step, gone, nulls)
                     if rows.num_rows:
                         yield partition.ordinal, rows
         finally:
             whole.close()
+            if chooser is not None:
+                chooser.close()
+
+    @property
+    def _key_is_mapped(self) -> bool:
+        """Whether the mapping alone makes the key: else it is not known before the row is settled."""
+        work, name = self.work, self.state.name
+        changed = {column for table, column, _, _ in ledger.orphans(work.conn, work.migration) if table == name}
+        changed |= ledger.overridden_columns(work.conn, work.migration, name, self.state.generation)
+        return bool(self.key) and not changed & set(self.key)
 
     # ------------------------------------------------------------------------------------------------------- the target
 
