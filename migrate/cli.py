@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from migrate.core import Finding
     from migrate.engine import Options, Session
     from migrate.verify import Result
+    from reports.progress import Watcher
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -415,6 +416,7 @@ def verify(
     from migrate import ledger
     from migrate.errors import GateError
     from migrate.verify import How, verify_all
+    from reports.progress import watcher
 
     if (fixup or live or against == "source" or from_bucket) and level != "rows":
         raise UsageError(
@@ -427,7 +429,14 @@ def verify(
         how = How(level, against, from_bucket, live or 0.0, restart, may_delete=flags.yes)  # type: ignore[arg-type]
         results: list[Result] = []
         with recorded(flags, work, "verify --fixup") if fixup else nullcontext() as epoch:
-            for result in verify_all(work, names, replace(how, epoch=epoch)):
+            watching: Watcher
+            verifying = verify_all(work, names, replace(how, epoch=epoch, on_event=lambda event: watching(event)))
+            while True:
+                # Results go to standard output: no bar is in their way.
+                with watcher(flags.log_format, quiet=flags.quiet, transient=True) as watching:
+                    result = next(verifying, None)
+                if result is None:
+                    break
                 results.append(result)
                 if flags.output == "table":
                     _print_result(flags, result)

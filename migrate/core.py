@@ -400,11 +400,20 @@ class Finding:
 class Event:
     """Something that a person watching a run would want to know; `kind` says which of the fields count.
 
-    `state` is what the workers do from here on, if it is not their work: "paused", "waiting for …".
+    `state` is what is being done, if it is not the loading of chunks: "paused", "waiting for …", "reading the target".
     """
 
     kind: Literal[
-        "table", "electing", "elected", "chunk", "settled", "finalized", "replayed", "verified", "stopping", "governed"
+        "table",
+        "electing",
+        "elected",
+        "chunk",
+        "settled",
+        "finalized",
+        "replayed",
+        "verifying",
+        "stopping",
+        "governed",
     ]
     table: str = ""
     message: str = ""

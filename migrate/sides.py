@@ -15,7 +15,7 @@ from mappings.compile import Mapping
 from mappings.ddl import columns, quote
 from migrate import checksum, ledger
 from migrate.checksum import Hashes
-from migrate.core import Chunk, Partition
+from migrate.core import Chunk, Event, OnEvent, Partition
 from migrate.engine import Session
 from migrate.ledger import TableState
 from migrate.pipeline import KeyChooser, Pipeline
@@ -43,12 +43,15 @@ class Sides:
         state: TableState,
         partitions: Sequence[Partition],
         key: tuple[str, ...],
+        on_event: OnEvent,
     ) -> None:
         self.work = work
         self.mapping = mapping
         self.state = state
         self.partitions = partitions
         self.key = key
+        self._on_event = on_event
+        self._rows = ledger.fates(work.conn, work.migration, state.name)[0].loaded
         self._hasher = checksum.Hasher(mapping.schema, mapping.wires, self.key)
         self._spread = _spread(work, mapping)
         self._notes: Notes | None = None
@@ -80,7 +83,7 @@ class Sides:
         of = Chunk(work.migration, state.name, state.generation, 0)
         source = work.source_of(self.mapping.spec)
         whole = Pipeline(self.mapping, work.context, source, of, work.keys, work.connect)
-        chooser = None
+        chooser, done = None, 0
         if within is not None and self._key_is_mapped:
             chooser = KeyChooser(self.mapping, work.context, work.keys, self.key, within)
         try:
@@ -91,6 +94,8 @@ class Sides:
                     rows, _ = loaded(step, gone, nulls)
                     if rows.num_rows:
                         yield partition.ordinal, rows
+                done += partition.rows
+                self._tell("reading the source", min(done, self._rows))
         finally:
             whole.close()
             if chooser is not None:
@@ -148,11 +153,21 @@ class Sides:
         """The sums of the target as it is now; each row's hashes and place are noted for `noted`."""
         self._notes = Notes()
         sums = checksum.zero()
-        for batch in self.stored():
+        for batch in self._all_stored():
             keys, hashes = self.hashed(batch)
             sums += checksum.add(keys, hashes)
             self._notes.add(keys, hashes, batch[PLACE])
         return sums
+
+    def _all_stored(self) -> Iterator[pa.RecordBatch]:
+        done = 0
+        for batch in self.stored():
+            yield batch
+            done += batch.num_rows
+            self._tell("reading the target", done)
+
+    def _tell(self, doing: str, done: int) -> None:
+        self._on_event(Event("verifying", self.state.name, rows=max(self._rows, done), rows_done=done, state=doing))
 
     def noted(self, within: Within) -> Iterator[tuple[Hashes, Hashes, pa.Array]]:
         """Hashes of key and row, and the place, of the target's rows whose keys' hashes are `within`."""
@@ -164,7 +179,7 @@ class Sides:
                 yield keys[keep], hashes[keep], places.filter(pa.array(keep))
 
     def _again(self) -> Iterator[tuple[Hashes, Hashes, pa.Array]]:
-        for batch in self.stored():
+        for batch in self._all_stored():
             yield *self.hashed(batch), batch[PLACE]
 
     # ---------------------------------------------------------------------------------------------------------- of both

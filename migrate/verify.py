@@ -10,7 +10,7 @@ import numpy as np
 
 from mappings.compile import Mapping
 from migrate import checksum, fixup, ledger, live, measures, quarantine, rowdiff
-from migrate.core import Counted, Finding, Partition
+from migrate.core import Counted, Finding, OnEvent, Partition
 from migrate.engine import Session, compiled, digest
 from migrate.errors import GateError, MigrateError
 from migrate.ledger import TableState
@@ -41,6 +41,7 @@ class How:
     epoch: int | None = None
     may_delete: bool = False
     pause: Callable[[float], object] = time.sleep
+    on_event: OnEvent = lambda event: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,13 +162,13 @@ def rows(
     if uncovered:
         message = f"{state.name}: {', '.join(uncovered)}: not compared, PostgreSQL spells these types in its own way"
         findings.append(Finding("rows.uncovered", "warning", state.name, message))
-    with _sides(work, mapping, state, partitions) as (sides, alone):
+    with _sides(work, mapping, state, partitions, how) as (sides, alone):
         return findings + rowdiff.findings(sides, _different(sides, how, alone=alone))
 
 
 @contextmanager
 def _sides(
-    work: Session, mapping: Mapping, state: TableState, partitions: Sequence[Partition]
+    work: Session, mapping: Mapping, state: TableState, partitions: Sequence[Partition], how: How
 ) -> Iterator[tuple[Sides, bool]]:
     """The table's two sides, and whether it holds nothing but rows of this migration."""
     fates = ledger.fates(work.conn, work.migration, state.name)[0]
@@ -178,7 +179,7 @@ def _sides(
             f"{state.name}: its rows stand among {state.rows_before} others and have no key to find them by",
             hint="`migrate verify --level counts` works; for rows, map a primary key, or a unique one that is NOT NULL.",
         )
-    sides = Sides(work, mapping, state, partitions, key)
+    sides = Sides(work, mapping, state, partitions, key, how.on_event)
     try:
         yield sides, alone
     finally:
@@ -226,7 +227,7 @@ def _repaired(
 ) -> list[Finding]:
     """Repair what differs; what was done, as a finding. To be verified again."""
     assert how.epoch is not None
-    with _sides(work, mapping, state, partitions) as (sides, alone):
+    with _sides(work, mapping, state, partitions, how) as (sides, alone):
         loaded = replace(how, against="target", lag=0.0)
         if how.against == "source" and any(
             f.severity == "error" for f in rows(work, mapping, state, partitions, loaded)

@@ -27,13 +27,16 @@ class Watcher(Protocol):
     ) -> None: ...
 
 
-def watcher(log_format: str, *, quiet: bool, stream: TextIO | None = None) -> "Watcher":
-    """Bars on a terminal, lines elsewhere, JSON lines where asked for; on standard error, so that output pipes."""
+def watcher(log_format: str, *, quiet: bool, stream: TextIO | None = None, transient: bool = False) -> "Watcher":
+    """Bars on a terminal, lines elsewhere, JSON lines where asked for; on standard error, so that output pipes.
+
+    `transient`: bars are wiped at the end.
+    """
     stream = stream or sys.stderr
     if log_format == "json":
         return JsonLines(stream)
     if stream.isatty() and not quiet:
-        return Bars(Console(file=stream))
+        return Bars(Console(file=stream), transient=transient)
     return Lines(stream, quiet=quiet)
 
 
@@ -45,7 +48,7 @@ def rate(rows: int, seconds: float) -> str:
 class Bars:
     """A bar a table: rows, rate, time left."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, *, transient: bool = False) -> None:
         self._lock = threading.Lock()
         self._tasks: dict[str, TaskID] = {}
         self._began: dict[str, tuple[float, int]] = {}
@@ -57,6 +60,7 @@ class Bars:
             TextColumn("{task.fields[rate]}", markup=False),
             TimeRemainingColumn(compact=True),
             console=console,
+            transient=transient,
         )
 
     def __enter__(self) -> Self:
@@ -71,7 +75,9 @@ class Bars:
             if event.kind in ("table", "chunk") and event.chunks:
                 self._advance(event)
             if event.kind == "electing":
-                self._elect(event)
+                self._pass(f"{event.table}, looking for duplicates", event.chunks_done, event.chunks)
+            if event.kind == "verifying":
+                self._pass(f"{event.table}, {event.state}", event.rows_done, event.rows, f"{event.rows_done:,} rows")
             if event.kind == "finalized" and event.table in self._tasks:
                 self._progress.update(self._tasks[event.table], completed=1, total=1)
             if event.kind == "governed":
@@ -84,12 +90,11 @@ class Bars:
                     f"{event.table}: {event.message}" if event.table else event.message, markup=False
                 )
 
-    def _elect(self, event: Event) -> None:
-        name = f"{event.table}, looking for duplicates"
+    def _pass(self, name: str, done: int, total: int, rows: str = "") -> None:
+        """A pass over a table: its bar goes when it is at its end."""
         if name not in self._tasks:
-            self._tasks[name] = self._progress.add_task(name, total=event.chunks, rows="", rate="")
-        done = event.chunks_done >= event.chunks
-        self._progress.update(self._tasks[name], completed=event.chunks_done, visible=not done)
+            self._tasks[name] = self._progress.add_task(name, total=total, rows="", rate="")
+        self._progress.update(self._tasks[name], completed=done, rows=rows, visible=done < total)
 
     def _advance(self, event: Event) -> None:
         if event.table not in self._tasks:
@@ -126,16 +131,16 @@ class Lines:
             return
         now = time.monotonic()
         with self._lock:
-            if event.kind in ("chunk", "electing"):
+            if event.kind in ("chunk", "electing", "verifying"):
                 last = event.chunks_done == event.chunks and event.kind == "chunk"
-                if (
-                    not last
-                    and now - self._said.setdefault(event.table, now if event.kind == "electing" else 0.0) < _INTERVAL
-                ):
+                first = 0.0 if event.kind == "chunk" else now
+                if not last and now - self._said.setdefault(event.table, first) < _INTERVAL:
                     return
                 self._said[event.table] = now
             if event.kind == "electing":
                 text = f"{event.table}: looking for duplicates, {event.chunks_done}/{event.chunks} chunks"
+            elif event.kind == "verifying":
+                text = f"{event.table}: {event.state}, {event.rows_done:,} of {event.rows:,} rows"
             elif event.kind == "chunk":
                 began, before = self._began.setdefault(event.table, (now, 0))
                 text = (
@@ -167,8 +172,10 @@ class JsonLines:
         line: dict[str, object] = {"at": datetime.now(UTC).isoformat(), "event": event.kind, "table": event.table}
         if event.message:
             line["message"] = event.message
-        if event.kind == "governed":
+        if event.state or event.kind == "governed":
             line["state"] = event.state
+        if event.kind == "verifying":
+            line |= {"rows": event.rows, "rows_done": event.rows_done}
         if event.chunks:
             line |= {"chunks": event.chunks, "chunks_done": event.chunks_done, "rows_done": event.rows_done}
         if event.entry is not None:

@@ -38,3 +38,43 @@ def test_programs_are_told_the_state() -> None:
     watch(PAUSED)
     watch(Event("governed", message="Going on."))
     assert [json.loads(line)["state"] for line in stream.getvalue().splitlines()] == ["paused", ""]
+
+
+READ = [Event("verifying", "orders", rows=400, rows_done=n, state="reading the target") for n in (100, 400)]
+
+
+def test_a_pass_over_a_table_has_a_bar_of_its_own_while_it_goes_on() -> None:
+    stream = io.StringIO()
+    with Bars(Console(file=stream, width=120, force_terminal=True), transient=True) as watch:
+        watch(READ[0])
+        watch._progress.refresh()
+        assert "orders, reading the target" in stream.getvalue()
+        assert "100 rows" in stream.getvalue()
+        before = stream.tell()
+        watch(READ[1])
+        watch._progress.refresh()
+    assert "reading" not in stream.getvalue()[before:]
+
+
+def test_a_short_pass_is_no_line_and_a_long_one_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream, now = io.StringIO(), [100.0]
+    monkeypatch.setattr("reports.progress.time.monotonic", lambda: now[0])
+    watch = Lines(stream)
+    for event in READ:
+        watch(event)
+    assert stream.getvalue() == ""
+    now[0] += 6
+    watch(READ[0])
+    assert stream.getvalue() == "orders: reading the target, 100 of 400 rows\n"
+
+
+def test_programs_are_told_how_far_a_pass_is() -> None:
+    stream = io.StringIO()
+    JsonLines(stream)(READ[0])
+    line = json.loads(stream.getvalue())
+    assert (line["event"], line["state"], line["rows"], line["rows_done"]) == (
+        "verifying",
+        "reading the target",
+        400,
+        100,
+    )
