@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import pyarrow as pa
 
+from connectors import utf16
 from connectors.dburl import DatabaseUrl, parse
 from connectors.keyrange import Slice
 from connectors.relational import (
@@ -506,7 +507,7 @@ def _digest(value: str) -> str:
 def statement(select: Select) -> str:
     """SQL of a slice's rows, in an order that is the same each time."""
     columns = [cast(Column, f) for f in select.fields]
-    shown = ", ".join(f"{c.select} AS c{at}" for at, c in enumerate(columns))
+    shown = ", ".join(f"{c.sent} AS c{at}" for at, c in enumerate(columns))
     relation = select.relation
     order = [name_of(name) for name in relation.ranged]
     if not relation.key:
@@ -544,8 +545,10 @@ class _Connection:
         self._begun = True
 
     def query(self, sql: str, /) -> list[tuple[Any, ...]]:
+        """As `Session.query`. Bytes are a text that must be exact: a key's, as it is `sent`."""
         with self._explained():
-            return self._driver.query(sql)
+            rows = self._driver.query(sql)
+        return [tuple(utf16.exact(v) if isinstance(v, bytes | bytearray) else v for v in row) for row in rows]
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
