@@ -43,6 +43,7 @@ CONNECTIONS = 4
 _SHOWN = 200  # characters of an offending value
 _PICKED = 500  # keys in one condition
 _ATTEMPTS = 3
+_ROWS_A_SECOND = 100_000  # what a load is expected to manage, where nothing is known
 _WORTH = 8  # slices that are worth a thread of their own to find them
 
 
@@ -69,7 +70,7 @@ class Relation:
 
     `key` are the columns that identify a row: unique and never NULL. `ranged` are those of an index by which it is cut into
     slices, of which only a single one may be `nullable`; () where the engine has to cut it by its own means. `rows` and
-    `row_bytes` are the engine's estimates (0: unknown).
+    `row_bytes` are the engine's estimates (0: unknown). `refused` is as of `Table`.
     """
 
     name: str
@@ -83,6 +84,7 @@ class Relation:
     row_bytes: int = 0
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    refused: Mapping[str, str] = field(default_factory=dict)
 
     def field(self, name: str) -> Field:
         return next(f for f in self.fields if f.name == name)
@@ -185,6 +187,31 @@ class Engine(Protocol):
     def within(self, slice_: Slice, /) -> str:
         """SQL of "is in this slice" for a slice of `slices`; "" for all rows."""
         ...
+
+
+def expected(relations: Sequence[Relation]) -> tuple[int, str]:
+    """Seconds that the load of these tables may take, and the same in words."""
+    seconds = max(60, sum(r.rows for r in relations) // _ROWS_A_SECOND)
+    said = f"the load of these tables takes about {seconds // 60 + 1} min, at {_ROWS_A_SECOND:,} rows a second"
+    return seconds, said
+
+
+def mojibake(column: str, sample: Sequence[bytes]) -> str | None:
+    """What to say of a column of some other encoding where most values of a sample, which are not plain ASCII, are UTF-8."""
+    doubtful = sum(map(_is_utf8, sample))
+    if 2 * doubtful <= len(sample):
+        return None
+    return (
+        f"{doubtful} of {len(sample)} values with accents are UTF-8 in a column that says otherwise: "
+        f"fix_encoding({column}) mends them"
+    )
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        return not data.decode("utf-8").isascii()
+    except UnicodeDecodeError:
+        return False
 
 
 def unknown_table(name: str, known: Sequence[str]) -> UsageError:
@@ -316,7 +343,7 @@ class Tables:
             pa.field(f.name, f.type, f.nullable, {SUGGESTED: f.suggested.encode()} if f.suggested else None)
             for f in relation.fields
         ]
-        return Table(table, pa.schema(columns), relation.key, relation.notes, relation.warnings)
+        return Table(table, pa.schema(columns), relation.key, relation.notes, relation.warnings, relation.refused)
 
     def partitions(self, table: Table, /, *, rows: int, bytes: int) -> Iterator[Partition]:
         """Slices of about `rows` rows, or fewer where the engine's estimate says that these exceed `bytes`."""
@@ -340,6 +367,9 @@ class Tables:
             raise SourceError(
                 f"{relation.name} has no column {missing[0]!r} any more", hint=f"it has: {', '.join(names)}"
             )
+        for column in columns:
+            if column in relation.refused:
+                raise SourceError(f"{relation.name}: column {column!r} cannot be read: {relation.refused[column]}")
         fetched = tuple(dict.fromkeys((*columns, *relation.key))) or (names[0],)
         fields = tuple(relation.field(name) for name in fetched)
         select = Select(relation, fields, self._where(relation, slice_), max(partition.bytes, 8 << 20), slice_)

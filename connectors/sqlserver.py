@@ -42,6 +42,7 @@ _PREPARE = (
 _RANGES, _HASH = (1, 2), 7  # sys.indexes.type: clustered and other B-trees; a hash of a memory-optimized table
 _GRAPH = (1, 3, 4, 6, 7)  # sys.columns.graph_type of columns that no query may name
 _PAGE = 8192
+_SHOWN = 5  # names in a message
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +116,11 @@ class SqlServer:
 
     def relation(self, name: str, /) -> Relation:
         number, schema, table, is_view = self._named(name)
-        columns, warnings = self._columns(number)
-        by_name = {c.name: c for c in columns}
+        columns, refused, warnings = self._columns(number, schema, table)
+        by_name = {c.name: c for c in columns if c.name not in refused}
+        if not by_name:
+            why = next(iter(refused.values()), "the source's user may see none")
+            raise SourceError(f"{name} has no column that can be read: {why}")
         indexes = [index for index in self._indexes(number) if _usable(index, by_name)]
         key, ranged, nullable = _keys(indexes)
         rows, size = self._size(number)
@@ -126,14 +130,16 @@ class SqlServer:
             name,
             schema,
             table,
-            tuple(columns),
+            # Who needs any column at all takes the first.
+            tuple(sorted(columns, key=lambda c: c.name in refused)),
             key,
             ranged,
             nullable,
             rows,
             size // rows if rows else 0,
             tuple(notes),
-            (*warnings, *self._warnings(number)),
+            (*warnings, *self._warnings(number, bool(is_view))),
+            refused,
         )
 
     def _named(self, name: str) -> tuple[Any, ...]:
@@ -150,19 +156,21 @@ class SqlServer:
                 return found[0]
         raise unknown_table(name, self.names())
 
-    def _columns(self, number: int) -> tuple[list[Column], list[str]]:
-        """The columns, and what must be known of them before they are believed."""
+    def _columns(self, number: int, schema: str, table: str) -> tuple[list[Column], dict[str, str], list[str]]:
+        """The columns, those that must not be read and why, and what must be known of the others before they are believed."""
         facts = ("is_hidden", "graph_type", "encryption_type", "is_masked")
         extra = ", ".join(f"c.{fact}" if ("columns", fact) in self._facts else "NULL" for fact in facts)
+        # Since 2022 UNMASK may be granted on a table or a column too; before, the server says NULL to that.
+        sees = f"HAS_PERMS_BY_NAME({unicode_text(self.quoted(schema, table))}, 'OBJECT', 'UNMASK', c.name, 'COLUMN')"
         rows = self._catalogue.query(
             "SELECT c.name, COALESCE(b.name, t.name), t.name, c.max_length, c.precision, c.scale, c.is_nullable, "
-            f"c.collation_name, t.is_assembly_type & t.is_user_defined, {extra} FROM sys.columns c "
+            f"c.collation_name, t.is_assembly_type & t.is_user_defined, {extra}, {sees} FROM sys.columns c "
             "JOIN sys.types t ON t.user_type_id = c.user_type_id "
             "LEFT JOIN sys.types b ON b.user_type_id = c.system_type_id AND b.is_user_defined = 0 "
             f"AND t.is_assembly_type = 0 WHERE c.object_id = {int(number)} ORDER BY c.column_id"
         )
-        columns, warnings = [], []
-        sees_all = all(not row[12] for row in rows) or self._may_unmask
+        columns: list[Column] = []
+        refused, warnings = dict[str, str](), list[str]()
         for (
             name,
             kind,
@@ -177,6 +185,7 @@ class SqlServer:
             graph,
             sealed,
             masked,
+            unmasked,
         ) in rows:
             if graph is not None and int(graph) in _GRAPH:
                 continue
@@ -186,17 +195,16 @@ class SqlServer:
             )
             columns.append(described(found, self._options.seventh_digit))
             if sealed is not None:
-                warnings.append(
-                    f"{name}: encrypted for its own clients (Always Encrypted): it cannot be read; leave it out"
-                )
-            if masked and not sees_all:
-                warnings.append(
-                    f"{name}: masked for the source's user, who gets made-up values: GRANT UNMASK to the user"
+                refused[name] = "it is encrypted for its own clients (Always Encrypted); leave it out of the mapping"
+            elif masked and not unmasked and not self._may_unmask:
+                refused[name] = (
+                    "it is masked for the source's user, who gets made-up values; GRANT UNMASK TO that user, or leave it out "
+                    "of the mapping"
                 )
         alike = Counter(c.name.casefold() for c in columns)
         for twice in (c.name for c in columns if alike[c.name.casefold()] > 1):
             warnings.append(f"{twice}: another column's name differs from it only in case")
-        return columns, warnings
+        return columns, refused, warnings
 
     def _indexes(self, number: int) -> list[_Index]:
         """Those that are whole: neither filtered, nor disabled, nor made up for tuning."""
@@ -270,8 +278,19 @@ class SqlServer:
         for (other,) in same:
             yield f"its name differs from that of {other} only in case"
 
-    def _warnings(self, number: int) -> Iterator[str]:
-        """A policy hides rows without a word: who counts what is left believes that it is all."""
+    def _warnings(self, number: int, is_view: bool) -> Iterator[str]:
+        """A policy hides rows without a word, and who counts the others takes them for all; a view passes on what is masked."""
+        if is_view and ("columns", "is_masked") in self._facts and not self._may_unmask:
+            masked = self._catalogue.query(
+                "SELECT OBJECT_SCHEMA_NAME(object_id) + N'.' + OBJECT_NAME(object_id) + N'.' + name FROM sys.columns "
+                "WHERE is_masked = 1 ORDER BY 1"
+            )
+            if masked:
+                shown = ", ".join(str(each) for (each,) in masked[:_SHOWN]) + (", …" if len(masked) > _SHOWN else "")
+                yield (
+                    "it is a view, and passes on what is masked for the source's user, who gets made-up values: it must read "
+                    f"none of {shown}, or GRANT UNMASK TO that user"
+                )
         if ("security_predicates", "predicate_type") not in self._facts:
             return
         try:
@@ -512,7 +531,7 @@ def statement(select: Select) -> str:
     order = [name_of(name) for name in relation.ranged]
     if not relation.key:
         # What is equal by all of these is alike in every value, so that it does not matter which comes first.
-        order += [_sorted_by(cast(Column, f)) for f in relation.fields]
+        order += [_sorted_by(cast(Column, f)) for f in relation.fields if f.name not in relation.refused]
     elif not set(relation.key) <= set(relation.ranged):
         order += [name_of(name) for name in relation.key]
     order = list(dict.fromkeys(order))
@@ -548,7 +567,7 @@ class _Connection:
         """As `Session.query`. Bytes are a text that must be exact: a key's, as it is `sent`."""
         with self._explained():
             rows = self._driver.query(sql)
-        return [tuple(utf16.exact(v) if isinstance(v, bytes | bytearray) else v for v in row) for row in rows]
+        return [tuple(utf16.exact(v) if isinstance(v, bytes) else v for v in row) for row in rows]
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
