@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import pyarrow as pa
 
+from connectors import sqlserverlook as look
 from connectors import utf16
 from connectors.dburl import DatabaseUrl, parse
 from connectors.keyrange import Slice
@@ -30,7 +31,7 @@ from connectors.relational import (
 )
 from connectors.sqlserverdriver import URL_OPTIONS, connect, explained
 from connectors.sqlservertypes import Catalogued, Column, Fine, described, key_text, literal, name_of, unicode_text
-from migrate.core import Measure, Source, View, Watermark
+from migrate.core import Measure, Notice, Reference, Source, View, Watermark
 from migrate.errors import RetryableError, SourceError, UsageError
 
 _FINE = ("reject", "text", "cut")
@@ -43,6 +44,8 @@ _RANGES, _HASH = (1, 2), 7  # sys.indexes.type: clustered and other B-trees; a h
 _GRAPH = (1, 3, 4, 6, 7)  # sys.columns.graph_type of columns that no query may name
 _PAGE = 8192
 _SHOWN = 5  # names in a message
+_OURS: set[tuple[str, int]] = set()
+"""The sessions of this process, by server and number: of several sources on one server, none is load to another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +110,17 @@ class SqlServer:
     # ------------------------------------------------------------------------------------------------------- catalogue
 
     def names(self) -> Sequence[str]:
+        """The tables of the URL's database; views are read where the project names them."""
+        return self._listed("U")
+
+    def offers(self) -> Sequence[tuple[str, str]]:
+        """The views. Another database has a log and snapshots of its own: it is a source of its own."""
+        return [(name, "view") for name in self._listed("V")]
+
+    def _listed(self, kind: str) -> list[str]:
         rows = self._catalogue.query(
             "SELECT s.name, o.name FROM sys.objects o JOIN sys.schemas s ON s.schema_id = o.schema_id "
-            "WHERE o.type IN ('U', 'V') AND o.is_ms_shipped = 0 ORDER BY s.name, o.name"
+            f"WHERE o.type = '{kind}' AND o.is_ms_shipped = 0 ORDER BY s.name, o.name"
         )
         own = [table for schema, table in rows if schema == self._schema]
         return [*own, *(f"{schema}.{table}" for schema, table in rows if schema != self._schema)]
@@ -154,7 +165,15 @@ class SqlServer:
             )
             if found:
                 return found[0]
-        raise unknown_table(name, self.names())
+        database = name.partition(".")[0]
+        if name.count(".") > 1 and self._catalogue.query(
+            f"SELECT 1 FROM sys.databases WHERE name = {unicode_text(database)} AND name <> DB_NAME()"
+        ):
+            raise UsageError(
+                f"{name!r} is in another database, whose snapshot and whose log of changes are its own",
+                hint=f"Make it a source of its own: the same URL with /{database} at its end.",
+            )
+        raise unknown_table(name, [*self.names(), *self._listed("V")])
 
     def _columns(self, number: int, schema: str, table: str) -> tuple[list[Column], dict[str, str], list[str]]:
         """The columns, those that must not be read and why, and what must be known of the others before they are believed."""
@@ -302,6 +321,43 @@ class SqlServer:
             return
         for (policy,) in filters:
             yield f"the security policy {policy} filters its rows: only those that the source's user may see are read"
+
+    def load(self) -> int | None:
+        """The statements that run and are not of this process, whoever's; None where the user is not shown others'."""
+        [(server,)] = self._catalogue.query("SELECT @@SERVERNAME")
+        return look.load(self._catalogue.query, [number for of, number in tuple(_OURS) if of == str(server)])
+
+    def references(self, relation: Relation, /) -> list[Reference]:
+        return look.references(self._catalogue.query, self._number(relation), self._schema)
+
+    def preflight(self, relations: Sequence[Relation], watermark: Watermark | None) -> Iterator[Notice]:
+        """What the server, the database and the tables let a run do; nothing that takes long."""
+        state = self._state()
+        looked = look.Looked(
+            self._view(state, self._options.connections)[0],
+            self._in_snapshot,
+            state.cdc,
+            self._options.connections,
+            ("security_predicates", "predicate_type") in self._facts,
+            ("tables", "is_memory_optimized") in self._facts,
+        )
+        ask = self._catalogue.query
+        numbered = [(self._number(relation), relation) for relation in relations]
+        yield from look.notices(ask, looked, numbered, watermark)
+        for number, relation in numbered:
+            try:
+                yield from look.table_notices(ask, looked, number, relation)
+                for column, doubt in self.doubts(relation).items():
+                    yield Notice("warning", relation.name, f"{column}: {doubt}")
+            except SourceError as error:
+                yield Notice("error", relation.name, error.message, error.hint)
+
+    def doubts(self, relation: Relation, /) -> Mapping[str, str]:
+        digits = self._options.seventh_digit == "reject"
+        return look.doubts(self._catalogue.query, self._number(relation), relation, digits=digits)
+
+    def _number(self, relation: Relation) -> int:
+        return int(self._named(relation.name)[0])
 
     @cached_property
     def _schema(self) -> str:
@@ -556,6 +612,9 @@ class _Connection:
         self._begun = False
         self._driver = connect(url)
         self.query(_PREPARE + "READ COMMITTED")
+        [(server, number)] = self.query("SELECT @@SERVERNAME, @@SPID")
+        self._number = (str(server), int(number))
+        _OURS.add(self._number)
 
     def begin(self) -> None:
         """Read in a snapshot from here on; what is first read fixes its moment."""
@@ -589,4 +648,5 @@ class _Connection:
             yield from self._driver.batches(statement(select), columns, select.bytes, select.relation.row_bytes)
 
     def close(self) -> None:
+        _OURS.discard(self._number)
         self._driver.close()
