@@ -177,8 +177,10 @@ class SqlServer:
 
     def _columns(self, number: int, schema: str, table: str) -> tuple[list[Column], dict[str, str], list[str]]:
         """The columns, those that must not be read and why, and what must be known of the others before they are believed."""
-        facts = ("is_hidden", "graph_type", "encryption_type", "is_masked")
+        facts = ("is_hidden", "graph_type", "encryption_type")
         extra = ", ".join(f"c.{fact}" if ("columns", fact) in self._facts else "NULL" for fact in facts)
+        masked = "(SELECT m.is_masked FROM sys.masked_columns m WHERE m.object_id = c.object_id AND m.column_id = c.column_id)"
+        extra += f", {masked if self._may_be_masked else 'NULL'}"
         # Since 2022 UNMASK may be granted on a table or a column too; before, the server says NULL to that.
         sees = f"HAS_PERMS_BY_NAME({unicode_text(self.quoted(schema, table))}, 'OBJECT', 'UNMASK', c.name, 'COLUMN')"
         rows = self._catalogue.query(
@@ -299,10 +301,10 @@ class SqlServer:
 
     def _warnings(self, number: int, is_view: bool) -> Iterator[str]:
         """A policy hides rows without a word, and who counts the others takes them for all; a view passes on what is masked."""
-        if is_view and ("columns", "is_masked") in self._facts and not self._may_unmask:
+        if is_view and self._may_be_masked and not self._may_unmask:
             masked = self._catalogue.query(
-                "SELECT OBJECT_SCHEMA_NAME(object_id) + N'.' + OBJECT_NAME(object_id) + N'.' + name FROM sys.columns "
-                "WHERE is_masked = 1 ORDER BY 1"
+                "SELECT OBJECT_SCHEMA_NAME(object_id) + N'.' + OBJECT_NAME(object_id) + N'.' + name "
+                "FROM sys.masked_columns WHERE is_masked = 1 ORDER BY 1"
             )
             if masked:
                 shown = ", ".join(str(each) for (each,) in masked[:_SHOWN]) + (", …" if len(masked) > _SHOWN else "")
@@ -365,6 +367,10 @@ class SqlServer:
         [(name,)] = self._catalogue.query("SELECT COALESCE(SCHEMA_NAME(), N'dbo')")
         return str(name)
 
+    @property
+    def _may_be_masked(self) -> bool:
+        return ("masked_columns", "is_masked") in self._facts
+
     @cached_property
     def _may_unmask(self) -> bool:
         [(may,)] = self._catalogue.query("SELECT HAS_PERMS_BY_NAME(QUOTENAME(DB_NAME()), 'DATABASE', 'UNMASK')")
@@ -375,7 +381,7 @@ class SqlServer:
         """What the catalogue of this version has and that of older ones has not, as view and column."""
         rows = self._catalogue.query(
             "SELECT OBJECT_NAME(object_id), name FROM sys.all_columns WHERE object_id IN (OBJECT_ID(N'sys.columns'), "
-            "OBJECT_ID(N'sys.tables'), OBJECT_ID(N'sys.security_predicates')) AND name IN ('is_hidden', 'graph_type', "
+            "OBJECT_ID(N'sys.tables'), OBJECT_ID(N'sys.security_predicates'), OBJECT_ID(N'sys.masked_columns')) AND name IN ('is_hidden', 'graph_type', "
             "'encryption_type', 'is_masked', 'temporal_type', 'is_memory_optimized', 'predicate_type')"
         )
         return {(str(view), str(column)) for view, column in rows}

@@ -24,7 +24,7 @@ ANSWERS: dict[str, Rows | Exception] = {
     "BEGIN TRANSACTION": [],
     "SCHEMA_NAME(), N'dbo'": [("dbo",)],
     "FROM sys.all_columns": [
-        ("columns", "is_masked"),
+        ("masked_columns", "is_masked"),
         ("columns", "encryption_type"),
         ("tables", "is_memory_optimized"),
         ("security_predicates", "predicate_type"),
