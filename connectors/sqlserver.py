@@ -106,6 +106,7 @@ class SqlServer:
         self._options = options
         self._catalogue = Catalogue(lambda: _Connection(url))
         self._in_snapshot = False
+        self._numbers: dict[str, int] = {}  # of relations, in the catalogue
 
     # ------------------------------------------------------------------------------------------------------- catalogue
 
@@ -127,6 +128,7 @@ class SqlServer:
 
     def relation(self, name: str, /) -> Relation:
         number, schema, table, is_view = self._named(name)
+        self._numbers[name] = int(number)
         columns, refused, warnings = self._columns(number, schema, table)
         by_name = {c.name: c for c in columns if c.name not in refused}
         if not by_name:
@@ -330,7 +332,7 @@ class SqlServer:
         return look.load(self._catalogue.query, [number for of, number in tuple(_OURS) if of == str(server)])
 
     def references(self, relation: Relation, /) -> list[Reference]:
-        return look.references(self._catalogue.query, self._number(relation), self._schema)
+        return look.references(self._catalogue.query, self._numbers[relation.name], self._schema)
 
     def preflight(self, relations: Sequence[Relation], watermark: Watermark | None) -> Iterator[Notice]:
         """What the server, the database and the tables let a run do; nothing that takes long."""
@@ -344,7 +346,7 @@ class SqlServer:
             ("tables", "is_memory_optimized") in self._facts,
         )
         ask = self._catalogue.query
-        numbered = [(self._number(relation), relation) for relation in relations]
+        numbered = [(self._numbers[relation.name], relation) for relation in relations]
         yield from look.notices(ask, looked, numbered, watermark)
         for number, relation in numbered:
             try:
@@ -356,10 +358,7 @@ class SqlServer:
 
     def doubts(self, relation: Relation, /) -> Mapping[str, str]:
         digits = self._options.seventh_digit == "reject"
-        return look.doubts(self._catalogue.query, self._number(relation), relation, digits=digits)
-
-    def _number(self, relation: Relation) -> int:
-        return int(self._named(relation.name)[0])
+        return look.doubts(self._catalogue.query, self._numbers[relation.name], relation, digits=digits)
 
     @cached_property
     def _schema(self) -> str:
@@ -381,8 +380,9 @@ class SqlServer:
         """What the catalogue of this version has and that of older ones has not, as view and column."""
         rows = self._catalogue.query(
             "SELECT OBJECT_NAME(object_id), name FROM sys.all_columns WHERE object_id IN (OBJECT_ID(N'sys.columns'), "
-            "OBJECT_ID(N'sys.tables'), OBJECT_ID(N'sys.security_predicates'), OBJECT_ID(N'sys.masked_columns')) AND name IN ('is_hidden', 'graph_type', "
-            "'encryption_type', 'is_masked', 'temporal_type', 'is_memory_optimized', 'predicate_type')"
+            "OBJECT_ID(N'sys.tables'), OBJECT_ID(N'sys.security_predicates'), OBJECT_ID(N'sys.masked_columns')) "
+            "AND name IN ('is_hidden', 'graph_type', 'encryption_type', 'is_masked', 'temporal_type', 'is_memory_optimized', "
+            "'predicate_type')"
         )
         return {(str(view), str(column)) for view, column in rows}
 
