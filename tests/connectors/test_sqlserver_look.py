@@ -1,6 +1,7 @@
 """What SQL Server is asked before and during a run, and what is said of its answers: from answers as a server gives them."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from connectors.relational import Tables
 from connectors.sqlserver import URL_OPTIONS, Options, SqlServer
 from migrate.core import Notice, Partition, Reference
 from migrate.errors import SourceError, UsageError
+from migrate.initialize import write
 
 Rows = list[tuple[Any, ...]]
 
@@ -437,3 +439,22 @@ def test_a_view_may_pass_on_what_is_masked(site: Site) -> None:
     assert "it must read none of dbo.people.email, or GRANT UNMASK" in warning
     assert site.source({"'UNMASK')": [(1,)]}).schema("v_people").warnings == ()
     assert site.source().schema("people").warnings == ()
+
+
+def test_init_writes_what_the_server_says(site: Site, tmp_path: Path) -> None:
+    site.source(
+        {
+            **columns(name=(None, False, None), email=(None, True, 0), boss=(None, False, None)),
+            "o.type = 'U'": [("dbo", "people")],
+            "is_not_trusted": [("FK_boss", "boss")],
+            "sys.foreign_keys": [(2, "boss", "dbo", "people", "id")],
+        }
+    )
+    told = write(["mssql://reader:geheim@db/erp"], "m", tmp_path / "migrate.yaml", overwrite=False)
+    assert "views are left out unless -s names them: v_people, sales.v" in told
+    text = (tmp_path / "migrate.yaml").read_text()
+    assert "  erp: mssql://${env:ERP_USER}:${env:ERP_PASSWORD}@db/erp" in text
+    assert "    key: id\n" in text
+    assert "boss: {references: people, by: boss}  # the server has not checked the foreign key FK_boss" in text
+    assert "# email is left out, for it cannot be read: it is masked" in text
+    assert "geheim" not in text + " ".join(told)
