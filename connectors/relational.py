@@ -123,7 +123,7 @@ class Session(Protocol):
         """The rows in batches of the select's fields, each of its type or as text. The same rows in the same order each time.
 
         A column in which values are of another type than the field's is a struct of `value` (of the field's type) and `wrong`
-        (the text of a value that is none): `typed.told`.
+        (the text of a value that is none; of one that is no Unicode its UTF-8 with halves of pairs in it): `typed.told`.
 
         Closing the iterator early ends the statement at the server too. Raises as `query` does.
         """
@@ -622,10 +622,11 @@ class _Rows:
         raw = {f.name: _shown(self.cells.column(i)[at]) for i, f in enumerate(self.fields)}
         place: dict[str, Any] = {"table": self.relation.name}
         if self.relation.key:
-            place["key"] = ", ".join(f"{name}={raw[name]}" for name in self.relation.key)
+            place["key"] = _printable(", ".join(f"{name}={raw[name]}" for name in self.relation.key))
         else:
             place["row"] = self.first + at + 1
-        return Origin(place, json.dumps(raw, ensure_ascii=False).encode())
+        # To JSON, what Python puts in the place of half of a pair is that half itself.
+        return Origin(place, json.dumps(raw, ensure_ascii=False).encode("utf-8", "backslashreplace"))
 
     def _reject(self, at: int, bad: Mapping[str, typed.Mask]) -> Reject:
         columns = [name for name, mask in bad.items() if mask[at]]
@@ -636,7 +637,7 @@ class _Rows:
         each = self.fields[index]
         zero = " (the source's zero_dates says what becomes of such)" if text.startswith("0000-") else ""
         reason = f"{columns[0]}: {shown!r} of the source's {each.native} is no {_word(each.type)}{zero}{also}"
-        return Reject(self.first + at, "cell", reason, self._origin(at), columns[0], shown)
+        return Reject(self.first + at, "cell", reason, self._origin(at), columns[0], _printable(shown))
 
 
 def _word(kind: pa.DataType) -> str:
@@ -654,10 +655,18 @@ def _word(kind: pa.DataType) -> str:
     )
 
 
+def _printable(text: str) -> str:
+    r"""A text of which half of a pair is shown as \ud83d."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def _shown(scalar: pa.Scalar) -> str | None:
     value = scalar.as_py()
     if isinstance(value, dict):
-        value = value["value"] if value["wrong"] is None else value["wrong"]
+        wrong = value["wrong"]
+        if isinstance(wrong, bytes):
+            return wrong.decode("utf-8", "surrogatepass")
+        value = value["value"] if wrong is None else wrong
     if isinstance(value, bytes):
         return value.hex()
     return None if value is None else str(value)

@@ -42,19 +42,14 @@ def texts(cells: pa.Array) -> pa.Array:
         return found
     bad = np.zeros(len(cells), np.bool_)
     bad[rows] = True
-    told = pa.array([shown(cells[int(row)].as_py()) for row in rows], pa.string())
-    wrong = pc.replace_with_mask(pa.nulls(len(cells), pa.string()), pa.array(bad), told)
+    told = pa.array([exact(cells[int(row)].as_py()).encode("utf-8", "surrogatepass") for row in rows], pa.binary())
+    wrong = pc.replace_with_mask(pa.nulls(len(cells), pa.binary()), pa.array(bad), told)
     return typed.telling(pc.if_else(pa.array(bad), pa.scalar(None, pa.string()), found), wrong)
 
 
 def exact(data: bytes) -> str:
     """The text of one value, half of a pair as what Python has for it."""
     return data.decode("utf-16-le", "surrogatepass")
-
-
-def shown(data: bytes) -> str:
-    r"""The text of one value for people: half of a pair as \ud83d."""
-    return exact(data).encode("utf-8", "backslashreplace").decode()
 
 
 def _lone(units: typed.Numbers, halves: typed.Mask, ends: typed.Numbers) -> typed.Mask:

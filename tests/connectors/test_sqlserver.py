@@ -500,10 +500,14 @@ def test_half_of_a_pair_rejects_its_row_and_the_others_are_loaded(monkeypatch: p
     assert list(batch.ordinals) == [0, 2, 4]
     by_text, by_key = batch.rejects
     assert (by_text.rule, by_text.column, by_text.ordinal) == ("cell", "t", 1)
-    assert by_text.reason == "t: 'cut \\\\ud83d' of the source's nvarchar(max) is no text"
+    assert by_text.reason == "t: 'cut \\ud83d' of the source's nvarchar(max) is no text"
     assert by_text.origin.locator == {"table": "t", "key": "k=b"}
-    assert json.loads(by_text.origin.raw) == {"k": "b", "t": "cut \\ud83d"}
+    assert json.loads(by_text.origin.raw) == {"k": "b", "t": "cut \ud83d"}
     assert (by_key.column, by_key.ordinal, by_key.origin.locator["key"]) == ("k", 3, "k=d\\ud83d")
+    assert (by_key.value, by_key.reason[:12]) == ("d\\ud83d", "k: 'd\\ud83d'")
+    # What the source is asked for by such a key is that key.
+    key = json.loads(by_key.origin.raw)["k"]
+    assert engine().literal(fields[0], key) == "CONVERT(nvarchar(4000), 0x64003dd8)"
 
 
 def test_a_key_with_half_of_a_pair_ends_a_slice_where_it_stands(asked: list[str]) -> None:
