@@ -26,9 +26,9 @@ class Slice:
     own: str | None = None
 
     def dump(self, table: str) -> str:
-        """A partition's token: the slice and the table that it is of."""
+        """A partition's token: the slice and the table that it is of; in ASCII, for a key may hold what no UTF-8 has."""
         parts = {k: v for k, v in asdict(self).items() if v not in (None, False)}
-        return json.dumps({"table": table, **parts}, ensure_ascii=False)
+        return json.dumps({"table": table, **parts})
 
     @staticmethod
     def load(token: str) -> "tuple[str, Slice]":

@@ -31,7 +31,9 @@ from connectors.relational import (
     Select,
     Session,
     Tables,
+    expected,
     given,
+    mojibake,
     several,
     unknown_table,
 )
@@ -43,7 +45,6 @@ _LOST = {
     *(1040, 1053, 1077, 1152, 1158, 1159, 1160, 1161, 1184, 1205, 1213, 1317, 1927),
     *(2002, 2003, 2006, 2013, 2055, 4031),
 }
-_ROWS_A_SECOND = 100_000  # what a load is expected to manage, where nothing is known
 _SAMPLE = 2_000  # values
 _ASIDE = 2  # connections besides those that read: one asks the catalogue, one holds the lock or ends a statement
 _SPARE = 3  # connections that are left to others
@@ -262,8 +263,7 @@ class MySQL:
             yield Notice("ok", "version", said)
         yield self._free()
         yield from self._privileges()
-        rows = sum(r.rows for r in relations)
-        yield from self._log(watermark, max(60, rows // _ROWS_A_SECOND))
+        yield from self._log(watermark, *expected(relations))
         for relation in relations:
             try:
                 yield from self._readable(relation)
@@ -315,7 +315,7 @@ class MySQL:
         found = (re.match(r"GRANT (.*?) ON \*\.\* TO ", str(g)) for (g,) in self._catalogue.query("SHOW GRANTS"))
         return frozenset(name for grant in found if grant for name in grant[1].upper().split(", "))
 
-    def _log(self, watermark: Watermark | None, seconds: int) -> Iterator[Notice]:
+    def _log(self, watermark: Watermark | None, seconds: int, took: str) -> Iterator[Notice]:
         [(on, form)] = self._catalogue.query("SELECT @@global.log_bin, @@global.binlog_format")
         if str(on) in ("0", "OFF"):
             hint = "For a change feed after the load: log_bin and binlog_format=ROW in the server's configuration."
@@ -329,7 +329,6 @@ class MySQL:
             hint = "SET GLOBAL binlog_format = 'ROW' before the load."
             yield Notice("warning", "binary log", f"its format is {form}: a change feed needs ROW", hint)
         kept = self._kept()
-        took = f"the load of these tables takes about {seconds // 60 + 1} min, at {_ROWS_A_SECOND:,} rows a second"
         if kept and kept < 2 * seconds:
             hint = "Raise binlog_expire_logs_seconds (or expire_logs_days) for the time of the migration."
             yield Notice("warning", "binary log", f"it is kept for {kept / 3600:.1f} h, and {took}", hint)
@@ -410,12 +409,9 @@ class MySQL:
                 f"SELECT HEX(s.v) FROM (SELECT CAST({name} AS BINARY) v FROM {table} LIMIT {_SAMPLE}) s "
                 "WHERE HEX(s.v) REGEXP '^(..)*[89A-F]'"
             )
-            doubtful = sum(_is_utf8(bytes.fromhex(text)) for (text,) in sample)
-            if doubtful and 2 * doubtful > len(sample):
-                found[each.name] = (
-                    f"{doubtful} of {len(sample)} values with accents are UTF-8 in a column that says otherwise: "
-                    f"fix_encoding({each.name}) mends them"
-                )
+            doubt = mojibake(each.name, [bytes.fromhex(text) for (text,) in sample])
+            if doubt:
+                found[each.name] = doubt
         return found
 
     # ------------------------------------------------------------------------------------------------------------- SQL
@@ -776,13 +772,6 @@ _HINTS = {
     2003: "Check host and port in the source's URL, and whether the server may be reached from here.",
     2002: "Check host and port in the source's URL, and whether the server may be reached from here.",
 }
-
-
-def _is_utf8(data: bytes) -> bool:
-    try:
-        return not data.decode("utf-8").isascii()
-    except UnicodeDecodeError:
-        return False
 
 
 def _decoded(value: Any) -> Any:

@@ -43,6 +43,7 @@ CONNECTIONS = 4
 _SHOWN = 200  # characters of an offending value
 _PICKED = 500  # keys in one condition
 _ATTEMPTS = 3
+_ROWS_A_SECOND = 100_000  # what a load is expected to manage, where nothing is known
 _WORTH = 8  # slices that are worth a thread of their own to find them
 
 
@@ -69,7 +70,7 @@ class Relation:
 
     `key` are the columns that identify a row: unique and never NULL. `ranged` are those of an index by which it is cut into
     slices, of which only a single one may be `nullable`; () where the engine has to cut it by its own means. `rows` and
-    `row_bytes` are the engine's estimates (0: unknown).
+    `row_bytes` are the engine's estimates (0: unknown). `refused` is as of `Table`.
     """
 
     name: str
@@ -83,6 +84,7 @@ class Relation:
     row_bytes: int = 0
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    refused: Mapping[str, str] = field(default_factory=dict)
 
     def field(self, name: str) -> Field:
         return next(f for f in self.fields if f.name == name)
@@ -121,7 +123,7 @@ class Session(Protocol):
         """The rows in batches of the select's fields, each of its type or as text. The same rows in the same order each time.
 
         A column in which values are of another type than the field's is a struct of `value` (of the field's type) and `wrong`
-        (the text of a value that is none): `typed.told`.
+        (the text of a value that is none; of one that is no Unicode its UTF-8 with halves of pairs in it): `typed.told`.
 
         Closing the iterator early ends the statement at the server too. Raises as `query` does.
         """
@@ -185,6 +187,31 @@ class Engine(Protocol):
     def within(self, slice_: Slice, /) -> str:
         """SQL of "is in this slice" for a slice of `slices`; "" for all rows."""
         ...
+
+
+def expected(relations: Sequence[Relation]) -> tuple[int, str]:
+    """Seconds that the load of these tables may take, and the same in words."""
+    seconds = max(60, sum(r.rows for r in relations) // _ROWS_A_SECOND)
+    said = f"the load of these tables takes about {seconds // 60 + 1} min, at {_ROWS_A_SECOND:,} rows a second"
+    return seconds, said
+
+
+def mojibake(column: str, sample: Sequence[bytes]) -> str | None:
+    """What to say of a column of some other encoding where most values of a sample, which are not plain ASCII, are UTF-8."""
+    doubtful = sum(map(_is_utf8, sample))
+    if 2 * doubtful <= len(sample):
+        return None
+    return (
+        f"{doubtful} of {len(sample)} values with accents are UTF-8 in a column that says otherwise: "
+        f"fix_encoding({column}) mends them"
+    )
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        return not data.decode("utf-8").isascii()
+    except UnicodeDecodeError:
+        return False
 
 
 def unknown_table(name: str, known: Sequence[str]) -> UsageError:
@@ -316,7 +343,7 @@ class Tables:
             pa.field(f.name, f.type, f.nullable, {SUGGESTED: f.suggested.encode()} if f.suggested else None)
             for f in relation.fields
         ]
-        return Table(table, pa.schema(columns), relation.key, relation.notes, relation.warnings)
+        return Table(table, pa.schema(columns), relation.key, relation.notes, relation.warnings, relation.refused)
 
     def partitions(self, table: Table, /, *, rows: int, bytes: int) -> Iterator[Partition]:
         """Slices of about `rows` rows, or fewer where the engine's estimate says that these exceed `bytes`."""
@@ -340,6 +367,9 @@ class Tables:
             raise SourceError(
                 f"{relation.name} has no column {missing[0]!r} any more", hint=f"it has: {', '.join(names)}"
             )
+        for column in columns:
+            if column in relation.refused:
+                raise SourceError(f"{relation.name}: column {column!r} cannot be read: {relation.refused[column]}")
         fetched = tuple(dict.fromkeys((*columns, *relation.key))) or (names[0],)
         fields = tuple(relation.field(name) for name in fetched)
         select = Select(relation, fields, self._where(relation, slice_), max(partition.bytes, 8 << 20), slice_)
@@ -592,10 +622,11 @@ class _Rows:
         raw = {f.name: _shown(self.cells.column(i)[at]) for i, f in enumerate(self.fields)}
         place: dict[str, Any] = {"table": self.relation.name}
         if self.relation.key:
-            place["key"] = ", ".join(f"{name}={raw[name]}" for name in self.relation.key)
+            place["key"] = _printable(", ".join(f"{name}={raw[name]}" for name in self.relation.key))
         else:
             place["row"] = self.first + at + 1
-        return Origin(place, json.dumps(raw, ensure_ascii=False).encode())
+        # To JSON, what Python puts in the place of half of a pair is that half itself.
+        return Origin(place, json.dumps(raw, ensure_ascii=False).encode("utf-8", "backslashreplace"))
 
     def _reject(self, at: int, bad: Mapping[str, typed.Mask]) -> Reject:
         columns = [name for name, mask in bad.items() if mask[at]]
@@ -606,7 +637,7 @@ class _Rows:
         each = self.fields[index]
         zero = " (the source's zero_dates says what becomes of such)" if text.startswith("0000-") else ""
         reason = f"{columns[0]}: {shown!r} of the source's {each.native} is no {_word(each.type)}{zero}{also}"
-        return Reject(self.first + at, "cell", reason, self._origin(at), columns[0], shown)
+        return Reject(self.first + at, "cell", reason, self._origin(at), columns[0], _printable(shown))
 
 
 def _word(kind: pa.DataType) -> str:
@@ -624,10 +655,18 @@ def _word(kind: pa.DataType) -> str:
     )
 
 
+def _printable(text: str) -> str:
+    r"""A text of which half of a pair is shown as \ud83d."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def _shown(scalar: pa.Scalar) -> str | None:
     value = scalar.as_py()
     if isinstance(value, dict):
-        value = value["value"] if value["wrong"] is None else value["wrong"]
+        wrong = value["wrong"]
+        if isinstance(wrong, bytes):
+            return wrong.decode("utf-8", "surrogatepass")
+        value = value["value"] if wrong is None else wrong
     if isinstance(value, bytes):
         return value.hex()
     return None if value is None else str(value)

@@ -12,6 +12,8 @@ from typing import Any, cast
 
 import pyarrow as pa
 
+from connectors import sqlserverlook as look
+from connectors import utf16
 from connectors.dburl import DatabaseUrl, parse
 from connectors.keyrange import Slice
 from connectors.relational import (
@@ -29,7 +31,7 @@ from connectors.relational import (
 )
 from connectors.sqlserverdriver import URL_OPTIONS, connect, explained
 from connectors.sqlservertypes import Catalogued, Column, Fine, described, key_text, literal, name_of, unicode_text
-from migrate.core import Measure, Source, View, Watermark
+from migrate.core import Measure, Notice, Reference, Source, View, Watermark
 from migrate.errors import RetryableError, SourceError, UsageError
 
 _FINE = ("reject", "text", "cut")
@@ -41,6 +43,9 @@ _PREPARE = (
 _RANGES, _HASH = (1, 2), 7  # sys.indexes.type: clustered and other B-trees; a hash of a memory-optimized table
 _GRAPH = (1, 3, 4, 6, 7)  # sys.columns.graph_type of columns that no query may name
 _PAGE = 8192
+_SHOWN = 5  # names in a message
+_OURS: set[tuple[str, int]] = set()
+"""The sessions of this process, by server and number: of several sources on one server, none is load to another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,21 +106,34 @@ class SqlServer:
         self._options = options
         self._catalogue = Catalogue(lambda: _Connection(url))
         self._in_snapshot = False
+        self._numbers: dict[str, int] = {}  # of relations, in the catalogue
 
     # ------------------------------------------------------------------------------------------------------- catalogue
 
     def names(self) -> Sequence[str]:
+        """The tables of the URL's database; views are read where the project names them."""
+        return self._listed("U")
+
+    def offers(self) -> Sequence[tuple[str, str]]:
+        """The views. Another database has a log and snapshots of its own: it is a source of its own."""
+        return [(name, "view") for name in self._listed("V")]
+
+    def _listed(self, kind: str) -> list[str]:
         rows = self._catalogue.query(
             "SELECT s.name, o.name FROM sys.objects o JOIN sys.schemas s ON s.schema_id = o.schema_id "
-            "WHERE o.type IN ('U', 'V') AND o.is_ms_shipped = 0 ORDER BY s.name, o.name"
+            f"WHERE o.type = '{kind}' AND o.is_ms_shipped = 0 ORDER BY s.name, o.name"
         )
         own = [table for schema, table in rows if schema == self._schema]
         return [*own, *(f"{schema}.{table}" for schema, table in rows if schema != self._schema)]
 
     def relation(self, name: str, /) -> Relation:
         number, schema, table, is_view = self._named(name)
-        columns, warnings = self._columns(number)
-        by_name = {c.name: c for c in columns}
+        self._numbers[name] = int(number)
+        columns, refused, warnings = self._columns(number, schema, table)
+        by_name = {c.name: c for c in columns if c.name not in refused}
+        if not by_name:
+            why = next(iter(refused.values()), "the source's user may see none")
+            raise SourceError(f"{name} has no column that can be read: {why}")
         indexes = [index for index in self._indexes(number) if _usable(index, by_name)]
         key, ranged, nullable = _keys(indexes)
         rows, size = self._size(number)
@@ -125,14 +143,16 @@ class SqlServer:
             name,
             schema,
             table,
-            tuple(columns),
+            # Who needs any column at all takes the first.
+            tuple(sorted(columns, key=lambda c: c.name in refused)),
             key,
             ranged,
             nullable,
             rows,
             size // rows if rows else 0,
             tuple(notes),
-            (*warnings, *self._warnings(number)),
+            (*warnings, *self._warnings(number, bool(is_view))),
+            refused,
         )
 
     def _named(self, name: str) -> tuple[Any, ...]:
@@ -147,21 +167,33 @@ class SqlServer:
             )
             if found:
                 return found[0]
-        raise unknown_table(name, self.names())
+        database = name.partition(".")[0]
+        if name.count(".") > 1 and self._catalogue.query(
+            f"SELECT 1 FROM sys.databases WHERE name = {unicode_text(database)} AND name <> DB_NAME()"
+        ):
+            raise UsageError(
+                f"{name!r} is in another database, whose snapshot and whose log of changes are its own",
+                hint=f"Make it a source of its own: the same URL with /{database} at its end.",
+            )
+        raise unknown_table(name, [*self.names(), *self._listed("V")])
 
-    def _columns(self, number: int) -> tuple[list[Column], list[str]]:
-        """The columns, and what must be known of them before they are believed."""
-        facts = ("is_hidden", "graph_type", "encryption_type", "is_masked")
+    def _columns(self, number: int, schema: str, table: str) -> tuple[list[Column], dict[str, str], list[str]]:
+        """The columns, those that must not be read and why, and what must be known of the others before they are believed."""
+        facts = ("is_hidden", "graph_type", "encryption_type")
         extra = ", ".join(f"c.{fact}" if ("columns", fact) in self._facts else "NULL" for fact in facts)
+        masked = "(SELECT m.is_masked FROM sys.masked_columns m WHERE m.object_id = c.object_id AND m.column_id = c.column_id)"
+        extra += f", {masked if self._may_be_masked else 'NULL'}"
+        # Since 2022 UNMASK may be granted on a table or a column too; before, the server says NULL to that.
+        sees = f"HAS_PERMS_BY_NAME({unicode_text(self.quoted(schema, table))}, 'OBJECT', 'UNMASK', c.name, 'COLUMN')"
         rows = self._catalogue.query(
             "SELECT c.name, COALESCE(b.name, t.name), t.name, c.max_length, c.precision, c.scale, c.is_nullable, "
-            f"c.collation_name, t.is_assembly_type & t.is_user_defined, {extra} FROM sys.columns c "
+            f"c.collation_name, t.is_assembly_type & t.is_user_defined, {extra}, {sees} FROM sys.columns c "
             "JOIN sys.types t ON t.user_type_id = c.user_type_id "
             "LEFT JOIN sys.types b ON b.user_type_id = c.system_type_id AND b.is_user_defined = 0 "
             f"AND t.is_assembly_type = 0 WHERE c.object_id = {int(number)} ORDER BY c.column_id"
         )
-        columns, warnings = [], []
-        sees_all = all(not row[12] for row in rows) or self._may_unmask
+        columns: list[Column] = []
+        refused, warnings = dict[str, str](), list[str]()
         for (
             name,
             kind,
@@ -176,6 +208,7 @@ class SqlServer:
             graph,
             sealed,
             masked,
+            unmasked,
         ) in rows:
             if graph is not None and int(graph) in _GRAPH:
                 continue
@@ -185,17 +218,16 @@ class SqlServer:
             )
             columns.append(described(found, self._options.seventh_digit))
             if sealed is not None:
-                warnings.append(
-                    f"{name}: encrypted for its own clients (Always Encrypted): it cannot be read; leave it out"
-                )
-            if masked and not sees_all:
-                warnings.append(
-                    f"{name}: masked for the source's user, who gets made-up values: GRANT UNMASK to the user"
+                refused[name] = "it is encrypted for its own clients (Always Encrypted); leave it out of the mapping"
+            elif masked and not unmasked and not self._may_unmask:
+                refused[name] = (
+                    "it is masked for the source's user, who gets made-up values; GRANT UNMASK TO that user, or leave it out "
+                    "of the mapping"
                 )
         alike = Counter(c.name.casefold() for c in columns)
         for twice in (c.name for c in columns if alike[c.name.casefold()] > 1):
             warnings.append(f"{twice}: another column's name differs from it only in case")
-        return columns, warnings
+        return columns, refused, warnings
 
     def _indexes(self, number: int) -> list[_Index]:
         """Those that are whole: neither filtered, nor disabled, nor made up for tuning."""
@@ -269,8 +301,19 @@ class SqlServer:
         for (other,) in same:
             yield f"its name differs from that of {other} only in case"
 
-    def _warnings(self, number: int) -> Iterator[str]:
-        """A policy hides rows without a word: who counts what is left believes that it is all."""
+    def _warnings(self, number: int, is_view: bool) -> Iterator[str]:
+        """A policy hides rows without a word, and who counts the others takes them for all; a view passes on what is masked."""
+        if is_view and self._may_be_masked and not self._may_unmask:
+            masked = self._catalogue.query(
+                "SELECT OBJECT_SCHEMA_NAME(object_id) + N'.' + OBJECT_NAME(object_id) + N'.' + name "
+                "FROM sys.masked_columns WHERE is_masked = 1 ORDER BY 1"
+            )
+            if masked:
+                shown = ", ".join(str(each) for (each,) in masked[:_SHOWN]) + (", …" if len(masked) > _SHOWN else "")
+                yield (
+                    "it is a view, and passes on what is masked for the source's user, who gets made-up values: it must read "
+                    f"none of {shown}, or GRANT UNMASK TO that user"
+                )
         if ("security_predicates", "predicate_type") not in self._facts:
             return
         try:
@@ -283,11 +326,49 @@ class SqlServer:
         for (policy,) in filters:
             yield f"the security policy {policy} filters its rows: only those that the source's user may see are read"
 
+    def load(self) -> int | None:
+        """The statements that run and are not of this process, whoever's; None where the user is not shown others'."""
+        [(server,)] = self._catalogue.query("SELECT @@SERVERNAME")
+        return look.load(self._catalogue.query, [number for of, number in tuple(_OURS) if of == str(server)])
+
+    def references(self, relation: Relation, /) -> list[Reference]:
+        return look.references(self._catalogue.query, self._numbers[relation.name], self._schema)
+
+    def preflight(self, relations: Sequence[Relation], watermark: Watermark | None) -> Iterator[Notice]:
+        """What the server, the database and the tables let a run do; nothing that takes long."""
+        state = self._state()
+        looked = look.Looked(
+            self._view(state, self._options.connections)[0],
+            self._in_snapshot,
+            state.cdc,
+            self._options.connections,
+            ("security_predicates", "predicate_type") in self._facts,
+            ("tables", "is_memory_optimized") in self._facts,
+        )
+        ask = self._catalogue.query
+        numbered = [(self._numbers[relation.name], relation) for relation in relations]
+        yield from look.notices(ask, looked, numbered, watermark)
+        for number, relation in numbered:
+            try:
+                yield from look.table_notices(ask, looked, number, relation)
+                for column, doubt in self.doubts(relation).items():
+                    yield Notice("warning", relation.name, f"{column}: {doubt}")
+            except SourceError as error:
+                yield Notice("error", relation.name, error.message, error.hint)
+
+    def doubts(self, relation: Relation, /) -> Mapping[str, str]:
+        digits = self._options.seventh_digit == "reject"
+        return look.doubts(self._catalogue.query, self._numbers[relation.name], relation, digits=digits)
+
     @cached_property
     def _schema(self) -> str:
         """The one in which the user's tables need no schema."""
         [(name,)] = self._catalogue.query("SELECT COALESCE(SCHEMA_NAME(), N'dbo')")
         return str(name)
+
+    @property
+    def _may_be_masked(self) -> bool:
+        return ("masked_columns", "is_masked") in self._facts
 
     @cached_property
     def _may_unmask(self) -> bool:
@@ -299,8 +380,9 @@ class SqlServer:
         """What the catalogue of this version has and that of older ones has not, as view and column."""
         rows = self._catalogue.query(
             "SELECT OBJECT_NAME(object_id), name FROM sys.all_columns WHERE object_id IN (OBJECT_ID(N'sys.columns'), "
-            "OBJECT_ID(N'sys.tables'), OBJECT_ID(N'sys.security_predicates')) AND name IN ('is_hidden', 'graph_type', "
-            "'encryption_type', 'is_masked', 'temporal_type', 'is_memory_optimized', 'predicate_type')"
+            "OBJECT_ID(N'sys.tables'), OBJECT_ID(N'sys.security_predicates'), OBJECT_ID(N'sys.masked_columns')) "
+            "AND name IN ('is_hidden', 'graph_type', 'encryption_type', 'is_masked', 'temporal_type', 'is_memory_optimized', "
+            "'predicate_type')"
         )
         return {(str(view), str(column)) for view, column in rows}
 
@@ -506,12 +588,12 @@ def _digest(value: str) -> str:
 def statement(select: Select) -> str:
     """SQL of a slice's rows, in an order that is the same each time."""
     columns = [cast(Column, f) for f in select.fields]
-    shown = ", ".join(f"{c.select} AS c{at}" for at, c in enumerate(columns))
+    shown = ", ".join(f"{c.sent} AS c{at}" for at, c in enumerate(columns))
     relation = select.relation
     order = [name_of(name) for name in relation.ranged]
     if not relation.key:
         # What is equal by all of these is alike in every value, so that it does not matter which comes first.
-        order += [_sorted_by(cast(Column, f)) for f in relation.fields]
+        order += [_sorted_by(cast(Column, f)) for f in relation.fields if f.name not in relation.refused]
     elif not set(relation.key) <= set(relation.ranged):
         order += [name_of(name) for name in relation.key]
     order = list(dict.fromkeys(order))
@@ -536,6 +618,9 @@ class _Connection:
         self._begun = False
         self._driver = connect(url)
         self.query(_PREPARE + "READ COMMITTED")
+        [(server, number)] = self.query("SELECT @@SERVERNAME, @@SPID")
+        self._number = (str(server), int(number))
+        _OURS.add(self._number)
 
     def begin(self) -> None:
         """Read in a snapshot from here on; what is first read fixes its moment."""
@@ -544,8 +629,10 @@ class _Connection:
         self._begun = True
 
     def query(self, sql: str, /) -> list[tuple[Any, ...]]:
+        """As `Session.query`. Bytes are a text that must be exact: a key's, as it is `sent`."""
         with self._explained():
-            return self._driver.query(sql)
+            rows = self._driver.query(sql)
+        return [tuple(utf16.exact(v) if isinstance(v, bytes) else v for v in row) for row in rows]
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -567,4 +654,5 @@ class _Connection:
             yield from self._driver.batches(statement(select), columns, select.bytes, select.relation.row_bytes)
 
     def close(self) -> None:
+        _OURS.discard(self._number)
         self._driver.close()

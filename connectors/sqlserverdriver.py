@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from connectors import utf16
 from connectors.dburl import DatabaseUrl
 from connectors.sqlservertypes import Column
 from migrate.errors import RetryableError, SourceError, UsageError
@@ -39,7 +40,10 @@ class Driver(Protocol):
     def query(self, sql: str) -> list[tuple[Any, ...]]: ...
 
     def batches(self, sql: str, columns: Sequence[Column], budget: int, row_bytes: int) -> Iterator[pa.RecordBatch]:
-        """The rows, about `budget` bytes at a time; columns as they are `fetched`. Closing it early ends the statement."""
+        """The rows, about `budget` bytes at a time; columns as they are `fetched`, but texts are texts already.
+
+        Closing it early ends the statement.
+        """
         ...
 
     def close(self) -> None: ...
@@ -119,7 +123,8 @@ def _settled(column: Column, array: pa.Array) -> pa.Array:
             f"{column.name}: the driver gives {kind} for {column.native}, where {want} was expected",
             hint="Name another driver in the source's URL (driver=…), or report this.",
         )
-    return array if kind == want else pc.cast(array, want)
+    cells = array if kind == want else pc.cast(array, want)
+    return utf16.texts(cells) if column.text else cells
 
 
 def rows_at_once(columns: Sequence[Column], budget: int, row_bytes: int) -> tuple[int, bool]:

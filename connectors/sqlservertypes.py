@@ -44,8 +44,17 @@ class Column(Field):
         return self.kind in _TEXTS or self.kind in _OLD_TEXTS or self.kind in ("xml", "sql_variant", "json", "other")
 
     @property
+    def sent(self) -> str:
+        """SQL of its value as it is fetched: a text as the bytes of UTF-16, of which no driver makes anything else."""
+        if not self.text:
+            return self.select
+        return f"CAST({self.select} AS varbinary({self.size // 2 or 'max'}))"  # `size` is 4 bytes a code unit
+
+    @property
     def fetched(self) -> pa.DataType:
         """What it comes as, before a text is cast to `type`."""
+        if self.text:
+            return pa.binary()
         written = self.kind in ("datetimeoffset", "time") or (self.kind == "datetime2" and self.scale > _MICROSECONDS)
         return pa.string() if written else self.type
 
@@ -229,7 +238,7 @@ def _variant(q: str) -> str:
 
 
 def key_text(column: Column) -> str:
-    """SQL of a key's value as the text that `literal` takes."""
+    """SQL of a key's value as the text that `literal` takes; a text as it is `sent`."""
     q, kind = column.expression, column.kind
     if kind in _INTEGERS or kind == "bit":
         return f"CAST({q} AS bigint)"
@@ -241,7 +250,7 @@ def key_text(column: Column) -> str:
         return f"CONVERT(varchar(34), {q}, {121 if kind == 'time' else 126})"
     if kind in _BYTES or kind in ("timestamp", "rowversion"):
         return f"CONVERT(varchar(max), CAST({q} AS varbinary(8000)), 2)"
-    return column.select
+    return column.sent
 
 
 def literal(column: Column, text: str) -> str:

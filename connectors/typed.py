@@ -1,11 +1,14 @@
 """From the text of a database value to the Arrow type of its column: exactly, or told which values do not fit."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 Mask = npt.NDArray[np.bool_]
+Numbers = npt.NDArray[Any]
 
 
 def cast(texts: pa.Array, kind: pa.DataType) -> tuple[pa.Array, Mask | None]:

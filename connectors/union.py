@@ -92,7 +92,11 @@ class Union:
             lacking = [name for name in self._schema.names[:-1] if name not in part.names]
             said += [f"{part.label}: without {', '.join(lacking)}: NULL there"] if lacking else []
         warned = [f"{part.label}: {told}" for part in self._parts.values() for told in part.table.warnings]
-        return Table(table, self._schema, (), tuple(said), tuple(warned))
+        refused: dict[str, str] = {}
+        for part in self._parts.values():
+            own = {column: part.table.refused.get(name) for column, name in part.names.items()}
+            refused |= {column: f"{part.label}: {why}" for column, why in own.items() if why}
+        return Table(table, self._schema, (), tuple(said), tuple(warned), refused)
 
     def partitions(self, table: Table, /, *, rows: int, bytes: int) -> Iterator[Partition]:
         """The parts' own partitions, numbered on from part to part."""

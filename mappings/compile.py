@@ -117,6 +117,7 @@ class _Compilation:
         compiled = partial(self._compiled, compiler)
         dedupe, extra, sure = compile_dedupe(self.spec, self.target, self.source, cells, compiled, self._fault)
         self._check_key()
+        self._check_refused(expressions, extra)
         self._check_target()
         if self.spec.mode == "upsert":
             self._check_upsert(columns)
@@ -298,6 +299,13 @@ class _Compilation:
             if key.lower() not in names:
                 mark = self.spec.key_marks[index] if index < len(self.spec.key_marks) else self.spec.mark
                 self._fault(mark, f'key: column "{key}" is not in the source.{suggest(key, self.source.schema.names)}')
+
+    def _check_refused(self, expressions: Dictionary[str, Expression], extra: Sequence[Cell]) -> None:
+        read = self.read.union(*(cell.expression.reads for cell in extra))
+        for name in read & self.source.refused.keys():
+            marks = [c.mark for c in self.spec.columns if c.name in expressions and name in expressions[c.name].reads]
+            why = self.source.refused[name]
+            self._fault((*marks, self.spec.mark)[0], f'column "{name}" of the source cannot be read: {why}')
 
     def _check_target(self) -> None:
         mapped = {c.name for c in self.spec.columns}

@@ -207,6 +207,11 @@ def _table(
     lines.append("    mode: append  # or upsert, or replace")
     lines.append("    columns:")
     for column in columns:
+        if column in table.refused:
+            lines.append(
+                f"      # {_one_line(f'{column} is left out, for it cannot be read: {table.refused[column]}')}"
+            )
+            continue
         guess, target = guesses[column], targets[column]
         written = _scalar(guess.expression)
         if guess.type:

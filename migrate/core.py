@@ -28,6 +28,7 @@ class Table:
     """A source table. `schema` is what `Source.read` yields; `notes` say what detection decided or had to rename.
 
     `warnings` are what a person must know before believing that all is read: files without rows, paths that match nothing.
+    `refused` are columns that must not be read, for what came would not be their values: each with why, and what mends it.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Table:
     key: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    refused: Mapping[str, str] = field(default_factory=dict)
 
 
 SUGGESTED = b"postgresql"

@@ -1,20 +1,21 @@
 """SQL Server without one: the SQL that is asked, the types, what errors mean, how rows are handed on."""
 
 import importlib.util
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import pytest
 
 from connectors.dburl import DatabaseUrl, parse
 from connectors.keyrange import Slice
-from connectors.relational import Relation, Select, Tables
+from connectors.relational import Opened, Relation, Select, Tables
 from connectors.sqlserver import URL_OPTIONS, Options, SqlServer, _Index, _keys, _State, open_url, statement
 from connectors.sqlserverdriver import _Arrow, connection_string, failure, next_rows, ours, rows_at_once, settled
 from connectors.sqlservertypes import Catalogued, Column, described, literal
-from migrate.core import Measure, Watermark
+from migrate.core import Measure, Partition, Watermark
 from migrate.errors import RetryableError, SourceError, UsageError
 
 LATIN = "Latin1_General_CI_AS"
@@ -89,6 +90,24 @@ def test_each_type_is_fetched_as_what_holds_it(
 ) -> None:
     found = described(given)
     assert (found.select, found.type, found.suggested) == (select, kind, suggested)
+
+
+def test_a_text_is_sent_as_the_bytes_of_utf16() -> None:
+    """A driver puts another character in the place of half of a pair, and loses a byte order mark."""
+    sent = {
+        "CAST([c] AS varbinary(80))": column("nvarchar", 80),
+        "CAST(RTRIM([c]) AS varbinary(20))": column("nchar", 20),
+        "CAST(CAST([c] AS nvarchar(4000)) AS varbinary(8000))": column("varchar", 4000),
+        "CAST(RTRIM(CAST([c] AS nvarchar(5))) AS varbinary(10))": column("char", 5),
+        "CAST(CAST([c] AS nvarchar(max)) AS varbinary(max))": column("varchar", 8000),
+        f"CAST({described(column('sql_variant', 8016)).select} AS varbinary(max))": column("sql_variant", 8016),
+        "LOWER(CAST([c] AS char(36)))": column("uniqueidentifier", 16),
+        "LEFT(CONVERT(varchar(34), [c], 121), 12)": column("time", scale=3),
+    }
+    for sql, each in sent.items():
+        assert described(each).sent == sql
+    for kind in ("varchar", "text", "ntext", "xml", "of tomorrow"):
+        assert described(column(kind, -1)).sent == "CAST(CAST([c] AS nvarchar(max)) AS varbinary(max))"
 
 
 def test_what_changes_its_form_is_said() -> None:
@@ -193,10 +212,11 @@ def test_the_sql_of_a_slice_of_a_composite_key() -> None:
     )
     assert where(of, slice_) == condition
     assert statement(Select(of, of.fields, condition, 1, slice_)) == (
-        f"SELECT [a] AS c0, [B]]c] AS c1, [blob] AS c2 FROM [my schema].[T]]] WHERE {condition} ORDER BY [a], [B]]c]"
+        "SELECT [a] AS c0, CAST([B]]c] AS varbinary(40)) AS c1, [blob] AS c2 FROM "
+        f"[my schema].[T]]] WHERE {condition} ORDER BY [a], [B]]c]"
     )
     assert engine().boundary(of, condition, 500) == (
-        f"SELECT CAST([a] AS bigint), [B]]c] FROM [my schema].[T]]] WHERE {condition} "
+        f"SELECT CAST([a] AS bigint), CAST([B]]c] AS varbinary(40)) FROM [my schema].[T]]] WHERE {condition} "
         "ORDER BY [a], [B]]c] OFFSET 499 ROWS FETCH NEXT 1 ROWS ONLY"
     )
 
@@ -441,8 +461,67 @@ def named(kind: str, length: int = 0) -> Column:
     return described(column(kind, length))
 
 
+def utf16(*texts: str | None) -> list[bytes | None]:
+    return [None if text is None else text.encode("utf-16-le", "surrogatepass") for text in texts]
+
+
+class Rows:
+    """A session that reads what a connection has, by the driver's own code."""
+
+    def __init__(self, cells: pa.Table) -> None:
+        self._driver = _Arrow(Connection(cells))
+
+    def query(self, sql: str, /) -> list[tuple[Any, ...]]:
+        raise AssertionError(sql)
+
+    def stream(self, select: Select, /) -> Iterator[pa.RecordBatch]:
+        return self._driver.batches(statement(select), [cast(Column, f) for f in select.fields], select.bytes, 0)
+
+    def close(self) -> None:
+        self._driver.close()
+
+
+def test_half_of_a_pair_rejects_its_row_and_the_others_are_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a column and in the key; U+FFFD itself is a character as any other, and so is a byte order mark."""
+    fields = [described(column("nvarchar", 20, name="k")), described(column("nvarchar", -1, name="t"))]
+    of = Relation("t", "dbo", "t", tuple(fields), ("k",), ("k",))
+    keys = utf16("a", "b", "c", "d\ud83d", "e")
+    texts = utf16("\ufffd", "cut \ud83d", "\ufeff😀", "x", None)
+    cells = pa.table({"k": pa.array(keys, pa.large_binary()), "t": pa.array(texts, pa.large_binary())})
+    opened = Opened([Rows(cells)], "pinned", True, None, "")
+    monkeypatch.setattr(SqlServer, "open", lambda self, count: opened)
+    monkeypatch.setattr(SqlServer, "relation", lambda self, name: of)
+    [batch] = Tables(engine(), 1).read(Partition("t", 0, Slice().dump("t")), ["k", "t"])
+    assert batch.rows.to_pylist() == [
+        {"k": "a", "t": "\ufffd"},
+        {"k": "c", "t": "\ufeff😀"},
+        {"k": "e", "t": None},
+    ]
+    assert list(batch.ordinals) == [0, 2, 4]
+    by_text, by_key = batch.rejects
+    assert (by_text.rule, by_text.column, by_text.ordinal) == ("cell", "t", 1)
+    assert by_text.reason == "t: 'cut \\ud83d' of the source's nvarchar(max) is no text"
+    assert by_text.origin.locator == {"table": "t", "key": "k=b"}
+    assert json.loads(by_text.origin.raw) == {"k": "b", "t": "cut \ud83d"}
+    assert (by_key.column, by_key.ordinal, by_key.origin.locator["key"]) == ("k", 3, "k=d\\ud83d")
+    assert (by_key.value, by_key.reason[:12]) == ("d\\ud83d", "k: 'd\\ud83d'")
+    # What the source is asked for by such a key is that key.
+    key = json.loads(by_key.origin.raw)["k"]
+    assert engine().literal(fields[0], key) == "CONVERT(nvarchar(4000), 0x64003dd8)"
+
+
+def test_a_key_with_half_of_a_pair_ends_a_slice_where_it_stands(asked: list[str]) -> None:
+    """With another character in its place the next slice might begin before this one ends."""
+    of = relation([], ["B]c"])
+    session = engine().reopen()
+    [(text,)] = session.query("SELECT a key")
+    assert text == "d\ud83d"
+    table, slice_ = Slice.load(Slice((text,), None).dump("t").encode().decode())
+    assert (table, where(of, slice_)) == ("t", "[B]]c] > CONVERT(nvarchar(4000), 0x64003dd8)")
+
+
 def test_batches_of_long_values_grow_slowly_and_stay_within_the_budget() -> None:
-    connection = Connection(pa.table({"c": ["x" * 100_000] * 300}))
+    connection = Connection(pa.table({"c": [("x" * 100_000).encode("utf-16-le")] * 300}))
     sizes = [b.nbytes for b in _Arrow(connection).batches("SELECT", [named("nvarchar", -1)], 4 << 20, 50_000)]
     assert max(sizes) <= 8 << 20
     assert sum(sizes) >= 300 * 100_000
@@ -489,10 +568,14 @@ class Noting:
             return [("erp", 1, None, False, False, True)]
         if "fn_cdc_get_max_lsn" in sql:
             return [("0x0000002A000001200003",)]
+        if "@@SPID" in sql:
+            return [("db", 51)]
         if "@@TRANCOUNT" in sql:
             return [(0,)]
         if "FROM sys.tables" in sql:
             return [("dbo", "t")]
+        if "a key" in sql:
+            return [("d\ud83d".encode("utf-16-le", "surrogatepass"),)]
         if "fails" in sql:
             raise odbc("22003", 8115, "Arithmetic overflow error")
         return []

@@ -3,8 +3,10 @@
 MIGRATE_TEST_SQLSERVER_URL is a URL of it (mssql://sa:…@host/master?trust_server_certificate=yes) whose user may make databases.
 """
 
+import json
 import os
 import threading
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -18,7 +20,7 @@ from connectors.keyrange import Slice
 from connectors.relational import Select, Tables
 from connectors.sqlserver import URL_OPTIONS, Options, SqlServer, _Connection
 from connectors.sqlserverdriver import Driver, connect
-from migrate.core import Measure
+from migrate.core import Measure, Partition, Reference
 from migrate.errors import RetryableError, SourceError, UsageError
 
 URL = os.environ.get("MIGRATE_TEST_SQLSERVER_URL", "")
@@ -318,6 +320,220 @@ def test_rows_that_a_policy_hides_are_warned_of(server: Server, name: str) -> No
         assert f"the security policy p_{name} filters its rows" in source(server.url).schema(name).warnings[0]
     finally:
         server.run(f"DROP SECURITY POLICY p_{name}", f"DROP FUNCTION dbo.f_{name}")
+
+
+HALF = "CONVERT(nvarchar(9), 0x61003DD8)"  # a, and the first half of a pair
+
+
+def test_half_of_a_pair_rejects_its_row_and_ends_a_slice_where_it_stands(server: Server, name: str) -> None:
+    """In a key, a text, a long text and a variant; U+FFFD, a byte order mark and a whole pair arrive as they are."""
+    server.run(
+        f"CREATE TABLE [{name}] (k nvarchar(20) COLLATE Latin1_General_BIN2 PRIMARY KEY, n int, t nvarchar(20), "
+        "m nvarchar(max), v sql_variant)",
+        f"INSERT INTO [{name}] VALUES (N'a', 1, {HALF}, N'x', 1), (N'b', 2, N'x', REPLICATE({HALF}, 3), 1), "
+        f"(N'c', 3, N'x', N'x', {HALF}), ({HALF}, 4, N'x', N'x', 1), "
+        "(N'd', 5, NCHAR(65533), CONVERT(nvarchar(9), 0xFFFE6100), CONVERT(nvarchar(9), 0x3DD800DE))",
+        *(f"INSERT INTO [{name}] VALUES (CONCAT({HALF}, N'{n}'), {n}, N'x', N'x', 1)" for n in range(6, 9)),
+    )
+    of = source(server.url)
+    try:
+        loaded: list[tuple[Any, ...]] = []
+        refused: list[tuple[str | None, str]] = []
+        for size in (1, 2, 100):
+            loaded, refused = [], []
+            for partition in of.partitions(of.schema(name), rows=size, bytes=1 << 30):
+                for batch in of.read(Partition(name, 0, partition.token), ["k", "n", "t", "m", "v"]):
+                    loaded += [tuple(row.values()) for row in batch.rows.to_pylist()]
+                    refused += [(r.column, json.loads(r.origin.raw)["n"]) for r in batch.rejects]
+                    assert all(r.rule == "cell" and "is no text" in r.reason for r in batch.rejects)
+            assert loaded == [("d", 5, "\ufffd", "\ufeffa", "nvarchar:😀")]
+            assert sorted(refused, key=lambda r: int(r[1])) == [
+                ("t", "1"), ("m", "2"), ("v", "3"), ("k", "4"), ("k", "6"), ("k", "7"), ("k", "8"),
+            ]  # fmt: skip
+    finally:
+        of.close()
+
+
+@pytest.fixture
+def reader(server: Server) -> Iterator[DatabaseUrl]:
+    """A login that may read the tables, and nothing else."""
+    name = f"reader_{uuid.uuid4().hex[:10]}"
+    password = f"Xx9-{uuid.uuid4().hex}"
+    server.run(
+        f"CREATE LOGIN [{name}] WITH PASSWORD = '{password}', CHECK_POLICY = OFF",
+        f"CREATE USER [{name}] FOR LOGIN [{name}]",
+        f"GRANT SELECT ON SCHEMA::dbo TO [{name}]",
+    )
+    yield replace(server.url, user=name, password=password)
+    with suppress(Exception):
+        server.run(f"DROP USER [{name}]", f"DROP LOGIN [{name}]")
+
+
+def test_masked_columns_are_refused_where_they_are_read(server: Server, name: str, reader: DatabaseUrl) -> None:
+    server.run(
+        f"CREATE TABLE [{name}] (id int PRIMARY KEY, email nvarchar(80) MASKED WITH (FUNCTION = 'email()'))",
+        f"INSERT INTO [{name}] VALUES (1, N'ada@example.org')",
+        f"CREATE VIEW [v_{name}] AS SELECT id, email AS shown FROM [{name}]",
+    )
+    of = source(reader)
+    try:
+        assert set(of.schema(name).refused) == {"email"}
+        assert rows(of, name, ["id"]) == [[(1,)]]
+        with pytest.raises(SourceError, match="GRANT UNMASK TO that user"):
+            rows(of, name, ["id", "email"])
+        assert "passes on what is masked" in " ".join(of.schema(f"v_{name}").warnings)
+        server.run(f"GRANT UNMASK TO [{reader.user}]")
+        with_it = source(reader)
+        assert with_it.schema(name).refused == {}
+        assert rows(with_it, name, ["email"]) == [[("ada@example.org",)]]
+        with_it.close()
+    finally:
+        of.close()
+        server.run(f"DROP VIEW [v_{name}]")
+
+
+def test_encrypted_columns_are_refused_where_they_are_read(server: Server, name: str) -> None:
+    server.run(
+        f"CREATE COLUMN MASTER KEY [m_{name}] WITH (KEY_STORE_PROVIDER_NAME = N'NONE', KEY_PATH = N'nowhere')",
+        f"CREATE COLUMN ENCRYPTION KEY [e_{name}] WITH VALUES (COLUMN_MASTER_KEY = [m_{name}], ALGORITHM = 'RSA_OAEP', "
+        "ENCRYPTED_VALUE = 0x0123456789)",
+        f"CREATE TABLE [{name}] (id int PRIMARY KEY, secret varbinary(20) ENCRYPTED WITH (COLUMN_ENCRYPTION_KEY = [e_{name}], "
+        "ENCRYPTION_TYPE = RANDOMIZED, ALGORITHM = 'AEAD_AES_256_CBC_HMAC_SHA_256'))",
+        f"INSERT INTO [{name}] (id) VALUES (1)",
+    )
+    of = source(server.url)
+    try:
+        assert rows(of, name, ["id"]) == [[(1,)]]
+        with pytest.raises(SourceError, match="Always Encrypted"):
+            rows(of, name, ["id", "secret"])
+    finally:
+        of.close()
+        server.run(
+            f"DROP TABLE [{name}]", f"DROP COLUMN ENCRYPTION KEY [e_{name}]", f"DROP COLUMN MASTER KEY [m_{name}]"
+        )
+
+
+# -------------------------------------------------------------------------------------- preflight, load, references, doubts
+
+
+def noticed(of: Tables, tables: Sequence[str]) -> dict[tuple[str, str], str]:
+    """What is said, by level and what it is of; several of one kind together."""
+    found: dict[tuple[str, str], str] = {}
+    for notice in of.preflight(tables):
+        said = f"{notice.said} {notice.hint}"
+        found[notice.level, notice.what] = f"{found.get((notice.level, notice.what), '')} {said}"
+    return found
+
+
+def test_preflight_by_an_administrator(server: Server, name: str) -> None:
+    server.run(f"CREATE TABLE [{name}] (n int)", f"CREATE TABLE [{name}_k] (id int PRIMARY KEY)")
+    of = source(server.url)
+    try:
+        found = noticed(of, [name, f"{name}_k"])
+        assert not [what for level, what in found if level == "error"]
+        assert server.url.database in found["ok", "version"]
+        assert "READ_WRITE, compatibility level" in found["ok", "database"]
+        assert "ALLOW_SNAPSHOT_ISOLATION is ON" in found["ok", "isolation"]
+        assert "code page" in found["ok", "collation"]
+        assert "the load by others is seen" in found["ok", "privileges"]
+        assert "free beside the 5" in found["ok", "connections"]
+        assert "it has no key" in found["warning", name]
+        assert "sp_cdc_enable_db" in found["warning", "changes"]
+        assert ("warning", f"{name}_k") not in found
+    finally:
+        of.close()
+        server.run(f"DROP TABLE [{name}_k]")
+
+
+def test_preflight_by_who_may_only_read(server: Server, name: str, reader: DatabaseUrl) -> None:
+    server.run(
+        f"CREATE TABLE [{name}] (id int PRIMARY KEY, a int, b int)", f"DENY SELECT ON [{name}] (b) TO [{reader.user}]"
+    )
+    of = source(reader)
+    try:
+        found = noticed(of, [name])
+        assert "GRANT VIEW DEFINITION" in found["warning", "privileges"]
+        assert "GRANT VIEW DATABASE STATE" in found["warning", "privileges"]
+        assert "columns that may not be read: b" in found["warning", name]
+        assert ("error", name) not in found
+        assert of.load() is None
+        server.run(f"DENY SELECT ON [{name}] TO [{reader.user}]")
+        assert "GRANT SELECT ON" in noticed(of, [name])["error", name]
+    finally:
+        of.close()
+
+
+def test_change_tracking_gives_the_watermark_and_its_retention_is_held_against_the_load(
+    server: Server, name: str
+) -> None:
+    server.run(f"CREATE TABLE [{name}] (id int PRIMARY KEY)")
+    server.set("CHANGE_TRACKING = ON (CHANGE_RETENTION = 1 MINUTES, AUTO_CLEANUP = ON)")
+    try:
+        of = source(server.url)
+        watermark = of.watermark()
+        assert watermark is not None
+        assert watermark.kind == "change_tracking"
+        found = noticed(of, [name])
+        assert "CHANGE_RETENTION = n DAYS" in found["warning", "changes"]
+        assert "ENABLE CHANGE_TRACKING" in found["warning", name]
+        server.run(f"ALTER TABLE [{name}] ENABLE CHANGE_TRACKING")
+        assert ("warning", name) not in noticed(of, [name])
+        of.close()
+    finally:
+        with suppress(Exception):
+            server.run(f"ALTER TABLE [{name}] DISABLE CHANGE_TRACKING")
+        server.set("CHANGE_TRACKING = OFF")
+
+
+def test_the_load_is_that_of_others(server: Server) -> None:
+    of = source(server.url, connections=2)
+    other = server.another()
+    [(number,)] = other.query("SELECT @@SPID")
+
+    def busy() -> None:
+        with suppress(Exception):
+            other.query("SELECT COUNT_BIG(*) FROM sys.all_columns a, sys.all_columns b, sys.all_columns c")
+
+    try:
+        of.view()
+        before = of.load()
+        assert before is not None
+        worker = threading.Thread(target=busy)
+        worker.start()
+        time.sleep(2)
+        assert (of.load() or 0) > before
+        server.run(f"KILL {number}")
+        worker.join(60)
+    finally:
+        of.close()
+
+
+def test_references_views_and_doubts(server: Server, name: str) -> None:
+    server.run(
+        f"CREATE TABLE [{name}] (tenant int, id int, up int, t varchar(20) COLLATE Latin1_General_CI_AS, at time(7), "
+        f"PRIMARY KEY (tenant, id), CONSTRAINT [f_{name}] FOREIGN KEY (tenant, up) REFERENCES [{name}] (tenant, id))",
+        f"INSERT INTO [{name}] VALUES (1, 1, NULL, CAST(0x4DC3BC6C6C6572 AS varchar(20)), '12:00:00.1234567')",
+        f"ALTER TABLE [{name}] NOCHECK CONSTRAINT [f_{name}]",
+        f"CREATE VIEW [v_{name}] AS SELECT id FROM [{name}]",
+    )
+    of = source(server.url)
+    try:
+        assert of.references(name) == [Reference(("tenant", "up"), name, ("tenant", "id"))]
+        assert (f"v_{name}", "view") in of.offers()
+        assert f"v_{name}" not in of.tables()
+        assert rows(of, f"v_{name}", ["id"]) == [[(1,)]]
+        doubts = of.doubts(name)
+        assert set(doubts) == {"tenant", "up", "t", "at"}
+        assert "fix_encoding(t)" in doubts["t"]
+        assert "1 of the first 1 have a seventh digit" in doubts["at"]
+        assert "is_not_trusted" in doubts["up"]
+        assert of.doubts(f"v_{name}") == {}
+        assert of.estimate([name])[0] == 1
+        with pytest.raises(UsageError, match="is in another database"):
+            of.schema("master.dbo.spt_values")
+    finally:
+        of.close()
+        server.run(f"DROP VIEW [v_{name}]")
 
 
 # ---------------------------------------------------------------------------------------- views, statements, connections

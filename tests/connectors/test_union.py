@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -134,3 +135,10 @@ def test_a_part_that_is_not_there_any_more_is_refused(tmp_path: Path) -> None:
     partitions = cut(union(source, "a", "b"))
     with pytest.raises(SourceError, match=r"the plan reads s\.b, which is not among s\.a \+ s\.c"):
         list(union(source, "a", "c").read(partitions[1], ["id"]))
+
+
+def test_a_column_that_one_part_must_not_read_is_refused_and_never_null(tmp_path: Path) -> None:
+    source = files(tmp_path, a="id,Name\n1,x\n", b="id,NAME\n2,z\n")
+    masked = replace(source.schema("b"), refused={"NAME": "it is masked"})
+    both = Union([("s.a", source, source.schema("a")), ("s.b", source, masked)])
+    assert both.schema("s.a + s.b").refused == {"Name": "s.b: it is masked"}

@@ -6,9 +6,10 @@ from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
-from mapped import column, compiled, context, target, texts
+from mapped import column, compiled, context, table_spec, target, texts
 
-from migrate.core import Check
+from mappings.compile import compile_table
+from migrate.core import Check, Table
 from migrate.errors import UsageError
 
 ROWS = texts(CustomerID=["1"], Email=["a@b"], Total=["1.5"], Status=["A"])
@@ -269,3 +270,26 @@ def test_a_digest_is_the_same_wherever_the_project_lies():
     assert digest(ctx=basis(path=Path("/elsewhere/migrate.yaml"))) == digest()
     assert digest(ctx=dataclasses.replace(basis(), lookups={"unused": {}, "codes": {"a": "b"}})) == digest()
     assert digest() == digest()
+
+
+REFUSED = Table("t", ROWS.schema, refused={"Email": "it is masked; GRANT UNMASK TO that user, or leave it out"})
+
+
+@pytest.mark.parametrize(
+    ("columns", "more", "line"),
+    [
+        ({"id": "CustomerID", "mail": "lower(Email)"}, {}, "migrate.yaml:11:9"),
+        ({"id": "CustomerID"}, {"where": "Email IS NOT NULL"}, "migrate.yaml:5:3"),
+        ({"id": "CustomerID"}, {"key": ("Email",)}, "migrate.yaml:5:3"),
+        ({"id": "CustomerID", "rest": "pack_rest()"}, {}, "migrate.yaml:11:9"),
+    ],
+)
+def test_a_column_that_must_not_be_read_is_refused_where_it_is(columns, more, line):
+    with pytest.raises(UsageError) as caught:
+        compile_table(table_spec(columns, **more), REFUSED, None, context())
+    assert f'{line}: column "Email" of the source cannot be read: it is masked; GRANT UNMASK' in caught.value.message
+
+
+def test_a_column_that_must_not_be_read_hinders_nobody_who_does_not_read_it():
+    mapping = compile_table(table_spec({"id": "CustomerID"}, where="Status = 'A'"), REFUSED, None, context())
+    assert mapping.reads == ("CustomerID", "Status")

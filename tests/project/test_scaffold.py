@@ -176,3 +176,12 @@ def test_any_names_make_a_file_that_parses(columns: list[str], table: str, sourc
     assert [column.expression for column in made.columns] == [quoted(name) for name in columns]
     assert len({column.name for column in made.columns}) == len(columns)
     assert made.source_table == table
+
+
+def test_a_column_that_cannot_be_read_is_left_out_with_the_reason() -> None:
+    schema = pa.schema([("id", pa.int64()), ("email", pa.string())])
+    table = Table("people", schema, ("id",), refused={"email": "it is masked for the source's user"})
+    text = scaffold("m", [Draft("erp", "", {}, [("people", table, None)], url="mssql://x/erp")])
+    assert "      # email is left out, for it cannot be read: it is masked for the source's user\n" in text
+    assert "email:" not in text
+    assert "      id: id\n" in text
