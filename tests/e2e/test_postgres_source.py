@@ -204,7 +204,9 @@ def test_a_database_of_no_encoding_is_read_where_its_texts_are_utf_8(rig: Rig, p
     rig.migrate("run")
     assert rig.sql("SELECT t FROM customers ORDER BY id") == [("ä",), ("x",)]
     ran(source, r"INSERT INTO customers VALUES (3, E'\xe4')")
-    assert "a text is not what the database's encoding says" in rig.migrate("run", "--restart", "--yes", code=6).said
+    said = rig.migrate("run", "--restart", "--yes", code=6).said
+    assert "invalid byte sequence" in said
+    assert "Mend the text at the source" in said
 
 
 # ----------------------------------------------------------------------------------------------------------- aggregates
