@@ -141,7 +141,7 @@ class Oracle:
         notes = [note for d in described for note in d.notes]
         notes += self._notes(found, keys, [f.name for f in fields])
         warnings = [warning for d in described for warning in d.warnings]
-        warnings += catalogue.guards(ask, found.schema, found.table)
+        warnings += catalogue.guards(ask, found.schema, found.table, self._exempt)
         if self._scn is not None and not kept.has_undo:
             warnings.append(
                 "its rows are read as they are when it is their turn: what is outside this database has no SCN"
@@ -191,7 +191,7 @@ class Oracle:
     def preflight(self, relations: Sequence[Relation], watermark: Watermark | None) -> Iterator[Notice]:
         """The server, then each table; nothing that takes long."""
         ask = self._catalogue.query
-        yield from oracleready.server_notices(ask, self._options.connections)
+        yield from oracleready.server_notices(ask, self._options.connections, self._encoded, self._exempt)
         expected = ready.seconds(relations)
         if self._view != "pinned":
             yield oracleready.undo_notice(ask, self._scn, expected)
@@ -200,7 +200,7 @@ class Oracle:
 
     def _readable(self, relation: Relation) -> Iterator[Notice]:
         """Raises what the server says where it may not be read, or not as of the SCN."""
-        for guard in catalogue.guards(self._catalogue.query, relation.schema, relation.table):
+        for guard in catalogue.guards(self._catalogue.query, relation.schema, relation.table, self._exempt):
             yield Notice("warning", relation.name, guard)
         columns = ", ".join(_column(f.name) for f in relation.fields)
         table = self.quoted(relation.schema, relation.table)
@@ -235,6 +235,10 @@ class Oracle:
         )
         values = [bytes.fromhex(str(text)) for (text,) in rows or []]
         return [value for value in values if not value.isascii()]  # a backslash is spelled out too
+
+    @cached_property
+    def _exempt(self) -> set[str]:
+        return catalogue.exemptions(self._catalogue.query)
 
     @cached_property
     def _encoded(self) -> Encoded:

@@ -1,10 +1,10 @@
 """Oracle before a run: version, character set, sessions, undo, the log. A view that is not granted is said to be unknown."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from connectors import ready
-from connectors.oraclecatalogue import REDACTED, Ask, exemptions
+from connectors.oraclecatalogue import REDACTED, Ask
 from connectors.oraclemeasure import Encoded
 from connectors.relational import Relation
 from migrate.core import Notice
@@ -36,15 +36,15 @@ def may_be_mistaken(name: str) -> bool:
     return bool(name) and name not in _UNICODE
 
 
-def server_notices(ask: Ask, connections: int) -> Iterator[Notice]:
-    """What there is to say of the server. `connections`: that read at once."""
+def server_notices(ask: Ask, connections: int, sets: Encoded, exempt: Collection[str]) -> Iterator[Notice]:
+    """What there is to say of the server. `connections`: that read at once; `exempt`: `exemptions`."""
     yield _version(ask)
-    yield _characters(encoded(ask).usual)
+    yield _characters(sets.usual)
     yield from _sessions(ask, connections)
     if tried(ask, LOAD) is None:
         said = "V$SESSION may not be read: the load by others is not seen"
         yield Notice("ok", "privileges", said, _grant("V_$SESSION"))
-    if "EXEMPT REDACTION POLICY" not in exemptions(ask) and tried(ask, f"SELECT COUNT(*) FROM {REDACTED}") is None:
+    if "EXEMPT REDACTION POLICY" not in exempt and tried(ask, f"SELECT COUNT(*) FROM {REDACTED}") is None:
         said = "whether columns are redacted for the source's user, who would get made-up values, is not known"
         yield Notice("ok", "privileges", said, _grant("REDACTION_COLUMNS"))
 

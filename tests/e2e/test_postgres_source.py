@@ -274,3 +274,27 @@ def test_a_user_who_does_not_see_others_statements_is_told(rig: Rig, source: str
     ran(source, "GRANT SELECT ON customers TO narrow")
     project(rig, narrow)
     assert "s does not say how busy it is" in rig.migrate("run", "--max-source-load", "0").err
+
+
+# ------------------------------------------------------------------------------------------------------------- a standby
+
+
+@pytest.fixture
+def standby(postgres: Postgres, source: str) -> Iterator[str]:
+    """The URL of the source at a standby of its server."""
+    ran(source, SCHEMA)
+    with postgres.standby() as port:
+        yield source.replace(f":{postgres.port}/", f":{port}/")
+
+
+def test_a_standby_that_cancels_readers_is_told_and_read(rig: Rig, standby: str) -> None:
+    project(rig, standby)
+    found = results(rig)
+    assert "a standby" in found["s, version"][1]
+    level, said = found["s, standby"]
+    assert level == "warning"
+    assert "hot_standby_feedback is off: a reader that hinders the replay is cancelled after 30 s" in said
+    ran(standby, "ALTER SYSTEM SET hot_standby_feedback = on", "SELECT pg_reload_conf()")
+    assert results(rig)["s, standby"][0] == "ok"
+    rig.migrate("run")
+    assert rig.fates("customers") == (2, 2, 0, 0, 0)
