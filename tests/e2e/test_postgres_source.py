@@ -190,6 +190,30 @@ def test_check_compares_timeouts_with_the_time_of_the_load(rig: Rig, source: str
     assert results(rig)["s, timeouts"][0] == "ok"
 
 
+@pytest.fixture
+def logical(postgres: Postgres, source: str) -> Iterator[str]:
+    """The source's URL, on a server that writes a log which a change feed can read."""
+    ran(postgres.url(), "ALTER SYSTEM SET wal_level = 'logical'")
+    postgres.restart("fast")
+    yield source
+    ran(
+        postgres.url(),
+        "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots",
+        "ALTER SYSTEM RESET wal_level",
+    )
+    postgres.restart("fast")
+
+
+def test_check_says_whether_anything_keeps_the_log(rig: Rig, logical: str) -> None:
+    ran(logical, SCHEMA)
+    project(rig, logical)
+    level, said = results(rig)["s, log"]
+    assert level == "warning"
+    assert "no logical slot keeps the log of this database" in said
+    ran(logical, "SELECT pg_create_logical_replication_slot('feed', 'pgoutput')")
+    assert results(rig)["s, log"] == ("ok", "wal_level is logical; 1 logical slots keep the log of this database\n")
+
+
 def test_a_database_of_no_encoding_is_read_where_its_texts_are_utf_8(rig: Rig, postgres: Postgres, source: str) -> None:
     name = source.rpartition("/")[2]
     postgres.drop(name)
