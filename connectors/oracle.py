@@ -202,6 +202,9 @@ class Oracle:
         """Raises what the server says where it may not be read, or not as of the SCN."""
         for guard in catalogue.guards(self._catalogue.query, relation.schema, relation.table, self._exempt):
             yield Notice("warning", relation.name, guard)
+        self._fetch_none(relation)
+
+    def _fetch_none(self, relation: Relation) -> None:
         columns = ", ".join(_column(f.name) for f in relation.fields)
         table = self.quoted(relation.schema, relation.table)
         self._catalogue.query(f"SELECT {columns} FROM {table} t WHERE 1 = 0")
@@ -209,7 +212,8 @@ class Oracle:
     def doubts(self, relation: Relation, /) -> Mapping[str, str]:
         """Among the first rows of a table: values that reject their row, and UTF-8 where the database says otherwise."""
         if self._kept[relation.schema, relation.table].kind in ("view", "external"):
-            return {}  # the first rows may cost as much as all of them
+            self._fetch_none(relation)  # the first rows may cost as much as all of them
+            return {}
         fields = tuple(f for f in relation.fields if not types.is_large(f))
         found: dict[str, str] = {}
         if fields:

@@ -182,7 +182,8 @@ class Postgres:
             "JOIN pg_attribute a ON a.attrelid = f.conrelid AND a.attnum = k.here "
             "JOIN pg_attribute b ON b.attrelid = f.confrelid AND b.attnum = k.there "
             # A reference to or from a partitioned table has a copy for each partition.
-            f"WHERE f.contype = 'f' AND f.conparentid = 0 AND f.conrelid = {_regclass(relation)} ORDER BY f.conname, k.n"
+            f"WHERE f.contype = 'f' AND f.conparentid = 0 AND f.conrelid = {self._named(relation.name)[0]} "
+            "ORDER BY f.conname, k.n"
         )
         return ready.references(rows, self._schema or "")
 
@@ -196,7 +197,7 @@ class Postgres:
             return None
         [(running,)] = self._ask(
             "SELECT count(*) FROM pg_stat_activity s, (SELECT client_addr FROM pg_stat_activity WHERE pid = pg_backend_pid()) me "
-            f"WHERE s.backend_type = 'client backend' AND s.state IN ('active', 'fastpath function call') "
+            "WHERE s.backend_type = 'client backend' AND s.state IN ('active', 'fastpath function call') "
             f"AND s.application_name <> '{_OURS}' "
             "AND NOT (s.application_name = 'migrate' AND s.client_addr IS NOT DISTINCT FROM me.client_addr)"
         )
@@ -222,7 +223,7 @@ class Postgres:
     def _hidden(self, relation: Relation) -> set[str]:
         """The columns that are not granted."""
         rows = self._ask(
-            f"SELECT attname::text FROM pg_attribute WHERE attrelid = {_regclass(relation)} AND attnum > 0 "
+            f"SELECT attname::text FROM pg_attribute WHERE attrelid = {self._named(relation.name)[0]} AND attnum > 0 "
             "AND NOT attisdropped AND NOT has_column_privilege(attrelid, attnum, 'SELECT')"
         )
         return {name for (name,) in rows}
@@ -240,8 +241,8 @@ class Postgres:
     def doubts(self, relation: Relation, /) -> Mapping[str, str]:
         """Among the first rows of a table: moments and numbers that are none, as infinity and NaN."""
         hidden = self._hidden(relation)
+        self._fetch_none(relation, hidden)
         if self._named(relation.name)[3] in ("v", "f"):  # the first rows may cost as much as all of them
-            self._fetch_none(relation, hidden)
             return {}
         fields = [f for f in relation.fields if f.name not in hidden and _may_be_none(f)]
         if not fields:
@@ -461,10 +462,6 @@ def _field(name: str, native: str, nullable: bool, category: str, base: str, spe
 def _may_be_none(field: Field) -> bool:
     """Whether PostgreSQL has values of the type that it is read as none of."""
     return bool(pa.types.is_temporal(field.type) or pa.types.is_decimal(field.type))
-
-
-def _regclass(relation: Relation) -> str:
-    return f"{_text(f'{_name(relation.schema)}.{_name(relation.table)}')}::regclass"
 
 
 def _text(value: str) -> str:

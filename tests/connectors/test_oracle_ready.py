@@ -183,7 +183,10 @@ def test_utf_8_in_a_database_that_says_otherwise_is_told() -> None:
 
 
 def test_the_first_rows_of_a_view_are_not_looked_at() -> None:
-    assert Script(catalogue([ID], kind="view")).source().doubts("T") == {}
+    """But one that cannot be read is told."""
+    assert Script({"WHERE 1 = 0": [], **catalogue([ID], kind="view")}).source().doubts("T") == {}
+    with pytest.raises(SourceError, match="view has errors"):
+        Script({"WHERE 1 = 0": ora(4063, "view has errors"), **catalogue([ID], kind="view")}).source().doubts("T")
 
 
 # ------------------------------------------------------------------------------------------------- references, views, load

@@ -161,6 +161,8 @@ def test_check_says_what_the_lack_of_privileges_costs(rig: Rig, source: str, nar
     assert found["s, customers"][0] == "warning"
     assert "columns that may not be read: born, boss, grp, total" in found["s, customers"][1]
     assert found["s, connections"][0] == "ok"
+    said = rig.migrate("init", narrow, "-s", "hr.*", "-o", "hr.yaml").said
+    assert "hr.staff: 127.0.0.1: permission denied for schema hr" in said  # and it is drafted all the same
     ran(source, "REVOKE ALL ON customers FROM narrow", "GRANT pg_read_all_stats TO narrow")
     found = results(rig, code=3)
     assert found["s, customers"][0] == "failed"
