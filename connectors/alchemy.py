@@ -53,7 +53,7 @@ def _engine(url: sa.URL, options: Options) -> Engine:
     if dialect.is_async:
         raise UsageError(f"{url.drivername} is an asynchronous driver", hint=f"Write {backend}:// with another driver.")
     if url.drivername == "postgresql+psycopg":
-        return Postgres(url, quiesced=options.quiesced)
+        return Postgres(url, quiesced=options.quiesced, connections=options.connections)
     return Generic(url, quiesced=options.quiesced)
 
 

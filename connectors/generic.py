@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import date
 from decimal import Decimal
 from typing import Any
@@ -12,10 +12,11 @@ import sqlalchemy as sa
 from sqlalchemy import exc, types
 from sqlalchemy.pool import NullPool
 
+from connectors import ready
 from connectors.keyrange import Slice
 from connectors.relational import Field, Opened, Relation, Select, Session, several, unknown_table
 from connectors.sqlsession import Connection, Ways, explained
-from migrate.core import Measure, View
+from migrate.core import Measure, Notice, Reference, View, Watermark
 
 _SYSTEM = (
     "information_schema",
@@ -46,13 +47,19 @@ class Generic:
     # ------------------------------------------------------------------------------------------------------- catalogue
 
     def names(self) -> Sequence[str]:
+        """The tables of the schema in which a name needs none; other ones, and views, are read where the project names them."""
         with self._inspector() as inspector:
-            here = inspector.default_schema_name
-            found = sorted({*inspector.get_table_names(), *inspector.get_view_names()})
+            return sorted(inspector.get_table_names())
+
+    def offers(self) -> Sequence[tuple[str, str]]:
+        """The views of that schema, and the tables and views of all others as schema.table."""
+        with self._inspector() as inspector:
+            found = [(view, "view") for view in sorted(inspector.get_view_names())]
             for schema in inspector.get_schema_names():
-                if schema != here and schema.lower() not in _SYSTEM:
-                    inside = {*inspector.get_table_names(schema), *inspector.get_view_names(schema)}
-                    found += [f"{schema}.{table}" for table in sorted(inside)]
+                if schema != inspector.default_schema_name and schema.lower() not in _SYSTEM:
+                    tables = dict.fromkeys(inspector.get_table_names(schema), "table of another schema")
+                    tables |= dict.fromkeys(inspector.get_view_names(schema), "view")
+                    found += [(f"{schema}.{table}", what) for table, what in sorted(tables.items())]
         return found
 
     def relation(self, name: str, /) -> Relation:
@@ -87,7 +94,59 @@ class Generic:
                     return schema, table
             except exc.SQLAlchemyError:  # a part of the name that is no schema
                 continue
-        raise unknown_table(name, self.names())
+        raise unknown_table(name, [*self.names(), *(offered for offered, _ in self.offers())])
+
+    def references(self, relation: Relation, /) -> list[Reference]:
+        with self._inspector() as inspector:
+            found = inspector.get_foreign_keys(relation.table, relation.schema or None)
+            own = inspector.default_schema_name
+        return [
+            Reference(
+                tuple(key["constrained_columns"]),
+                f"{schema}.{key['referred_table']}" if schema not in (None, own) else key["referred_table"],
+                tuple(key["referred_columns"]),
+            )
+            for key in found
+            for schema in [key["referred_schema"] or relation.schema or None]
+        ]
+
+    # -------------------------------------------------------------------------------------------------------- preflight
+
+    def preflight(self, relations: Sequence[Relation], watermark: Watermark | None) -> Iterator[Notice]:
+        """What can be asked of any database: its version, and whether its tables may be read."""
+        with self._inspector() as inspector:
+            numbers = inspector.dialect.server_version_info or ()
+        version = ".".join(map(str, numbers)) or "of a version that it does not tell"
+        said = f"{self._engine.dialect.name} {version}, by SQLAlchemy: privileges, log and limits are not looked at"
+        hint = "Databases without a connector of their own were not tried: rehearse with --dry-run, and verify."
+        yield Notice("warning", "version", said, hint)
+        yield from ready.tables(relations, self._readable, self.doubts)
+
+    def _readable(self, relation: Relation) -> Iterator[Notice]:
+        """Raises what the database says where it may not be read."""
+        columns = ", ".join(self.quoted(f.name) for f in relation.fields)
+        table = self.quoted(relation.schema, relation.table)
+        with closing(self.reopen()) as session:
+            session.query(f"SELECT {columns} FROM {table} WHERE 1 = 0")
+        yield from ()
+
+    def doubts(self, relation: Relation, /) -> Mapping[str, str]:
+        """Among the first rows of a table: values of another kind than the column says."""
+        with self._inspector() as inspector:
+            if relation.table in inspector.get_view_names(relation.schema or None):
+                return {}  # the first rows of a view may cost as much as all of it
+        fields = tuple(f for f in relation.fields if _orders(f))
+        if not fields:
+            return {}
+        with closing(Connection(self._engine, Ways(lambda: (), self._spell_first))) as reader:
+            return ready.rejecting(fields, reader.stream(Select(relation, fields, "", 8 << 20, Slice())))
+
+    def _spell_first(self, select: Select) -> str:
+        """As many rows as come first, in the dialect's own way to say so."""
+        statement = (
+            sa.select(*[_said(f.select) for f in select.fields]).select_from(sa.text("§from§")).limit(ready.SAMPLE)
+        )
+        return self._compiled(statement).replace("§from§", self.quoted(select.relation.schema, select.relation.table))
 
     @contextmanager
     def _inspector(self) -> Iterator[sa.Inspector]:
@@ -142,7 +201,7 @@ class Generic:
 
     def boundary(self, relation: Relation, where: str, rows: int, /) -> str:
         names = [self.quoted(name) for name in relation.ranged]
-        statement = sa.select(*[_said(name) for name in names]).select_from(_said("§from§"))
+        statement = sa.select(*[_said(name) for name in names]).select_from(sa.text("§from§"))
         statement = statement.order_by(*[_said(name) for name in names]).limit(1).offset(rows - 1)
         if where:
             statement = statement.where(_said("§where§"))

@@ -12,16 +12,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import Any, Literal
 
 import pyarrow as pa
 import pymysql
 from pymysql.cursors import SSCursor
 
+from connectors import ready
 from connectors.dburl import DatabaseUrl, parse
 from connectors.keyrange import Slice
 from connectors.mysqltext import PLAIN, QUOTED, in_order, literal, nulls, parsed, row_of, surely
 from connectors.mysqltypes import BYTES, NUMBERS, TEXTS, Described, bare, described
+from connectors.ready import SAMPLE
 from connectors.relational import (
     CONNECTIONS,
     Catalogue,
@@ -31,9 +34,7 @@ from connectors.relational import (
     Select,
     Session,
     Tables,
-    expected,
     given,
-    mojibake,
     several,
     unknown_table,
 )
@@ -45,9 +46,7 @@ _LOST = {
     *(1040, 1053, 1077, 1152, 1158, 1159, 1160, 1161, 1184, 1205, 1213, 1317, 1927),
     *(2002, 2003, 2006, 2013, 2055, 4031),
 }
-_SAMPLE = 2_000  # values
 _ASIDE = 2  # connections besides those that read: one asks the catalogue, one holds the lock or ends a statement
-_SPARE = 3  # connections that are left to others
 _SEEING = {"PROCESS", "ALL PRIVILEGES"}  # either shows the statements of other users
 _TRANSACTIONAL = ("innodb", "rocksdb", "ndbcluster")
 _LOCK_SECONDS = 3  # no reader of the source waits longer than this for our lock
@@ -238,17 +237,7 @@ class MySQL:
             f"AND table_name = {_text(relation.table)} AND referenced_table_name IS NOT NULL "
             "ORDER BY constraint_name, ordinal_position"
         )
-        found: dict[str, list[tuple[Any, ...]]] = {}
-        for name, *parts in rows:
-            found.setdefault(name, []).append(tuple(parts))
-        return [
-            Reference(
-                tuple(p[0] for p in parts),
-                parts[0][2] if parts[0][1] == self._url.database else f"{parts[0][1]}.{parts[0][2]}",
-                tuple(p[3] for p in parts),
-            )
-            for parts in found.values()
-        ]
+        return ready.references(rows, self._url.database)
 
     # -------------------------------------------------------------------------------------------------------- preflight
 
@@ -263,31 +252,17 @@ class MySQL:
             yield Notice("ok", "version", said)
         yield self._free()
         yield from self._privileges()
-        yield from self._log(watermark, *expected(relations))
-        for relation in relations:
-            try:
-                yield from self._readable(relation)
-                yield from self._unheld(relation)
-                for column, doubt in self.doubts(relation).items():
-                    yield Notice("warning", relation.name, f"{column}: {doubt}")
-            except SourceError as error:
-                yield Notice("error", relation.name, error.message, error.hint)
+        yield from self._log(watermark, ready.seconds(relations))
+        yield from ready.tables(relations, lambda r: chain(self._readable(r), self._unheld(r)), self.doubts)
 
     def _free(self) -> Notice:
-        """This source has its connections already: what is left is what others may still ask for."""
         [(most, own)] = self._catalogue.query("SELECT @@global.max_connections, @@max_user_connections")
         [(_, used)] = self._catalogue.query("SHOW GLOBAL STATUS LIKE 'Threads_connected'")
         taken = self._options.connections + _ASIDE
-        free = int(most) - int(used)
-        said = f"{free} of {most} free beside the {taken} that a run takes"
         if int(own) and int(own) < taken:
             hint = f"Lower `connections` of this source to {max(1, int(own) - _ASIDE)}, or raise the user's limit."
             return Notice("warning", "connections", f"its user may have {own}, and a run takes up to {taken}", hint)
-        if free < _SPARE:
-            return Notice(
-                "warning", "connections", said, "Lower `connections` of this source, or raise max_connections."
-            )
-        return Notice("ok", "connections", said)
+        return ready.connections(int(most) - int(used), int(most), taken, "max_connections")
 
     def _privileges(self) -> Iterator[Notice]:
         """What is granted on the whole server, and what the lack of it costs."""
@@ -315,7 +290,7 @@ class MySQL:
         found = (re.match(r"GRANT (.*?) ON \*\.\* TO ", str(g)) for (g,) in self._catalogue.query("SHOW GRANTS"))
         return frozenset(name for grant in found if grant for name in grant[1].upper().split(", "))
 
-    def _log(self, watermark: Watermark | None, seconds: int, took: str) -> Iterator[Notice]:
+    def _log(self, watermark: Watermark | None, seconds: int) -> Iterator[Notice]:
         [(on, form)] = self._catalogue.query("SELECT @@global.log_bin, @@global.binlog_format")
         if str(on) in ("0", "OFF"):
             hint = "For a change feed after the load: log_bin and binlog_format=ROW in the server's configuration."
@@ -329,6 +304,7 @@ class MySQL:
             hint = "SET GLOBAL binlog_format = 'ROW' before the load."
             yield Notice("warning", "binary log", f"its format is {form}: a change feed needs ROW", hint)
         kept = self._kept()
+        took = ready.took(seconds)
         if kept and kept < 2 * seconds:
             hint = "Raise binlog_expire_logs_seconds (or expire_logs_days) for the time of the migration."
             yield Notice("warning", "binary log", f"it is kept for {kept / 3600:.1f} h, and {took}", hint)
@@ -387,7 +363,7 @@ class MySQL:
             return {}
         names = [self.quoted(f.name) for f in dated]
         # An index that holds all of the columns would be read instead of the first rows: that is as good a sample.
-        sample = f"SELECT {', '.join(names)} FROM {self.quoted(relation.schema, relation.table)} LIMIT {_SAMPLE}"
+        sample = f"SELECT {', '.join(names)} FROM {self.quoted(relation.schema, relation.table)} LIMIT {SAMPLE}"
         sums = ", ".join(f"SUM(MONTH({name}) = 0 OR DAYOFMONTH({name}) = 0)" for name in names)
         [counts] = self._catalogue.query(f"SELECT COUNT(*), {sums} FROM ({sample}) s")
         return {
@@ -400,18 +376,16 @@ class MySQL:
     def _encodings(self, relation: Relation) -> dict[str, str]:
         """Columns that are declared as latin1 and hold the bytes of UTF-8: a sample of values that are not plain ASCII."""
         table = self.quoted(relation.schema, relation.table)
-        found = {}
+        found: dict[str, str] = {}
         for each in relation.fields:
             if not each.select.startswith("CONVERT("):
                 continue
             name = self.quoted(each.name)
             sample = self._catalogue.query(
-                f"SELECT HEX(s.v) FROM (SELECT CAST({name} AS BINARY) v FROM {table} LIMIT {_SAMPLE}) s "
+                f"SELECT HEX(s.v) FROM (SELECT CAST({name} AS BINARY) v FROM {table} LIMIT {SAMPLE}) s "
                 "WHERE HEX(s.v) REGEXP '^(..)*[89A-F]'"
             )
-            doubt = mojibake(each.name, [bytes.fromhex(text) for (text,) in sample])
-            if doubt:
-                found[each.name] = doubt
+            found |= ready.mistaken(each.name, [bytes.fromhex(text) for (text,) in sample])
         return found
 
     # ------------------------------------------------------------------------------------------------------------- SQL

@@ -17,10 +17,12 @@ import pyarrow as pa
 
 from connectors import oraclecatalogue as catalogue
 from connectors import oracledriver as driver
+from connectors import oracleready, ready
 from connectors import oracletypes as types
 from connectors.dburl import DatabaseUrl, parse
 from connectors.keyrange import Slice
 from connectors.oraclecatalogue import Keys, Named
+from connectors.oraclemeasure import Encoded, aggregate
 from connectors.relational import (
     CONNECTIONS,
     Catalogue,
@@ -34,7 +36,7 @@ from connectors.relational import (
     several,
     unknown_table,
 )
-from migrate.core import Source, View, Watermark
+from migrate.core import Measure, Notice, Reference, Source, View, Watermark
 from migrate.errors import MigrateError, SourceError
 
 _SETTINGS = (
@@ -105,13 +107,25 @@ class Oracle:
         return catalogue.own_schema(self._catalogue.query, self._url.options.get("schema", ""))
 
     def names(self) -> Sequence[str]:
+        """The tables of the own schema; views, and other schemas' tables, are read where the project names them."""
+        return [name for owner, name, kind in self._listed() if owner == self._own and kind != "view"]
+
+    def offers(self) -> Sequence[tuple[str, str]]:
+        """The views of the own schema, and the tables and views of all others as schema.table."""
+        return [
+            (name if owner == self._own else f"{owner}.{name}", kind if kind == "view" else "table of another schema")
+            for owner, name, kind in self._listed()
+            if kind == "view" or owner != self._own
+        ]
+
+    def _listed(self) -> list[tuple[str, str, catalogue.Kind]]:
         return catalogue.listed(self._catalogue.query, self._own)
 
     def relation(self, name: str, /) -> Relation:
         ask = self._catalogue.query
         found = catalogue.named(ask, name, self._own)
         if found is None:
-            raise unknown_table(name, self.names())
+            raise unknown_table(name, [*self.names(), *(offered for offered, _ in self.offers())])
         kind = found.kind
         columns = catalogue.columns(ask, found.schema, found.table)
         described = [types.described(c, _column(c.name), sure=kind in ("heap", "index")) for c in columns]
@@ -127,6 +141,7 @@ class Oracle:
         notes = [note for d in described for note in d.notes]
         notes += self._notes(found, keys, [f.name for f in fields])
         warnings = [warning for d in described for warning in d.warnings]
+        warnings += catalogue.guards(ask, found.schema, found.table, self._exempt)
         if self._scn is not None and not kept.has_undo:
             warnings.append(
                 "its rows are read as they are when it is their turn: what is outside this database has no SCN"
@@ -162,7 +177,81 @@ class Oracle:
         if len({name.upper() for name in names}) < len(names):
             yield "some of its columns' names differ in case only"
 
+    def references(self, relation: Relation, /) -> list[Reference]:
+        found = catalogue.references(self._catalogue.query, relation.schema, relation.table)
+        return ready.references(found, self._own)
+
+    def load(self) -> int | None:
+        """The statements of others at this instance; None where V$SESSION may not be read."""
+        found = oracleready.tried(self._catalogue.query, oracleready.LOAD)
+        return None if found is None else int(found[0][0])
+
+    # -------------------------------------------------------------------------------------------------------- preflight
+
+    def preflight(self, relations: Sequence[Relation], watermark: Watermark | None) -> Iterator[Notice]:
+        """The server, then each table; nothing that takes long."""
+        ask = self._catalogue.query
+        yield from oracleready.server_notices(ask, self._options.connections, self._encoded, self._exempt)
+        expected = ready.seconds(relations)
+        if self._view != "pinned":
+            yield oracleready.undo_notice(ask, self._scn, expected)
+            yield from oracleready.log_notices(ask, relations, expected)
+        yield from ready.tables(relations, self._readable, self.doubts)
+
+    def _readable(self, relation: Relation) -> Iterator[Notice]:
+        """Raises what the server says where it may not be read, or not as of the SCN."""
+        for guard in catalogue.guards(self._catalogue.query, relation.schema, relation.table, self._exempt):
+            yield Notice("warning", relation.name, guard)
+        self._fetch_none(relation)
+
+    def _fetch_none(self, relation: Relation) -> None:
+        columns = ", ".join(_column(f.name) for f in relation.fields)
+        table = self.quoted(relation.schema, relation.table)
+        self._catalogue.query(f"SELECT {columns} FROM {table} t WHERE 1 = 0")
+
+    def doubts(self, relation: Relation, /) -> Mapping[str, str]:
+        """Among the first rows of a table: values that reject their row, and UTF-8 where the database says otherwise."""
+        if self._kept[relation.schema, relation.table].kind in ("view", "external"):
+            self._fetch_none(relation)  # the first rows may cost as much as all of them
+            return {}
+        fields = tuple(f for f in relation.fields if not types.is_large(f))
+        found: dict[str, str] = {}
+        if fields:
+            session = self._connected()
+            try:
+                select = Select(relation, fields, f"ROWNUM <= {ready.SAMPLE}", 8 << 20, Slice())
+                found = ready.rejecting(fields, session.stream(select))
+            finally:
+                session.close()
+        if oracleready.may_be_mistaken(self._encoded.usual):
+            for each in fields:
+                if types.bare(each.native) in ("CHAR", "VARCHAR2"):
+                    found |= ready.mistaken(each.name, self._accented(relation, each))
+        return found
+
+    def _accented(self, relation: Relation, field: Field) -> list[bytes]:
+        """The bytes, as they are stored, of values that are not plain ASCII; of short ones, for others are too long as RAW."""
+        start = f"SELECT {_column(field.name)} v FROM {self.quoted(relation.schema, relation.table)} t"
+        rows = oracleready.tried(
+            self._catalogue.query,
+            f"SELECT RAWTOHEX(UTL_RAW.CAST_TO_RAW(SUBSTR(v, 1, 500))) FROM ({start} WHERE ROWNUM <= {ready.SAMPLE}) "
+            "WHERE LENGTH(v) <= 500 AND ASCIISTR(SUBSTR(v, 1, 500)) <> SUBSTR(v, 1, 500)",
+        )
+        values = [bytes.fromhex(str(text)) for (text,) in rows or []]
+        return [value for value in values if not value.isascii()]  # a backslash is spelled out too
+
+    @cached_property
+    def _exempt(self) -> set[str]:
+        return catalogue.exemptions(self._catalogue.query)
+
+    @cached_property
+    def _encoded(self) -> Encoded:
+        return oracleready.encoded(self._catalogue.query)
+
     # ------------------------------------------------------------------------------------------------------------- SQL
+
+    def measure(self, field: Field, measure: Measure, /) -> str | None:
+        return aggregate(field, self.quoted(field.name), measure, self._encoded)
 
     def quoted(self, *names: str) -> str:
         """A relation is spelled with the SCN that all is read as of."""

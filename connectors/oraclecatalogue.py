@@ -1,11 +1,11 @@
 """Oracle's catalogue: which relations there are, which of them a name means, their columns and keys."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from connectors.oracletypes import Column, text_literal
-from migrate.errors import UsageError
+from migrate.errors import SourceError, UsageError
 
 Ask = Callable[[str], list[tuple[Any, ...]]]
 Kind = Literal["heap", "index", "external", "view"]
@@ -51,15 +51,14 @@ def own_schema(ask: Ask, asked: str) -> str:
     return schema
 
 
-def listed(ask: Ask, own: str) -> list[str]:
-    """The relations of people's schemas; logs of materialized views are not listed, though they can be named."""
+def listed(ask: Ask, own: str) -> list[tuple[str, str, Kind]]:
+    """(schema, name, kind) in people's schemas; logs of materialized views are not listed, though they can be named."""
     rows = ask(
-        f"SELECT owner, name FROM ({_RELATIONS}) WHERE owner IN "
+        f"SELECT owner, name, kind FROM ({_RELATIONS}) WHERE owner IN "
         f"(SELECT username FROM all_users WHERE oracle_maintained = 'N' OR username = {text_literal(own)}) "
-        "AND name NOT LIKE 'MLOG$\\_%' ESCAPE '\\' AND name NOT LIKE 'RUPD$\\_%' ESCAPE '\\' "
-        f"ORDER BY CASE owner WHEN {text_literal(own)} THEN 0 ELSE 1 END, owner, name"
+        "AND name NOT LIKE 'MLOG$\\_%' ESCAPE '\\' AND name NOT LIKE 'RUPD$\\_%' ESCAPE '\\' ORDER BY owner, name"
     )
-    return [str(name) if owner == own else f"{owner}.{name}" for owner, name in rows]
+    return [(str(owner), str(name), kind) for owner, name, kind in rows]
 
 
 def named(ask: Ask, name: str, own: str) -> Named | None:
@@ -142,6 +141,54 @@ def is_remote(ask: Ask, schema: str, view: str) -> bool:
         "AND referenced_link_name IS NOT NULL"
     )
     return bool(links)
+
+
+def references(ask: Ask, schema: str, table: str) -> list[tuple[Any, ...]]:
+    """(constraint, column, schema, table, column there) of the foreign keys that are enforced."""
+    return ask(
+        "SELECT c.constraint_name, p.column_name, r.owner, r.table_name, q.column_name FROM all_constraints c "
+        "JOIN all_constraints r ON r.owner = c.r_owner AND r.constraint_name = c.r_constraint_name "
+        "JOIN all_cons_columns p ON p.owner = c.owner AND p.constraint_name = c.constraint_name "
+        "JOIN all_cons_columns q ON q.owner = r.owner AND q.constraint_name = r.constraint_name AND q.position = p.position "
+        f"WHERE c.constraint_type = 'R' AND c.status = 'ENABLED' AND c.owner = {text_literal(schema)} "
+        f"AND c.table_name = {text_literal(table)} ORDER BY c.constraint_name, p.position"
+    )
+
+
+REDACTED = "redaction_columns"
+"""The view of columns for which some users get made-up values."""
+
+
+def exemptions(ask: Ask) -> set[str]:
+    """The privileges by which no policy holds for the user."""
+    rows = _told(ask, "SELECT privilege FROM session_privs WHERE privilege LIKE 'EXEMPT %'")
+    return {str(privilege) for (privilege,) in rows}
+
+
+def guards(ask: Ask, schema: str, table: str, exempt: Collection[str]) -> Iterator[str]:
+    """What hides rows of a table, or makes up values, for users who have no exemption: counts would be right without them."""
+    of = f"object_owner = {text_literal(schema)} AND object_name = {text_literal(table)}"
+    if "EXEMPT ACCESS POLICY" not in exempt:
+        rows = _told(ask, f"SELECT policy_name FROM all_policies WHERE {of} AND sel = 'YES' AND enable = 'YES'")
+        for (policy,) in rows:
+            yield (
+                f"the policy {policy} may hide rows from the source's user, which are then missing without a word: "
+                "GRANT EXEMPT ACCESS POLICY to the user"
+            )
+    if "EXEMPT REDACTION POLICY" not in exempt:
+        for (column,) in _told(ask, f"SELECT column_name FROM {REDACTED} WHERE {of}"):
+            yield (
+                f"{column}: redacted for users who have no exemption, who get made-up values: "
+                "GRANT EXEMPT REDACTION POLICY to the source's user"
+            )
+
+
+def _told(ask: Ask, sql: str) -> list[tuple[Any, ...]]:
+    """Nothing where the user may not ask."""
+    try:
+        return ask(sql)
+    except SourceError:
+        return []
 
 
 def candidates(name: str, own: str) -> Iterator[tuple[str, str]]:

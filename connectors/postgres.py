@@ -3,21 +3,29 @@
 A table without a key is cut by the places of its rows (ctid); partitions of a table are read as part of it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import chain
+from secrets import token_hex
 from typing import Any
 
 import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
+from connectors import ready
 from connectors.keyrange import Slice
-from connectors.relational import Field, Opened, Relation, Select, Session, several, unknown_table
+from connectors.postgresready import SEES_OTHERS, server_notices
+from connectors.relational import Catalogue, Field, Opened, Relation, Select, Session, several, unknown_table
 from connectors.sqlsession import Connection, Ways
-from migrate.core import Measure, View, Watermark
+from migrate.core import Measure, Notice, Reference, View, Watermark
 from migrate.errors import SourceError
 
+_OURS = f"migrate {token_hex(4)}"
+"""What the connections of this process are called at the server: of several sources on one server, none is load to another."""
+
 _SETTINGS = (
+    f"SET application_name = '{_OURS}'",
     "SET datestyle = 'ISO'",
     "SET intervalstyle = 'postgres'",
     "SET timezone = 'UTC'",
@@ -44,30 +52,62 @@ _PLAIN = (
     "varbit",
 )
 _WIDEST = 38  # digits of a decimal128
+_ASIDE = 2  # connections besides those that read: one asks the catalogue, one holds the snapshot
+_TABLES = ("r", "p", "f")
 _ALL_SCHEMAS = "n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast') AND n.nspname NOT LIKE 'pg\\_temp%'"
 
 
 class Postgres:
     """`Engine` of PostgreSQL ≥ 12."""
 
-    def __init__(self, url: sa.URL, *, quiesced: bool) -> None:
-        self._engine = sa.create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    def __init__(self, url: sa.URL, *, quiesced: bool, connections: int) -> None:
+        # Of a database that knows no encoding (SQL_ASCII) the driver would make bytes of every text, the version's too.
+        arguments = {"client_encoding": "UTF8"}
+        self._engine = sa.create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args=arguments)
         self._quiesced = quiesced
+        self._connections = connections
         self._snapshot = ""
         self._holder: Connection | None = None
 
     # ------------------------------------------------------------------------------------------------------- catalogue
 
     def names(self) -> Sequence[str]:
-        rows = self._ask(
-            "SELECT n.nspname, c.relname, n.nspname = current_schema() "
+        """The tables of the schema in which a name needs none; other ones, and views, are read where the project names them."""
+        return [table for schema, table, kind in self._listed if schema == self._schema and kind in _TABLES]
+
+    def offers(self) -> Sequence[tuple[str, str]]:
+        """The views of that schema, and the tables and views of all others as schema.table."""
+        return [
+            (
+                table if schema == self._schema else f"{schema}.{table}",
+                "table of another schema" if kind in _TABLES else "view",
+            )
+            for schema, table, kind in self._listed
+            if schema != self._schema or kind not in _TABLES
+        ]
+
+    @property
+    def _listed(self) -> list[tuple[Any, ...]]:
+        """(schema, table, kind) of all that can be read."""
+        return self._ask(
+            "SELECT n.nspname::text, c.relname::text, c.relkind::text "
             "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
-            f"WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT c.relispartition AND {_ALL_SCHEMAS} ORDER BY 3 DESC, 1, 2"
+            f"WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT c.relispartition AND {_ALL_SCHEMAS} ORDER BY 1, 2"
         )
-        return [table if here else f"{schema}.{table}" for schema, table, here in rows]
+
+    @cached_property
+    def _schema(self) -> str | None:
+        """The one in which a name needs no schema; None where the user has none."""
+        [(name,)] = self._ask("SELECT current_schema()::text")
+        return None if name is None else str(name)
 
     def relation(self, name: str, /) -> Relation:
         oid, schema, table, kind, rows, size, twins = self._named(name)
+        if kind == "p":
+            [(rows, size)] = self._ask(
+                "SELECT COALESCE(SUM(GREATEST(c.reltuples, 0)), 0)::int8, COALESCE(SUM(pg_table_size(c.oid)), 0)::int8 "
+                f"FROM pg_partition_tree({oid}) t JOIN pg_class c ON c.oid = t.relid WHERE t.isleaf AND c.relkind = 'r'"
+            )
         columns = self._ask(
             "SELECT a.attname, format_type(a.atttypid, a.atttypmod), NOT a.attnotnull, t.typtype::text, "
             "CASE t.typtype WHEN 'd' THEN b.typname ELSE t.typname END::text, "
@@ -110,7 +150,7 @@ class Postgres:
             exact = [row for row in found if row[2] == table] or (found if len(found) == 1 else [])
             if exact:
                 return (*exact[0], [row[2] for row in found if row[2] != exact[0][2]])
-        raise unknown_table(name, self.names())
+        raise unknown_table(name, [*self.names(), *(offered for offered, _ in self.offers())])
 
     def _keys(self, oid: int) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
         """The columns that identify a row, those to cut by, and whether the latter may be NULL."""
@@ -134,12 +174,97 @@ class Postgres:
         )
         return (), (leading,), not sure
 
-    def _ask(self, sql: str) -> list[tuple[Any, ...]]:
-        catalogue = self._connected(_SETTINGS)
+    def references(self, relation: Relation, /) -> list[Reference]:
+        rows = self._ask(
+            "SELECT f.oid::int8, a.attname::text, n.nspname::text, c.relname::text, b.attname::text FROM pg_constraint f "
+            "JOIN pg_class c ON c.oid = f.confrelid JOIN pg_namespace n ON n.oid = c.relnamespace "
+            "CROSS JOIN LATERAL unnest(f.conkey, f.confkey) WITH ORDINALITY k(here, there, n) "
+            "JOIN pg_attribute a ON a.attrelid = f.conrelid AND a.attnum = k.here "
+            "JOIN pg_attribute b ON b.attrelid = f.confrelid AND b.attnum = k.there "
+            # A reference to or from a partitioned table has a copy for each partition.
+            f"WHERE f.contype = 'f' AND f.conparentid = 0 AND f.conrelid = {self._named(relation.name)[0]} "
+            "ORDER BY f.conname, k.n"
+        )
+        return ready.references(rows, self._schema or "")
+
+    def load(self) -> int | None:
+        """The statements of others, whoever's, of the whole server; None for a user who does not see those of other users.
+
+        A target on the same server is no load either: what this machine's `migrate` does there.
+        """
+        [(sees,)] = self._ask(SEES_OTHERS)
+        if not sees:
+            return None
+        [(running,)] = self._ask(
+            "SELECT count(*) FROM pg_stat_activity s, (SELECT client_addr FROM pg_stat_activity WHERE pid = pg_backend_pid()) me "
+            "WHERE s.backend_type = 'client backend' AND s.state IN ('active', 'fastpath function call') "
+            f"AND s.application_name <> '{_OURS}' "
+            "AND NOT (s.application_name = 'migrate' AND s.client_addr IS NOT DISTINCT FROM me.client_addr)"
+        )
+        return int(running)
+
+    # -------------------------------------------------------------------------------------------------------- preflight
+
+    def preflight(self, relations: Sequence[Relation], watermark: Watermark | None) -> Iterator[Notice]:
+        """The server, then each table; nothing that takes long."""
+        live = not self._quiesced and not self._read_only
+        yield from server_notices(self._ask, self._connections + _ASIDE, ready.seconds(relations), watermark, live)
+        yield from ready.tables(relations, lambda r: chain(self._readable(r), self._unheld(r)), self.doubts)
+
+    def _readable(self, relation: Relation) -> Iterator[Notice]:
+        """Raises what the server says where no column may be read, or rows are hidden from this user."""
+        hidden = self._hidden(relation)
+        self._fetch_none(relation, hidden)
+        if hidden:
+            said = f"columns that may not be read: {', '.join(sorted(hidden))}"
+            table = self.quoted(relation.schema, relation.table)
+            yield Notice("warning", relation.name, said, f"GRANT SELECT ON {table} TO the source's user.")
+
+    def _hidden(self, relation: Relation) -> set[str]:
+        """The columns that are not granted."""
+        rows = self._ask(
+            f"SELECT attname::text FROM pg_attribute WHERE attrelid = {self._named(relation.name)[0]} AND attnum > 0 "
+            "AND NOT attisdropped AND NOT has_column_privilege(attrelid, attnum, 'SELECT')"
+        )
+        return {name for (name,) in rows}
+
+    def _fetch_none(self, relation: Relation, hidden: set[str]) -> None:
+        names = [self.quoted(f.name) for f in relation.fields if f.name not in hidden]
+        self._ask(f"SELECT {', '.join(names) or '*'} FROM {self.quoted(relation.schema, relation.table)} LIMIT 0")
+
+    def _unheld(self, relation: Relation) -> Iterator[Notice]:
+        if self._named(relation.name)[3] == "f" and not self._quiesced:
+            said = "it is a foreign table: no snapshot of this server holds it, and what is written meanwhile is read or not"
+            hint = "Let nobody write to it during the load (then say `quiesced: true`), or read its own server."
+            yield Notice("warning", relation.name, said, hint)
+
+    def doubts(self, relation: Relation, /) -> Mapping[str, str]:
+        """Among the first rows of a table: moments and numbers that are none, as infinity and NaN."""
+        hidden = self._hidden(relation)
+        self._fetch_none(relation, hidden)
+        if self._named(relation.name)[3] in ("v", "f"):  # the first rows may cost as much as all of them
+            return {}
+        fields = [f for f in relation.fields if f.name not in hidden and _may_be_none(f)]
+        if not fields:
+            return {}
+        reader = Connection(self._engine, Ways(lambda: (*_SETTINGS, _BEGIN), self._spell_first, server_texts=True))
         try:
-            return catalogue.query(sql)
+            return ready.rejecting(fields, reader.stream(Select(relation, tuple(fields), "", 8 << 20, Slice())))
         finally:
-            catalogue.close()
+            reader.close()
+
+    def _spell_first(self, select: Select) -> str:
+        """Any rows, those that come first: in no order, which would read all of them."""
+        chosen = ", ".join(f.select for f in select.fields)
+        table = self.quoted(select.relation.schema, select.relation.table)
+        return f"SELECT {chosen} FROM {table} AS t LIMIT {ready.SAMPLE}"
+
+    def _ask(self, sql: str) -> list[tuple[Any, ...]]:
+        return self._catalogue.query(sql)
+
+    @cached_property
+    def _catalogue(self) -> Catalogue:
+        return Catalogue(lambda: self._connected(_SETTINGS))
 
     # ------------------------------------------------------------------------------------------------------------- SQL
 
@@ -250,7 +375,8 @@ class Postgres:
         return True
 
     def close(self) -> None:
-        """The session that holds the snapshot open, and so the snapshot."""
+        """The session that holds the snapshot open, and so the snapshot; and the one for questions of the catalogue."""
+        self._catalogue.close()
         if self._holder is not None:
             self._holder.close()
             self._holder, self._snapshot = None, ""
@@ -332,6 +458,11 @@ def _field(name: str, native: str, nullable: bool, category: str, base: str, spe
     ):
         suggested = spelled if category in "bdrm" else ""
     return Field(name, native, kind, select, nullable, suggested)
+
+
+def _may_be_none(field: Field) -> bool:
+    """Whether PostgreSQL has values of the type that it is read as none of."""
+    return bool(pa.types.is_temporal(field.type) or pa.types.is_decimal(field.type))
 
 
 def _text(value: str) -> str:

@@ -43,7 +43,6 @@ CONNECTIONS = 4
 _SHOWN = 200  # characters of an offending value
 _PICKED = 500  # keys in one condition
 _ATTEMPTS = 3
-_ROWS_A_SECOND = 100_000  # what a load is expected to manage, where nothing is known
 _WORTH = 8  # slices that are worth a thread of their own to find them
 
 
@@ -152,7 +151,7 @@ class Engine(Protocol):
     """A database engine. Raises UsageError for a table that is not there, SourceError and RetryableError as `Session`."""
 
     def names(self) -> Sequence[str]:
-        """The tables that the URL names: of its database or, where a database has several schemas, of those as schema.table."""
+        """The tables that the URL names, those of another schema as schema.table; not those that are only `offers`."""
         ...
 
     def relation(self, name: str, /) -> Relation: ...
@@ -187,31 +186,6 @@ class Engine(Protocol):
     def within(self, slice_: Slice, /) -> str:
         """SQL of "is in this slice" for a slice of `slices`; "" for all rows."""
         ...
-
-
-def expected(relations: Sequence[Relation]) -> tuple[int, str]:
-    """Seconds that the load of these tables may take, and the same in words."""
-    seconds = max(60, sum(r.rows for r in relations) // _ROWS_A_SECOND)
-    said = f"the load of these tables takes about {seconds // 60 + 1} min, at {_ROWS_A_SECOND:,} rows a second"
-    return seconds, said
-
-
-def mojibake(column: str, sample: Sequence[bytes]) -> str | None:
-    """What to say of a column of some other encoding where most values of a sample, which are not plain ASCII, are UTF-8."""
-    doubtful = sum(map(_is_utf8, sample))
-    if 2 * doubtful <= len(sample):
-        return None
-    return (
-        f"{doubtful} of {len(sample)} values with accents are UTF-8 in a column that says otherwise: "
-        f"fix_encoding({column}) mends them"
-    )
-
-
-def _is_utf8(data: bytes) -> bool:
-    try:
-        return not data.decode("utf-8").isascii()
-    except UnicodeDecodeError:
-        return False
 
 
 def unknown_table(name: str, known: Sequence[str]) -> UsageError:
@@ -579,6 +553,15 @@ def _together(quantity: Quantity, values: Sequence[Decimal]) -> Decimal | None:
     return min(values) if quantity == "least" else max(values) if quantity == "most" else sum(values, Decimal(0))
 
 
+def read_as(field: Field, cells: pa.Array) -> tuple[pa.Array, typed.Mask | None]:
+    """The values of a column as its field has it, from what a session gave; and which are none, where some may be."""
+    if field.null and pa.types.is_string(cells.type):
+        cells = pc.if_else(pc.equal(cells, field.null), pa.scalar(None, pa.string()), cells)
+    if pa.types.is_struct(cells.type):
+        return typed.told(cells)
+    return typed.cast(cells, field.type) if cells.type != field.type else (cells, None)
+
+
 @dataclass(frozen=True, slots=True)
 class _Rows:
     """Rows as they were fetched, numbered from `first`, and what becomes of those with a value that is none."""
@@ -592,14 +575,7 @@ class _Rows:
         values: dict[str, pa.Array] = {}
         bad: dict[str, typed.Mask] = {}
         for at, each in enumerate(self.fields):
-            texts = self.cells.column(at)
-            wrong: typed.Mask | None
-            if each.null and pa.types.is_string(texts.type):
-                texts = pc.if_else(pc.equal(texts, each.null), pa.scalar(None, pa.string()), texts)
-            if pa.types.is_struct(texts.type):
-                values[each.name], wrong = typed.told(texts)
-            else:
-                values[each.name], wrong = typed.cast(texts, each.type) if texts.type != each.type else (texts, None)
+            values[each.name], wrong = read_as(each, self.cells.column(at))
             if wrong is not None and each.name in columns:
                 bad[each.name] = wrong
         ordinals: Ordinals = np.arange(self.first, self.first + self.cells.num_rows)
@@ -636,11 +612,11 @@ class _Rows:
         also = f"; {', '.join(columns[1:])} cannot be read either" if columns[1:] else ""
         each = self.fields[index]
         zero = " (the source's zero_dates says what becomes of such)" if text.startswith("0000-") else ""
-        reason = f"{columns[0]}: {shown!r} of the source's {each.native} is no {_word(each.type)}{zero}{also}"
+        reason = f"{columns[0]}: {shown!r} of the source's {each.native} is no {in_words(each.type)}{zero}{also}"
         return Reject(self.first + at, "cell", reason, self._origin(at), columns[0], _printable(shown))
 
 
-def _word(kind: pa.DataType) -> str:
+def in_words(kind: pa.DataType) -> str:
     """What a type holds, in words."""
     if pa.types.is_date(kind):
         return "date"

@@ -6,8 +6,9 @@ A table is cut by its rowid, which every ordinary table has; one WITHOUT ROWID i
 import json
 import re
 import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,17 @@ import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
+from connectors import ready
 from connectors.keyrange import Slice
 from connectors.relational import Field, Opened, Relation, Select, Session, several, unknown_table
 from connectors.sqlsession import Connection, Ways
-from migrate.core import Measure, View
+from migrate.core import Measure, Notice, Reference, View, Watermark
 from migrate.errors import RetryableError, SourceError, UsageError
 
 _TRIES = 5
 _SAMPLE = 1000  # rows whose mean size is taken for all
+_CHECKED = 10.0  # seconds that a file is looked through for damage
+_RECENT = 60.0  # seconds
 _ROWIDS = ("rowid", "_rowid_", "oid")
 _TAGGED = re.compile("\x01([nrtb])(.*)", re.DOTALL)
 _WIDEST = 38  # digits of a decimal128
@@ -41,17 +45,24 @@ class SQLite:
     # ------------------------------------------------------------------------------------------------------- catalogue
 
     def names(self) -> Sequence[str]:
+        return self._named("table")
+
+    def offers(self) -> Sequence[tuple[str, str]]:
+        """Its views."""
+        return [(name, "view") for name in self._named("view")]
+
+    def _named(self, kind: str) -> list[str]:
         rows = self._ask(
-            "SELECT name FROM sqlite_master WHERE type IN ('table', 'view') "
+            f"SELECT name FROM sqlite_master WHERE type = {_text(kind)} "
             "AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name"
         )
-        return [name for (name,) in rows]
+        return [str(name) for (name,) in rows]
 
     def relation(self, name: str, /) -> Relation:
         found = self._ask(f"SELECT name, type, sql FROM sqlite_master WHERE name = {_text(name)} COLLATE NOCASE")
         found = [row for row in found if row[1] in ("table", "view")]
         if not found:
-            raise unknown_table(name, self.names())
+            raise unknown_table(name, [*self.names(), *self._named("view")])
         table, kind, sql = found[0]
         # hidden: 1 is of a virtual table's own, 2 and 3 are generated.
         info = self._ask(f'SELECT name, type, "notnull", pk, hidden FROM pragma_table_xinfo({_text(table)})')
@@ -103,6 +114,80 @@ class SQLite:
         [(rows,)] = self._ask(f"SELECT COUNT(*) FROM {_name(table)}")
         [(mean,)] = self._ask(f"SELECT AVG(n) FROM (SELECT {lengths} AS n FROM {_name(table)} LIMIT {_SAMPLE})")
         return int(rows), int(mean or 0) + 8 * len(columns) if rows else 0
+
+    def references(self, relation: Relation, /) -> list[Reference]:
+        """A key that names no columns there means the primary key of that table."""
+        rows = self._ask(
+            'SELECT f.id, f."from", \'\', COALESCE(m.name, f."table"), COALESCE(f."to", p.name) '
+            f"FROM pragma_foreign_key_list({_text(relation.table)}) f "
+            "LEFT JOIN sqlite_master m ON m.type = 'table' AND m.name = f.\"table\" COLLATE NOCASE "
+            'LEFT JOIN pragma_table_info(f."table") p ON p.pk = f.seq + 1 ORDER BY f.id, f.seq'
+        )
+        return ready.references((row for row in rows if row[4] is not None), "")
+
+    # -------------------------------------------------------------------------------------------------------- preflight
+
+    def preflight(self, relations: Sequence[Relation], watermark: Watermark | None) -> Iterator[Notice]:
+        """The file and who else uses it, then each table."""
+        [(encoding,)] = self._ask("PRAGMA encoding")
+        [(mode,)] = self._ask("PRAGMA journal_mode")
+        yield Notice("ok", "version", f"SQLite {sqlite3.sqlite_version} reads {self._file}, in {encoding}")
+        yield self._whole()
+        if not self._quiesced:
+            yield self._written(str(mode).lower() == "wal")
+        yield from ready.tables(relations, self._readable, self.doubts)
+
+    def _whole(self) -> Notice:
+        """Whether the file is damaged, as far as can be seen in a few seconds: rows on a damaged page may be missing."""
+        until = time.monotonic() + _CHECKED
+        with closing(self._open()) as connection:
+            connection.set_progress_handler(lambda: time.monotonic() > until, 100_000)
+            try:
+                found = [str(said) for (said,) in connection.execute("PRAGMA quick_check(3)")]
+            except sqlite3.OperationalError as error:
+                if "interrupted" in str(error):
+                    said = f"no damage was found within {_CHECKED:g} s; PRAGMA quick_check looks through all of it"
+                    return Notice("ok", "integrity", said)
+                hint = "Ask again: migrate check."
+                return Notice("warning", "integrity", f"it could not be looked through: {error}", hint)
+            except sqlite3.DatabaseError as error:
+                found = [str(error)]
+        if found == ["ok"]:
+            return Notice("ok", "integrity", "PRAGMA quick_check finds no damage")
+        hint = "Take a copy that is whole, or save what there is: sqlite3 old.db .recover | sqlite3 new.db. Rows may be missing."
+        return Notice("error", "integrity", f"the file is damaged: {'; '.join(found[:3])}", hint)
+
+    def _written(self, wal: bool) -> Notice:
+        """Who writes is not known; when somebody last did is."""
+        files = [self._file, Path(f"{self._file}-wal"), Path(f"{self._file}-journal")]
+        ago = max(0.0, time.time() - max(file.stat().st_mtime for file in files if file.exists()))
+        mode = (
+            "in WAL mode: others may write meanwhile, and that is not read"
+            if wal
+            else "not in WAL mode: whoever writes waits until the command ends, or fails"
+        )
+        if ago > _RECENT:
+            return Notice("ok", "writers", mode)
+        hint = 'Stop who writes to it and say `quiesced: true`, or read a copy: sqlite3 old.db ".backup copy.db".'
+        return Notice("warning", "writers", f"it was written to {ago:.0f} s ago; it is {mode}", hint)
+
+    def _readable(self, relation: Relation) -> Iterator[Notice]:
+        """Raises what a view says that cannot be read: the table beneath it may be gone."""
+        names = ", ".join(_name(f.name) for f in relation.fields)
+        self._ask(f"SELECT {names} FROM {_name(relation.table)} LIMIT 0")
+        yield from ()
+
+    def doubts(self, relation: Relation, /) -> Mapping[str, str]:
+        """Among the first rows of a table: values of another kind than its column declares."""
+        if relation.table not in self.names():  # the first rows of a view may cost as much as all of it
+            return {}
+        reader = Connection(self._engine, Ways(list, _spell_first, _loose))
+        try:
+            return ready.rejecting(
+                relation.fields, reader.stream(Select(relation, relation.fields, "", 8 << 20, Slice()))
+            )
+        finally:
+            reader.close()
 
     def _ask(self, sql: str) -> list[tuple[Any, ...]]:
         catalogue = self._connected([])
@@ -241,6 +326,11 @@ class SQLite:
             if not self._quiesced or any(log.exists() and log.stat().st_size for log in logs):
                 raise
             return _opened(address + "&immutable=1")
+
+
+def _spell_first(select: Select) -> str:
+    chosen = ", ".join(f.select for f in select.fields)
+    return f"SELECT {chosen} FROM {_name(select.relation.table)} LIMIT {ready.SAMPLE}"
 
 
 def _opened(address: str) -> sqlite3.Connection:

@@ -12,8 +12,8 @@ from typing import Any, cast
 
 import pyarrow as pa
 
+from connectors import ready, utf16
 from connectors import sqlserverlook as look
-from connectors import utf16
 from connectors.dburl import DatabaseUrl, parse
 from connectors.keyrange import Slice
 from connectors.relational import (
@@ -348,13 +348,9 @@ class SqlServer:
         ask = self._catalogue.query
         numbered = [(self._numbers[relation.name], relation) for relation in relations]
         yield from look.notices(ask, looked, numbered, watermark)
-        for number, relation in numbered:
-            try:
-                yield from look.table_notices(ask, looked, number, relation)
-                for column, doubt in self.doubts(relation).items():
-                    yield Notice("warning", relation.name, f"{column}: {doubt}")
-            except SourceError as error:
-                yield Notice("error", relation.name, error.message, error.hint)
+        yield from ready.tables(
+            relations, lambda r: look.table_notices(ask, looked, self._numbers[r.name], r), self.doubts
+        )
 
     def doubts(self, relation: Relation, /) -> Mapping[str, str]:
         digits = self._options.seventh_digit == "reject"

@@ -4,7 +4,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from connectors.relational import Relation, expected, mojibake
+from connectors import ready
+from connectors.relational import Relation
 from connectors.sqlservertypes import Column, name_of, unicode_text
 from migrate.core import Notice, Reference, View, Watermark
 from migrate.errors import SourceError
@@ -15,8 +16,6 @@ _OLDEST = 11  # SQL Server 2012
 _OLDEST_LEVEL = 110  # its compatibility level
 _AZURE = 5  # SERVERPROPERTY('EngineEdition') of Azure SQL Database
 _ASIDE = 1  # connections besides those that read: it asks the catalogue
-_SPARE = 3  # connections that are left to others
-_SAMPLE = 2_000  # values
 _SHORT = 8_000  # bytes of a value that is looked at
 _SECONDS = {1: 60, 2: 3600, 3: 86_400}  # of sys.change_tracking_databases.retention_period_units
 _MICROSECONDS = 6  # digits
@@ -78,24 +77,15 @@ def load(ask: Ask, ours: Sequence[int]) -> int | None:
 
 def references(ask: Ask, number: int, own: str) -> list[Reference]:
     """The foreign keys of a table. `own` is the schema whose tables are named without one."""
-    found: dict[int, list[tuple[Any, ...]]] = {}
-    for key, *parts in ask(
+    rows = ask(
         "SELECT f.object_id, c.name, s.name, p.name, r.name FROM sys.foreign_keys f "
         "JOIN sys.foreign_key_columns k ON k.constraint_object_id = f.object_id "
         "JOIN sys.columns c ON c.object_id = k.parent_object_id AND c.column_id = k.parent_column_id "
         "JOIN sys.columns r ON r.object_id = k.referenced_object_id AND r.column_id = k.referenced_column_id "
         "JOIN sys.objects p ON p.object_id = f.referenced_object_id JOIN sys.schemas s ON s.schema_id = p.schema_id "
         f"WHERE f.parent_object_id = {int(number)} ORDER BY f.name, k.constraint_column_id"
-    ):
-        found.setdefault(int(key), []).append(tuple(map(str, parts)))
-    return [
-        Reference(
-            tuple(p[0] for p in parts),
-            parts[0][2] if parts[0][1] == own else f"{parts[0][1]}.{parts[0][2]}",
-            tuple(p[3] for p in parts),
-        )
-        for parts in found.values()
-    ]
+    )
+    return ready.references(rows, own)
 
 
 # ------------------------------------------------------------------------------------------------------------ preflight
@@ -202,12 +192,7 @@ def _connections(ask: Ask, allowed: Rights, connections: int) -> Iterator[Notice
     if not allowed.others:
         yield Notice("ok", "connections", f"a run takes {taken}; how many of {most} are taken is not seen")
         return
-    said = f"{most - int(used)} of {most} free beside the {taken} that a run takes"
-    if most - int(used) < _SPARE:
-        hint = "Lower `connections` of this source, or raise the server's setting `user connections`."
-        yield Notice("warning", "connections", said, hint)
-    else:
-        yield Notice("ok", "connections", said)
+    yield ready.connections(most - int(used), most, taken, "the server's setting `user connections`")
 
 
 def _changes(
@@ -233,7 +218,8 @@ def _changes(
         said = "change data capture is on, and has no position yet: the watermark is change tracking's"
         hint = "Start the capture job (SQL Server Agent; EXEC sys.sp_cdc_start_job) before the load."
         yield Notice("warning", "changes", said, hint)
-    seconds, took = expected([relation for _, relation in relations])
+    seconds = ready.seconds([relation for _, relation in relations])
+    took = ready.took(seconds)
     if capture:
         kept, longer = _captured(ask), "EXEC sys.sp_cdc_change_job @job_type = N'cleanup', @retention = minutes."
     else:
@@ -377,10 +363,8 @@ def _encodings(ask: Ask, relation: Relation, fields: Sequence[Column]) -> Iterat
             f"WHERE CAST(s.v AS nvarchar(max)) COLLATE Latin1_General_BIN LIKE N'%[^ -~]%' AND DATALENGTH(s.v) <= {_SHORT}"
         )
         values = [bytes.fromhex(str(text)) for (text,) in sample]
-        doubt = mojibake(each.name, [value for value in values if not value.isascii()])
-        if doubt:
-            yield each.name, doubt
+        yield from ready.mistaken(each.name, [value for value in values if not value.isascii()]).items()
 
 
 def _sample(relation: Relation, columns: Sequence[str]) -> str:
-    return f"SELECT TOP ({_SAMPLE}) {', '.join(columns)} FROM {name_of(relation.schema)}.{name_of(relation.table)}"
+    return f"SELECT TOP ({ready.SAMPLE}) {', '.join(columns)} FROM {name_of(relation.schema)}.{name_of(relation.table)}"

@@ -35,6 +35,7 @@ _HINTS = {
     "row-level security": "Read as a user who sees all rows (BYPASSRLS): rows that it may not see would be missing in silence.",
     "permission": "Grant the source's user SELECT on the table and USAGE on its schema.",
     "denied": "Grant the source's user the right to read, or check user and password in the source's URL.",
+    "invalid byte sequence": "Mend the text at the source, or read a view that converts it.",
     "does not exist": "Check the database's name in the source's URL.",
     "unknown database": "Check the database's name in the source's URL.",
     "not a database": "The file is no SQLite database, or it is encrypted.",

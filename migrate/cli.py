@@ -90,7 +90,7 @@ def demo(flags: Common, folder: Path) -> None:
     "--select",
     multiple=True,
     metavar="PATTERN",
-    help="Only such tables of a database, as in 'crm_*'; a view by its name, other databases' tables as 'other.*'.",
+    help="Only such tables of a database, as in 'crm_*'; a view by its name, tables of other databases or schemas as 'other.*'.",
 )
 @click.option("--exclude", multiple=True, metavar="PATTERN", help="No such tables of a database.")
 @click.option("--migration", default=None, help="The migration's name [default: the folder's].")

@@ -206,7 +206,7 @@ class Offering(Protocol):
     """A source that has more than its `tables`: it is read where it is named."""
 
     def offers(self) -> Sequence[tuple[str, str]]:
-        """Names, and what each is: "view", or "table of another database"."""
+        """Names, and what each is: "view", "table of another database" or "table of another schema"."""
         ...
 
 

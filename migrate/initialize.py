@@ -115,7 +115,8 @@ def _database(
         further = [t for t, what in offers if _asked(t, what, select) and not _matches(t, exclude)]
         _refuse_idle(select, [*there, *(t for t, _ in offers)], [*chosen, *further], exclude)
         if not chosen and not further:
-            raise UsageError("No table of the source is selected.", hint=f"There are: {', '.join(there) or 'none'}.")
+            every = _shortened([*there, *(t for t, _ in offers)])
+            raise UsageError("No table of the source is selected.", hint=f"There are: {every or 'none'}.")
         tables = [(table, source.schema(table), None) for table in (*chosen, *further)]
         related = cast(Related, source).references if hasattr(source, "references") else lambda _: ()
         references = {table: related(table) for table, _, _ in tables}
@@ -123,7 +124,7 @@ def _database(
     finally:
         if hasattr(source, "close"):
             source.close()
-    notes = list(_left_out(len(there) - len(chosen), [t for t, what in offers if what == "view" and t not in further]))
+    notes = list(_left_out(len(there) - len(chosen), [offer for offer in offers if offer[0] not in further]))
     written, exported = _without_secrets(url, name)
     said = [f"{table}: {column}: {doubt}" for table, found in doubts.items() for column, doubt in found.items()]
     draft = Draft(name, "", {}, tables, {}, written, references, doubts, notes)
@@ -142,12 +143,17 @@ def _doubts(source: Source, tables: Sequence[str]) -> tuple[dict[str, Mapping[st
     return found, unseen
 
 
-def _left_out(tables: int, views: Sequence[str]) -> Iterator[str]:
+def _left_out(tables: int, offers: Sequence[tuple[str, str]]) -> Iterator[str]:
     if tables:
         yield f"{tables} tables of the source are left out by --select and --exclude"
-    if views:
-        shown = ", ".join(views[:_SHOWN]) + (", …" if len(views) > _SHOWN else "")
-        yield f"views are left out unless -s names them: {shown}"
+    for kind, said in (("view", "views"), ("table of another schema", "tables of other schemas")):
+        names = [name for name, what in offers if what == kind]
+        if names:
+            yield f"{said} are left out unless -s names them: {_shortened(names)}"
+
+
+def _shortened(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
 
 
 def _without_secrets(url: str, name: str) -> tuple[str, list[str]]:
@@ -193,8 +199,7 @@ def _refuse_idle(select: Sequence[str], there: Sequence[str], chosen: Sequence[s
             and not any(fnmatchcase(t, pattern) for t in chosen)
         ):
             near = get_close_matches(pattern, there, 3)
-            listed = ", ".join(there[:_SHOWN]) + (", …" if len(there) > _SHOWN else "")
-            hint = f"Did you mean {' or '.join(near)}?" if near else f"There are: {listed or 'none'}."
+            hint = f"Did you mean {' or '.join(near)}?" if near else f"There are: {_shortened(there) or 'none'}."
             raise UsageError(f"No table of the source is selected by -s {pattern}.", hint=hint)
 
 

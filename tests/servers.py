@@ -7,8 +7,8 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +48,7 @@ class Postgres:
         self.start()
 
     def _control(self, *arguments: str) -> None:
-        pgexec(
-            "pg_ctl",
-            ("-w", "-D", str(self._server.pgdata), *arguments),
-            bin_path=self._server.bin_path,
-            user=self._server.system_user,
-            timeout=60,
-        )
+        self._run("pg_ctl", "-w", "-D", str(self._server.pgdata), *arguments)
 
     def start(self) -> None:
         options = f"-h 127.0.0.1 -p {self.port} -k '' -c fsync=off -c max_connections=60 -c shared_buffers=64MB"
@@ -66,6 +60,38 @@ class Postgres:
     def restart(self, mode: str = "immediate") -> None:
         self.stop(mode)
         self.start()
+
+    @contextmanager
+    def standby(self) -> Iterator[int]:
+        """The port of a second server that follows this one."""
+        of, port = self.folder / "standby", free_port()
+        of.mkdir(mode=0o700)
+        if self._server.system_user:
+            shutil.chown(of, self._server.system_user)
+        self._run(
+            "pg_basebackup",
+            "-D",
+            str(of),
+            "-h",
+            "127.0.0.1",
+            "-p",
+            str(self.port),
+            "-U",
+            "postgres",
+            "-R",
+            "-c",
+            "fast",
+        )
+        options = f"-h 127.0.0.1 -p {port} -k '' -c fsync=off -c max_connections=60 -c shared_buffers=64MB"
+        try:
+            self._run("pg_ctl", "-w", "-D", str(of), "-l", str(of / "log"), "-o", options, "start")
+            yield port
+        finally:
+            self._run("pg_ctl", "-w", "-D", str(of), "-m", "immediate", "stop")
+            shutil.rmtree(of)
+
+    def _run(self, command: str, *arguments: str) -> None:
+        pgexec(command, arguments, bin_path=self._server.bin_path, user=self._server.system_user, timeout=60)
 
     def url(self, database: str = "postgres") -> str:
         return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"

@@ -56,9 +56,16 @@ def compare(
 
 
 def _beyond(quantity: Quantity, whole: Decimal | None, here: Decimal | None, *, sure: bool) -> bool:
-    if sure or whole is None or here is None:
-        return sure and whole != here
-    return here < whole if quantity == "least" else here > whole
+    if whole is None or here is None:
+        return sure and whole is not here
+    if sure:
+        return _placed(whole) != _placed(here)
+    return _placed(here) < _placed(whole) if quantity == "least" else _placed(here) > _placed(whole)
+
+
+def _placed(value: Decimal) -> tuple[bool, Decimal]:
+    """Where a value is in the order of all: NaN is the greatest, and equals itself, as in PostgreSQL."""
+    return value.is_nan(), Decimal(0) if value.is_nan() else value
 
 
 def _finding(

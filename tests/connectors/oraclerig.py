@@ -149,8 +149,8 @@ def catalogue(
     found = [("OWN", "T")] if names is None else names
 
     def relations(sql: str) -> list[tuple[Any, ...]]:
-        if sql.startswith("SELECT owner, name FROM"):
-            return list(found)
+        if sql.startswith("SELECT owner, name, kind FROM"):
+            return [(owner, name, kind) for owner, name in sorted(found)]
         asked = [p.split("'")[1] for p in sql.split("UPPER(")[2:] if p.startswith("'")]
         wanted = asked[-1].upper()
         owner = asked[0].upper() if len(asked) > 1 else "OWN"

@@ -1,6 +1,8 @@
 """SQLite and PostgreSQL by SQLAlchemy: values arrive exactly or reject their row; no message holds the password."""
 
+import os
 import sqlite3
+import time
 from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
@@ -8,9 +10,11 @@ from typing import Any, cast
 
 import psycopg
 import pytest
+from servers import MariaDB
 
 from connectors.alchemy import open_url
 from connectors.relational import Tables
+from migrate.core import Reference
 from migrate.errors import MigrateError, UsageError
 
 
@@ -134,3 +138,116 @@ def test_an_unknown_database_is_said_without_the_password(target_url: str) -> No
     assert "does not exist" in caught.value.message
     assert "name in the source's URL" in caught.value.hint
     assert "geheim" not in caught.value.message
+
+
+# --------------------------------------------------------------------------------------------------- what init and check ask
+
+
+def test_a_sqlite_file_tells_its_references_and_what_its_first_rows_hold(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "s.db")) as made:
+        made.executescript(
+            "CREATE TABLE P (a INT, b TEXT, PRIMARY KEY (a, b));"
+            "CREATE TABLE c (id INTEGER PRIMARY KEY, x INT, y TEXT, up INT REFERENCES C, d DATE,"
+            " FOREIGN KEY (x, y) REFERENCES p, FOREIGN KEY (d) REFERENCES gone);"
+            "CREATE VIEW v AS SELECT id FROM c;"
+            "INSERT INTO c VALUES (1, 5, 'a', NULL, 'nope'), (2, 'abc', x'00', 1, '2020-01-01');"
+        )
+    source = cast(Tables, open_url("sqlite:///s.db", {"base": str(tmp_path)}))
+    assert source.tables() == ["P", "c"]
+    assert source.offers() == [("v", "view")]
+    assert source.references("c") == [
+        Reference(("x", "y"), "P", ("a", "b")),
+        Reference(("up",), "c", ("id",)),
+    ]
+    doubts = source.doubts("c")
+    assert sorted(doubts) == ["d", "x", "y"]
+    assert doubts["d"] == "1 of the first 2 are no date, and reject their row"
+    assert source.doubts("v") == {}
+    assert source.schema("v").schema.names == ["id"]
+    source.close()
+
+
+def noticed(source: Tables, *tables: str) -> dict[str, tuple[str, str]]:
+    found = {each.what: (each.level, f"{each.said} {each.hint}") for each in source.preflight(tables)}
+    source.close()
+    return found
+
+
+def test_a_damaged_sqlite_file_is_told_before_it_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "s.db"
+    with closing(sqlite3.connect(file)) as made:
+        made.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, v TEXT)")
+        made.executemany("INSERT INTO t VALUES (?, ?)", [(n, "x" * 500) for n in range(500)])
+        made.commit()
+    found = noticed(cast(Tables, open_url(f"sqlite:///{file}", {})), "t")
+    assert found["integrity"][0] == "ok"
+    assert "in UTF-8" in found["version"][1]
+    with file.open("r+b") as opened:
+        opened.seek(40 * 4096)
+        opened.write(b"\xff" * 4096)
+    level, said = noticed(cast(Tables, open_url(f"sqlite:///{file}", {})), "t")["integrity"]
+    assert level == "error"
+    assert "the file is damaged: " in said
+    assert ".recover" in said
+
+
+def test_a_sqlite_file_that_is_being_written_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "s.db"
+    with closing(sqlite3.connect(file)) as made:
+        made.execute("CREATE TABLE t (id INTEGER PRIMARY KEY)")
+        made.commit()
+    level, said = noticed(cast(Tables, open_url(f"sqlite:///{file}", {})), "t")["writers"]
+    assert level == "warning"
+    assert "s ago; it is not in WAL mode: whoever writes waits until the command ends" in said
+    assert "writers" not in noticed(cast(Tables, open_url(f"sqlite:///{file}", {"quiesced": True})), "t")
+    old = time.time() - 3600
+    os.utime(file, (old, old))
+    assert noticed(cast(Tables, open_url(f"sqlite:///{file}", {})), "t")["writers"][0] == "ok"
+    with closing(sqlite3.connect(file)) as writer:
+        writer.execute("PRAGMA journal_mode = wal")
+        os.utime(file, (old, old))
+        writer.execute("INSERT INTO t VALUES (1)")  # what is in the log only
+        writer.commit()
+        os.utime(file, (old, old))
+        level, said = noticed(cast(Tables, open_url(f"sqlite:///{file}", {})), "t")["writers"]
+    assert level == "warning"
+    assert "in WAL mode: others may write meanwhile" in said
+
+
+def test_a_view_that_cannot_be_read_hides_nothing_else(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "s.db")) as made:
+        made.executescript("CREATE TABLE t (id INTEGER PRIMARY KEY); CREATE VIEW broken AS SELECT id FROM gone;")
+    found = noticed(cast(Tables, open_url("sqlite:///s.db", {"base": str(tmp_path)})), "broken", "t")
+    assert found["broken"][0] == "error"
+    assert "gone" in found["broken"][1]
+    assert found["integrity"][0] == "ok"
+
+
+def test_a_database_of_a_dialect_tells_what_its_inspector_knows(mariadb: MariaDB, source_database: str) -> None:
+    """MariaDB as a database that has no connector of its own."""
+    mariadb.execute(
+        source_database,
+        "CREATE TABLE p (a INT, b VARCHAR(9), PRIMARY KEY (a, b))",
+        "CREATE TABLE c (id INT PRIMARY KEY, x INT, y VARCHAR(9), d DATE, FOREIGN KEY (x, y) REFERENCES p (a, b))",
+        "CREATE VIEW v AS SELECT id FROM c",
+        "INSERT INTO p VALUES (1, 'a'), (2, 'b')",
+        "SET sql_mode = ''",
+        "INSERT INTO c VALUES (1, 1, 'a', '0000-00-00'), (2, NULL, NULL, '2020-01-01')",
+    )
+    url = mariadb.url(source_database).replace("mysql://", "mysql+pymysql://")
+    source = cast(Tables, open_url(url, {}))
+    assert source.tables() == ["c", "p"]
+    assert ("v", "view") in source.offers()
+    assert source.references("c") == [Reference(("x", "y"), "p", ("a", "b"))]
+    assert source.doubts("v") == {}
+    parts = list(source.partitions(source.schema("p"), rows=1, bytes=1 << 20))
+    assert [row for part in parts for batch in source.read(part, ["a", "b"]) for row in batch.rows.to_pylist()] == [
+        {"a": 1, "b": "a"},
+        {"a": 2, "b": "b"},
+    ]
+    found = noticed(source, "c", "p", "v")
+    assert found["version"][0] == "warning"
+    assert "mysql 10" in found["version"][1] or "mariadb 10" in found["version"][1]
+    assert "no way to one moment" in found["view"][1]
+    assert found["c"][0] == "warning"
+    assert found["c"][1].startswith("d: 1 of the first 2 are no date")

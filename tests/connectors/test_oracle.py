@@ -377,7 +377,8 @@ def test_tables_of_other_schemas_are_named_with_theirs() -> None:
     names = [("OWN", "T"), ("OWN", "t"), ("HR", "EMPLOYEES")]
     script = made([ID], names=names)
     source = script.source()
-    assert source.tables() == ["T", "t", "HR.EMPLOYEES"]
+    assert source.tables() == ["T", "t"]
+    assert source.offers() == [("HR.EMPLOYEES", "table of another schema")]
     assert (source.engine.relation("hr.employees").schema, source.engine.relation("hr.employees").table) == names[2]
     assert source.engine.relation("t").table == "t"
     assert "there is also t" in " ".join(source.schema("T").notes)

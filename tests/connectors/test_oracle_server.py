@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Iterator
 from decimal import Decimal
+from hashlib import md5
 from typing import Any, cast
 
 import oracledb
@@ -16,7 +17,7 @@ from connectors import oracledriver
 from connectors.dburl import parse
 from connectors.oracle import open_url
 from connectors.relational import Tables
-from migrate.core import Partition
+from migrate.core import Kind, Measure, Partition, Quantity, Reference
 
 URL = os.environ.get("MIGRATE_TEST_ORACLE_URL", "")
 pytestmark = pytest.mark.skipif(
@@ -246,3 +247,109 @@ def test_several_threads_read_at_once(server: Server) -> None:
     for thread in threads:
         thread.join()
     assert sorted(found) == list(range(200))
+
+
+# ------------------------------------------------------------------------------------- what init, check and verify ask
+
+
+def test_what_is_asked_before_a_run_is_understood_whatever_is_granted(server: Server) -> None:
+    server.table("MT", "(ID NUMBER(9) PRIMARY KEY, D DATE, V VARCHAR2(20))")
+    server.execute(
+        "INSERT INTO MT VALUES (1, TO_DATE('-0044-03-15', 'SYYYY-MM-DD'), 'ä')", "INSERT INTO MT (ID) VALUES (2)"
+    )
+    source = server.open()
+    found = {each.what: each for each in source.preflight(["MT"])}
+    assert [each for each in found.values() if each.level == "error"] == []
+    assert {"version", "character set", "connections", "undo", "log", "MT"} <= found.keys()
+    assert found["MT"].said == "D: 1 of the first 2 are no date and time, and reject their row"
+    assert list(source.doubts("MT")) == ["D"]
+    running = source.load()
+    assert running is None or running >= 0
+
+
+def test_a_parallel_statement_of_ours_is_no_load(server: Server) -> None:
+    """Where V$SESSION may be read, and nobody else works on the server."""
+    server.table("MT", "(ID NUMBER(9))")
+    server.execute("INSERT INTO MT SELECT LEVEL FROM DUAL CONNECT BY LEVEL <= 100000", "ALTER TABLE MT PARALLEL 4")
+    source = server.open()
+    before = source.load()
+    stop = threading.Event()
+
+    def work() -> None:
+        while not stop.is_set():
+            partitions(source, 1000)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    seen = [source.load() for _ in range(50)]
+    stop.set()
+    thread.join()
+    assert before is None or max(n for n in seen if n is not None) <= before
+
+
+def test_references_and_views_are_told(server: Server) -> None:
+    server.table("MT", "(A NUMBER(9), B VARCHAR2(9), PRIMARY KEY (A, B))")
+    server.table(
+        "MT2",
+        "(ID NUMBER(9) PRIMARY KEY, X NUMBER(9), Y VARCHAR2(9), UP NUMBER(9) REFERENCES MT2, "
+        "CONSTRAINT MT2_X FOREIGN KEY (X, Y) REFERENCES MT)",
+    )
+    server.execute("CREATE OR REPLACE VIEW MT_V AS SELECT A FROM MT")
+    server.made.insert(0, "VIEW MT_V")
+    source = server.open()
+    assert set(source.references("MT2")) == {
+        Reference(("X", "Y"), "MT", ("A", "B")),
+        Reference(("UP",), "MT2", ("ID",)),
+    }
+    assert "MT_V" not in source.tables()
+    assert ("MT_V", "view") in source.offers()
+
+
+AGGREGATES: list[tuple[str, str, Kind, Quantity, str]] = [
+    ("N", "1234567890123456.7891", "number", "sum", "1234567890123456.7891"),
+    ("D", "TO_DATE('1500-02-28 23:59:59', 'YYYY-MM-DD HH24:MI:SS')", "moment", "sum", "-14826672001000000"),
+    ("TS", "TO_TIMESTAMP('1969-12-31 23:59:59.5', 'YYYY-MM-DD HH24:MI:SS.FF')", "moment", "least", "-500000"),
+    ("TZ", "TO_TIMESTAMP_TZ('1970-01-01 02:00:00 +02:00', 'YYYY-MM-DD HH24:MI:SS TZH:TZM')", "moment", "most", "0"),
+    ("TL", "TO_TIMESTAMP_TZ('1970-01-01 02:00:00 +02:00', 'YYYY-MM-DD HH24:MI:SS TZH:TZM')", "moment", "most", "0"),
+    ("V", r"TO_CHAR(UNISTR('\00E4\D83D\DE01'))", "text", "length", "2"),
+    ("V", r"TO_CHAR(UNISTR('\00E4\D83D\DE01'))", "text", "digest", str(int(md5("ä😁".encode()).hexdigest()[:8], 16))),
+    ("NV", r"UNISTR('\00E4\D83D\DE01')", "text", "length", "2"),
+    ("NV", r"UNISTR('\00E4\D83D\DE01')", "text", "digest", str(int(md5("ä😁".encode()).hexdigest()[:8], 16))),
+    ("C", "'ab'", "padded", "length", "2"),
+    ("C", "' '", "padded", "digest", str(0xD41D8CD9)),
+    ("R", "HEXTORAW('00FF')", "bytes", "length", "2"),
+    ("R", "HEXTORAW('00FF')", "bytes", "digest", str(int(md5(b"\x00\xff").hexdigest()[:8], 16))),
+    ("B", "HEXTORAW('00FF')", "bytes", "length", "2"),
+    ("B", "HEXTORAW('00FF')", "bytes", "values", "1"),
+    ("CL", "'x'", "text", "values", "1"),
+    ("BF", "0.1", "real", "most", "0.10000000149011612"),
+    ("BD", "0.1", "real", "least", "0.1"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "kind", "quantity", "expected"), AGGREGATES)
+def test_an_aggregate_is_what_postgresql_computes(
+    server: Server, name: str, value: str, kind: Kind, quantity: Quantity, expected: str
+) -> None:
+    server.table(
+        "MT",
+        "(ID NUMBER(9) PRIMARY KEY, N NUMBER(20,4), D DATE, TS TIMESTAMP(6), TZ TIMESTAMP WITH TIME ZONE, "
+        "TL TIMESTAMP WITH LOCAL TIME ZONE, V VARCHAR2(20), NV NVARCHAR2(20), C CHAR(5), R RAW(9), B BLOB, CL CLOB, "
+        "BF BINARY_FLOAT, BD BINARY_DOUBLE)",
+    )
+    server.execute(f"INSERT INTO MT (ID, {name}) VALUES (1, {value})", "INSERT INTO MT (ID) VALUES (2)")
+    source = server.open()
+    measure = Measure(name, kind, quantity)
+    if not source.computes("MT", measure):
+        pytest.skip("the database's character set is not AL32UTF8")
+    assert source.aggregates("MT", [measure], None) == [Decimal(expected)]
+    assert source.aggregates("MT", [measure], [("1",)]) == [Decimal(expected)]
+
+
+def test_an_empty_clob_is_a_value(server: Server) -> None:
+    """Which it is to the server; a difference here is a reader that makes NULL of it."""
+    server.table("MT", "(ID NUMBER(9) PRIMARY KEY, CL CLOB)")
+    server.execute("INSERT INTO MT VALUES (1, EMPTY_CLOB())")
+    source = server.open()
+    assert source.aggregates("MT", [Measure("CL", "text", "values")], None) == [Decimal(1)]
+    assert read(source, ["CL"])[0] == [{"CL": ""}]

@@ -34,6 +34,28 @@ def test_a_sqlite_file_beside_the_project(rig: Rig) -> None:
     assert "customer: the sum should be 10 by the source, and is 9" in rig.migrate("verify", code=3).said
 
 
+def test_init_and_check_of_a_sqlite_file(rig: Rig) -> None:
+    with sqlite3.connect(rig.folder / "old.db") as old:
+        old.executescript(
+            "CREATE TABLE customers (id INTEGER PRIMARY KEY, born DATE);"
+            "CREATE TABLE orders (no INTEGER PRIMARY KEY, customer INTEGER REFERENCES customers);"
+            "CREATE VIEW young AS SELECT id FROM customers WHERE born > '2000';"
+            "INSERT INTO customers VALUES (1, '1970-01-01'), (2, 'nope');"
+            "INSERT INTO orders VALUES (1, 1);"
+        )
+    old.close()
+    told = "born: 1 of the first 2 are no date, and reject their row"
+    assert f"customers: {told}" in rig.migrate("init", "sqlite:///old.db").said
+    written = (rig.folder / "migrate.yaml").read_text()
+    assert "customer: {references: customers, by: customer}" in written
+    assert "# views are left out unless -s names them: young" in written
+    assert "from: old.young" not in written
+    checked = rig.migrate("check").said
+    assert f"warn old, customers: {told}" in checked
+    assert "ok   old, integrity: PRAGMA quick_check finds no damage" in checked
+    assert "warn old, writers: it was written to" in checked
+
+
 def test_a_postgresql_source(rig: Rig, postgres: Postgres) -> None:
     source = postgres.create(f"src{abs(hash(rig.url)) % 10**9}")
     try:
