@@ -25,17 +25,20 @@ class Slice:
     null: bool = False
     own: str | None = None
 
-    def dump(self, table: str) -> str:
-        """A partition's token: the slice and the table that it is of; in ASCII, for a key may hold what no UTF-8 has."""
+    def dump(self, table: str, by: Key) -> str:
+        """A partition's token: the slice, the table that it is of, and the columns by which that is cut and ordered.
+
+        In ASCII, for a key may hold what no UTF-8 has.
+        """
         parts = {k: v for k, v in asdict(self).items() if v not in (None, False)}
-        return json.dumps({"table": table, **parts})
+        return json.dumps({"table": table, "by": by, **parts})
 
     @staticmethod
-    def load(token: str) -> "tuple[str, Slice]":
+    def load(token: str) -> "tuple[str, Key, Slice]":
         parts = json.loads(token)
-        table = str(parts.pop("table"))
+        table, by = str(parts.pop("table")), tuple(parts.pop("by"))
         ends = {end: tuple(parts[end]) for end in ("after", "upto") if end in parts}
-        return table, Slice(**{**parts, **ends})
+        return table, by, Slice(**{**parts, **ends})
 
 
 def condition(slice_: Slice, columns: Sequence[str], literals: Callable[[Key], Sequence[str]]) -> str:

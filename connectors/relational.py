@@ -329,12 +329,13 @@ class Tables:
             for ordinal, slice_ in enumerate(self._slices(relation, session, rows)):
                 size = rows if slice_.upto is not None or slice_.own is not None else 0 if slice_.null else max(0, left)
                 left -= size
-                yield Partition(relation.name, ordinal, slice_.dump(relation.name), size, size * relation.row_bytes)
+                yield Partition(
+                    relation.name, ordinal, slice_.dump(relation.name, relation.ranged), size, size * relation.row_bytes
+                )
 
     def read(self, partition: Partition, /, columns: Sequence[str]) -> Iterator[Batch]:
         """The slice's rows with these columns. A value that its type cannot hold rejects its row (rule `cell`)."""
-        table, slice_ = Slice.load(partition.token)
-        relation = self._relation(table)
+        relation, slice_ = self._slice(partition)
         names = [f.name for f in relation.fields]
         missing = [column for column in columns if column not in names]
         if missing:
@@ -363,8 +364,7 @@ class Tables:
 
     def count(self, partition: Partition, /) -> int:
         """As the engine counts the slice's rows, in the same view."""
-        table, slice_ = Slice.load(partition.token)
-        relation = self._relation(table)
+        relation, slice_ = self._slice(partition)
         return int(self._one(relation, ["COUNT(*)"], self._where(relation, slice_))[0])
 
     def _one(self, relation: Relation, expressions: Sequence[str], where: str) -> tuple[Any, ...]:
@@ -481,6 +481,18 @@ class Tables:
             if self._opened is None:
                 self._opened = Pool(self.engine.open(self.connections), self.engine.reopen)
             return self._opened
+
+    def _slice(self, partition: Partition) -> tuple[Relation, Slice]:
+        """The slice that a partition names. Raises SourceError where its table is cut in another way by now."""
+        table, by, slice_ = Slice.load(partition.token)
+        relation = self._relation(table)
+        if by != relation.ranged:
+            then, now = (", ".join(columns) or "no key" for columns in (by, relation.ranged))
+            raise SourceError(
+                f"{table}: it was planned to be read by {then}, and would be read by {now}: its keys or indexes have changed",
+                hint="Give it that key back, or start the table over: `migrate run --restart`.",
+            )
+        return relation, slice_
 
     def _relation(self, name: str) -> Relation:
         with self._lock:

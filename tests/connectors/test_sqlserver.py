@@ -491,7 +491,7 @@ def test_half_of_a_pair_rejects_its_row_and_the_others_are_loaded(monkeypatch: p
     opened = Opened([Rows(cells)], "pinned", True, None, "")
     monkeypatch.setattr(SqlServer, "open", lambda self, count: opened)
     monkeypatch.setattr(SqlServer, "relation", lambda self, name: of)
-    [batch] = Tables(engine(), 1).read(Partition("t", 0, Slice().dump("t")), ["k", "t"])
+    [batch] = Tables(engine(), 1).read(Partition("t", 0, Slice().dump("t", ("k",))), ["k", "t"])
     assert batch.rows.to_pylist() == [
         {"k": "a", "t": "\ufffd"},
         {"k": "c", "t": "\ufeff😀"},
@@ -516,7 +516,7 @@ def test_a_key_with_half_of_a_pair_ends_a_slice_where_it_stands(asked: list[str]
     session = engine().reopen()
     [(text,)] = session.query("SELECT a key")
     assert text == "d\ud83d"
-    table, slice_ = Slice.load(Slice((text,), None).dump("t").encode().decode())
+    table, _, slice_ = Slice.load(Slice((text,), None).dump("t", ("k",)).encode().decode())
     assert (table, where(of, slice_)) == ("t", "[B]]c] > CONVERT(nvarchar(4000), 0x64003dd8)")
 
 

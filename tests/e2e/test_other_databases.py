@@ -86,3 +86,35 @@ def test_a_postgresql_source(rig: Rig, postgres: Postgres) -> None:
         rig.migrate("verify")
     finally:
         postgres.drop(source.rpartition("/")[2])
+
+
+def test_a_key_that_was_dropped_between_two_runs_is_told(rig: Rig, postgres: Postgres) -> None:
+    """The slices that were pinned are spans of a key; by another they would be other rows."""
+    source = postgres.create(f"key{abs(hash(rig.url)) % 10**9}")
+
+    def ask(sql: str) -> None:
+        with psycopg.connect(source, autocommit=True) as conn:
+            conn.execute(sql.encode())
+
+    try:
+        ask(
+            "CREATE TABLE t (a int NOT NULL CONSTRAINT by_a UNIQUE, b text NOT NULL CONSTRAINT by_b UNIQUE);"
+            "INSERT INTO t SELECT n, 'b' || 999 - n FROM generate_series(1, 300) n; ANALYZE t"
+        )
+        rig.environment["SOURCE_URL"] = source
+        rig.sql("CREATE TABLE t (a int, b text)")
+        rig.write(
+            "migrate.yaml",
+            "migration: m\ntarget: ${env:TARGET_URL}\nsources: {old: '${env:SOURCE_URL}'}\n"
+            "tables: {t: {from: old.t, columns: {a: a, b: b}}}\n",
+        )
+        assert rig.killed_at("committed", 1, "run", "--batch-rows", "100").code < 0
+        ask("ALTER TABLE t DROP CONSTRAINT by_a")
+        ended = rig.migrate("run", code=6)
+        assert "it was planned to be read by a, and would be read by b: its keys or indexes have changed" in ended.said
+        ask("ALTER TABLE t ADD CONSTRAINT by_a UNIQUE (a)")
+        ask("ALTER TABLE t DROP CONSTRAINT by_b")
+        rig.migrate("run")
+        assert rig.fates("t") == (300, 300, 0, 0, 0)
+    finally:
+        postgres.drop(source.rpartition("/")[2])
