@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
-from migrate.core import Finding, Kind, Measure, Quantity
+from migrate.core import Finding, Kind, Measure, Quantity, rank
 
 QUANTITIES: Mapping[Kind, Sequence[Quantity]] = {
     "number": ("values", "sum", "least", "most"),
@@ -57,8 +57,8 @@ def compare(
 
 def _beyond(quantity: Quantity, whole: Decimal | None, here: Decimal | None, *, sure: bool) -> bool:
     if sure or whole is None or here is None:
-        return sure and whole != here
-    return here < whole if quantity == "least" else here > whole
+        return sure and (whole is None or here is None or rank(whole) != rank(here)) and whole is not here
+    return rank(here) < rank(whole) if quantity == "least" else rank(here) > rank(whole)
 
 
 def _finding(
