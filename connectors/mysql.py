@@ -22,8 +22,8 @@ from pymysql.cursors import SSCursor
 from connectors import ready
 from connectors.dburl import DatabaseUrl, parse
 from connectors.keyrange import Slice
-from connectors.mysqltext import PLAIN, QUOTED, in_order, literal, nulls, parsed, row_of, surely
-from connectors.mysqltypes import BYTES, NUMBERS, TEXTS, Described, bare, described
+from connectors.mysqltext import PLAIN, QUOTED, in_order, literal, nulls, parsed, put, row_of, surely
+from connectors.mysqltypes import BYTES, LONG, NUMBERS, TEXTS, Described, bare, described
 from connectors.ready import SAMPLE
 from connectors.relational import (
     CONNECTIONS,
@@ -39,7 +39,7 @@ from connectors.relational import (
     unknown_table,
 )
 from migrate.core import Measure, Notice, Reference, Source, View, Watermark
-from migrate.errors import InternalError, MigrateError, RetryableError, SourceError
+from migrate.errors import InternalError, MigrateError, RetryableError, SourceError, UsageError
 
 URL_OPTIONS = ("ssl", "ssl_ca", "ssl_cert", "ssl_key", "ssl_verify_identity", "unix_socket", "connect_timeout")
 _LOST = {
@@ -50,7 +50,9 @@ _ASIDE = 2  # connections besides those that read: one asks the catalogue, one h
 _SEEING = {"PROCESS", "ALL PRIVILEGES"}  # either shows the statements of other users
 _TRANSACTIONAL = ("innodb", "rocksdb", "ndbcluster")
 _LOCK_SECONDS = 3  # no reader of the source waits longer than this for our lock
+_DDL_SECONDS = 60  # how long a reader waits for who changes the definition of its table
 _TRIES = 5
+_LONGEST_TIMEOUT = 31_536_000  # seconds, by PyMySQL
 _OURS: set[tuple[str, int]] = set()
 """The connections of this process, by server and number: of several sources on one server, none is load to another."""
 
@@ -118,7 +120,7 @@ class MySQL:
     def relation(self, name: str, /) -> Relation:
         schema, table, kind, engine, rows, row_bytes = self._named(name)
         columns = self._columns(schema, table)
-        ranged, key, nullable = self._keys(schema, table, {c.field.name: c for c in columns})
+        ranged, key, nullable, index = self._keys(schema, table, {c.field.name: c for c in columns})
         notes = [note for c in columns for note in c.notes]
         notes += self._notes(kind, engine, ranged, key)
         return Relation(
@@ -133,6 +135,7 @@ class MySQL:
             int(row_bytes or 0),
             tuple(notes),
             tuple(self._zero_dates(schema, table, columns)),
+            index=index,
         )
 
     def _named(self, name: str) -> tuple[Any, ...]:
@@ -173,8 +176,8 @@ class MySQL:
 
     def _keys(
         self, schema: str, table: str, columns: Mapping[str, Described]
-    ) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
-        """The columns to cut by, those that identify a row, and whether the former may be NULL."""
+    ) -> tuple[tuple[str, ...], tuple[str, ...], bool, str]:
+        """The columns to cut by, those that identify a row, whether the former may be NULL, and the index of the latter."""
         indexes: dict[str, list[tuple[Any, ...]]] = {}
         for row in self._catalogue.query(
             "SELECT index_name, non_unique, column_name, sub_part, nullable, index_type FROM information_schema.statistics "
@@ -187,15 +190,16 @@ class MySQL:
             if all(p[2] in columns and p[3] is None and p[5] == "BTREE" and columns[p[2]].comparable for p in parts)
         }
         sure = [
-            tuple(p[2] for p in parts)
-            for _, parts in sorted(usable.items(), key=lambda item: (item[0] != "PRIMARY", len(item[1]), item[0]))
+            (tuple(p[2] for p in parts), name)
+            for name, parts in sorted(usable.items(), key=lambda item: (item[0] != "PRIMARY", len(item[1]), item[0]))
             if all(int(p[1]) == 0 and p[4] != "YES" for p in parts)
         ]
         if sure:
-            return sure[0], sure[0], False
+            key, index = sure[0]
+            return key, key, False, index
         for _, parts in sorted(usable.items(), key=lambda item: (int(item[1][0][1]), item[0])):
-            return (parts[0][2],), (), parts[0][4] == "YES"
-        return (), (), False
+            return (parts[0][2],), (), parts[0][4] == "YES", ""
+        return (), (), False, ""
 
     def _notes(self, kind: str, engine: str | None, ranged: Sequence[str], key: Sequence[str]) -> Iterator[str]:
         if not ranged:
@@ -378,7 +382,7 @@ class MySQL:
         table = self.quoted(relation.schema, relation.table)
         found: dict[str, str] = {}
         for each in relation.fields:
-            if not each.select.startswith("CONVERT("):
+            if "CONVERT(" not in each.select:
                 continue
             name = self.quoted(each.name)
             sample = self._catalogue.query(
@@ -419,7 +423,7 @@ class MySQL:
             quoted = f"NULLIF({quoted}, {_text(field.null)})"
         if measure.quantity == "values":
             return f"COUNT({quoted})"
-        text = f"CONVERT({field.select} USING utf8mb4)"
+        text = f"CONVERT({quoted if field.strange else field.select} USING utf8mb4)"
         values = {
             "number": f"{quoted}+0" if bare(field.native) in ("year", "bit") else quoted,
             "real": field.select,
@@ -566,6 +570,10 @@ class _Connection:
         self._connection = _connect(url)
         # A snapshot is gone with its connection: it is kept while the others work, and while a slow reader takes its time.
         kept = "wait_timeout = 604800, net_write_timeout = 3600, net_read_timeout = 3600"
+        # What the server's configuration says of others' statements would end ours in silence after so many rows.
+        kept += ", sql_select_limit = 18446744073709551615, sql_big_selects = 1"
+        # An ALTER TABLE waits for the end of our transactions, and who reads the table anew waits for it: neither would ever end.
+        kept += f", lock_wait_timeout = {_DDL_SECONDS}"
         self.query(f"SET SESSION time_zone = '+00:00', sql_mode = '', group_concat_max_len = 1048576, {kept}")
         [(packet, host, port, number)] = self.query("SELECT @@max_allowed_packet, @@hostname, @@port, CONNECTION_ID()")
         self._packet = int(packet)
@@ -592,24 +600,39 @@ class _Connection:
             return
         ranged = ", ".join(_name(name) for name in select.relation.ranged)
         order = f" ORDER BY {ranged}" if ranged else ""
-        yield from self._rows(f"SELECT {row_of(select.fields, QUOTED)} FROM {relation}{where}{order}", select)
+        beside = self._too_long(select.fields)
+        values = [f"IF({is_long}, {_raw(select.fields[at])}, '')" for at, is_long in beside.items()]
+        row = ", ".join([row_of(select.fields, QUOTED, beside), *values])
+        yield from self._rows(f"SELECT {row} FROM {relation}{where}{order}", select, list(beside))
+
+    def _too_long(self, fields: Sequence[Field]) -> dict[int, str]:
+        """SQL of whether a value is so long that the server may make NULL of its text, by the places of the fields.
+
+        It does so, with no more than a warning, where the result of a function exceeds max_allowed_packet. A text takes up to
+        four times the bytes of its value, and all of them stand in one row.
+        """
+        places = [at for at, each in enumerate(fields) if bare(each.native) in LONG]
+        most = self._packet // (4 * (len(places) + 1))
+        return {at: f"COALESCE(LENGTH({_name(fields[at].name)}), 0) > {most}" for at in places}
 
     def _block(self, select: Select, relation: str, where: str) -> list[pa.RecordBatch] | None:
         """All rows in one text; None where the server cannot put as much into one."""
         limit = min(self._packet, 4 * select.bytes)
         whole = _whole_numbers(select)
-        index = " FORCE INDEX (PRIMARY)" if whole else ""
+        index = f" FORCE INDEX ({_name(select.relation.index)})" if whole else ""
         order = "" if whole else f" ORDER BY {', '.join(_name(name) for name in select.relation.ranged)}"
         self.query(f"SET SESSION group_concat_max_len = {limit}")
         for spelling in (QUOTED,) if relation in self._quoted else (PLAIN, QUOTED):
             counted = nulls(select.fields) if spelling is PLAIN else "0"
+            longer = " OR ".join(self._too_long(select.fields).values())
+            longer = f"COALESCE(MAX({longer}), 0)" if longer else "0"
             texts = f"GROUP_CONCAT({row_of(select.fields, spelling)}{order} SEPARATOR {literal(spelling.after)})"
             with _explained(self._url):
                 cursor = self._connection.cursor()
-                cursor.execute(f"SELECT COUNT(*), {counted}, {texts} FROM {relation}{index}{where}")
-                [(found, null_count, text)] = cursor.fetchall()
+                cursor.execute(f"SELECT COUNT(*), {counted}, {longer}, {texts} FROM {relation}{index}{where}")
+                [(found, null_count, too_long, text)] = cursor.fetchall()
             count = int(found)
-            if count and (text is None or len(text) >= limit):
+            if count and (text is None or len(text) >= limit or int(too_long)):
                 return None
             if not count:
                 return []
@@ -622,29 +645,38 @@ class _Connection:
                 cells = parsed(text, select.fields, QUOTED)
             if cells.num_rows != count:
                 raise InternalError(f"{select.relation.name}: {count} rows were counted, and {cells.num_rows} arrived")
-            return [in_order(cells, whole)]
+            return [in_order(cells, select.fields, whole)]
         raise AssertionError("the second spelling always returns")
 
-    def _rows(self, sql: str, select: Select) -> Iterator[pa.RecordBatch]:
-        """Row by row, as many at a time as make `bytes`."""
+    def _rows(self, sql: str, select: Select, beside: Sequence[int]) -> Iterator[pa.RecordBatch]:
+        """Row by row, as many at a time as make `bytes`; `beside` are the fields whose long values come beside their row."""
         with _explained(self._url):
             cursor = self._connection.cursor(SSCursor)
             cursor.execute(sql)
         done = False
         try:
             lines: list[bytes] = []
+            long: dict[int, dict[int, bytes]] = {}
             size = 0
             while True:
                 with _explained(self._url):
                     row = cursor.fetchone()
                 if row is None:
                     done = True
+                elif None in row:
+                    raise SourceError(
+                        f"{select.relation.name}: a row is longer than the {self._packet:,} bytes that the server makes of one",
+                        hint="Raise max_allowed_packet at the source's server.",
+                    )
                 else:
+                    for at, value in zip(beside, row[1:], strict=True):
+                        if value:
+                            long.setdefault(at, {})[len(lines)] = value
                     lines.append(row[0])
-                    size += len(row[0])
+                    size += sum(map(len, row))
                 if lines and (done or size >= select.bytes):
-                    yield parsed(b"".join(lines), select.fields, QUOTED)
-                    lines, size = [], 0
+                    yield put(parsed(b"".join(lines), select.fields, QUOTED), select.fields, long)
+                    lines, long, size = [], {}, 0
                 if done:
                     return
         finally:
@@ -664,6 +696,15 @@ class _Connection:
         _OURS.discard((self.server, self.number))
         with suppress(pymysql.Error, OSError):
             self._connection.close()
+
+
+def _raw(field: Field) -> str:
+    """SQL of a long value that no function makes longer: the server puts texts into UTF-8 only as it sends them."""
+    if field.strange:
+        return f"IF(COALESCE({field.select} NOT LIKE '{field.strange}%', FALSE), {_name(field.name)}, NULL)"
+    if bare(field.native) in TEXTS and field.select == _name(field.name):
+        return f"CAST({field.select} AS BINARY)"
+    return _name(field.name) if bare(field.native) in BYTES | TEXTS else field.select
 
 
 def _whole_numbers(select: Select) -> list[int]:
@@ -687,7 +728,19 @@ def _connect(url: DatabaseUrl) -> "pymysql.connections.Connection[Any]":
     options = url.options
     arguments: dict[str, Any] = {}
     if options.get("ssl", "").lower() in ("1", "true", "yes", "") and any(o.startswith("ssl") for o in options):
-        arguments["ssl"] = _tls(options)
+        try:
+            arguments["ssl"] = _tls(options)
+        except OSError as error:
+            files = ", ".join(options[name] for name in ("ssl_ca", "ssl_cert", "ssl_key") if name in options)
+            raise UsageError(
+                f"no TLS with {files or 'the certificates of this machine'}: {error.strerror or error}",
+                hint="Check ssl_ca, ssl_cert and ssl_key in the source's URL: files in PEM.",
+            ) from error
+    timeout = options.get("connect_timeout", "10")
+    if not timeout.isascii() or not timeout.isdigit() or not 0 < int(timeout) <= _LONGEST_TIMEOUT:
+        raise UsageError(
+            "connect_timeout in the source's URL is no number of seconds", hint="Write connect_timeout=10."
+        )
     if "unix_socket" in options:
         arguments["unix_socket"] = options["unix_socket"]
     with _explained(url):
@@ -695,13 +748,13 @@ def _connect(url: DatabaseUrl) -> "pymysql.connections.Connection[Any]":
             host=url.host or "localhost",
             port=url.port or 3306,
             user=url.user,
-            password=url.password,
+            password=url.password.encode(),  # which PyMySQL would do in latin1
             database=url.database,
             charset="utf8mb4",
             use_unicode=False,
             autocommit=True,
             conv={},
-            connect_timeout=int(options.get("connect_timeout", "10")),
+            connect_timeout=int(timeout),
             **arguments,
         )
 
@@ -719,7 +772,7 @@ def _tls(options: Mapping[str, str]) -> ssl.SSLContext:
 @contextmanager
 def _explained(url: DatabaseUrl) -> Iterator[None]:
     """Turn the driver's errors into ours."""
-    where = f"{url.host or 'localhost'}:{url.port or 3306}"
+    where = url.options.get("unix_socket") or f"{url.host or 'localhost'}:{url.port or 3306}"
     try:
         yield
     except (pymysql.Error, OSError) as error:
@@ -741,6 +794,7 @@ _HINTS = {
     1142: "GRANT SELECT ON the table TO the source's user.",
     1143: "GRANT SELECT ON the table TO the source's user.",
     1040: "The server has no connection left: lower `connections`, or wait.",
+    1205: "Somebody changes the table (SHOW PROCESSLIST: metadata lock), and waits for who reads it: end their statement.",
     1203: "Lower `connections` of this source, or raise the user's limit (max_user_connections).",
     1226: "Lower `connections` of this source, or raise the user's limit (MAX_USER_CONNECTIONS).",
     2003: "Check host and port in the source's URL, and whether the server may be reached from here.",

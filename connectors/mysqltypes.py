@@ -15,7 +15,13 @@ _GEOMETRIES = {
     *("geometry", "point", "linestring", "polygon", "multipoint", "multilinestring", "multipolygon"),
     *("geometrycollection", "geomcollection"),
 }
+LONG = {"text", "mediumtext", "longtext", "blob", "mediumblob", "longblob", "json", *_GEOMETRIES}
+"""Types of whose values no bound is known that matters."""
 _UTF8 = ("utf8", "utf8mb3", "utf8mb4", "ascii")
+_WHOLE = ("latin1", "ucs2", "utf16", "utf16le", "utf32")
+"""Character sets of which each character is one of Unicode."""
+STRANGE = "\x1e no character of Unicode: "
+"""What stands before the hexadecimal digits of a text that has a character which is not in Unicode."""
 _SIGNED = {8: pa.int8(), 16: pa.int16(), 32: pa.int32(), 64: pa.int64()}
 _UNSIGNED = {8: pa.uint8(), 16: pa.uint16(), 32: pa.uint32(), 64: pa.uint64()}
 _WIDEST = 38  # digits of a decimal128
@@ -54,7 +60,7 @@ def described(
     """A column from its row of information_schema. `quoted` is its name in SQL, `json` whether its CHECK says so."""
     kind, native, extra = kind.lower(), native.lower(), extra.lower()
     notes = [f"{name}: invisible at the source, and read"] if "invisible" in extra else []
-    select, arrow, suggested, comparable, null = quoted, pa.string(), "", True, ""
+    select, arrow, suggested, comparable, null, strange = quoted, pa.string(), "", True, "", ""
     if kind in INTEGERS:
         arrow = (_UNSIGNED if "unsigned" in native else _SIGNED)[INTEGERS[kind]]
         select = f"{quoted}+0" if "zerofill" in native else quoted
@@ -85,7 +91,11 @@ def described(
     elif kind in BYTES:
         arrow, select = pa.binary(), f"HEX({quoted})"
     elif kind in TEXTS:
-        select = quoted if (charset or "utf8mb4") in _UTF8 else f"CONVERT({quoted} USING utf8mb4)"
+        charset = charset or "utf8mb4"
+        select = quoted if charset in _UTF8 else f"CONVERT({quoted} USING utf8mb4)"
+        if charset not in (*_UTF8, *_WHOLE):
+            strange = STRANGE
+            select = _sound(quoted, select)
         if kind in ("char", "varchar") and length:
             suggested = f"{'char' if kind == 'char' else 'varchar'}({length})"
         if json:
@@ -104,8 +114,15 @@ def described(
     else:
         select, comparable = f"CAST({quoted} AS CHAR)", False
         notes.append(f"{name}: {native} is read as text")
-    field = Field(name, native, arrow, select, nullable != "NO", suggested, null)
+    field = Field(name, native, arrow, select, nullable != "NO", suggested, null, strange)
     return Described(field, tuple(notes), comparable)
+
+
+def _sound(quoted: str, converted: str) -> str:
+    """SQL of a text in UTF-8. The server makes `?` of what is not in Unicode: then there are more of them than there were."""
+    fewer = " = ".join(f"CHAR_LENGTH(REPLACE({text}, '?', ''))" for text in (converted, quoted))
+    sound = f"LOCATE('?', {converted}) = 0 OR {fewer}"
+    return f"IF({quoted} IS NULL OR {sound}, {converted}, CONCAT('{STRANGE}', HEX({quoted})))"
 
 
 def _moment(kind: str, fraction: int) -> tuple[pa.DataType, str]:

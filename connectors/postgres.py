@@ -54,6 +54,12 @@ _PLAIN = (
 _WIDEST = 38  # digits of a decimal128
 _ASIDE = 2  # connections besides those that read: one asks the catalogue, one holds the snapshot
 _TABLES = ("r", "p", "f")
+_HEIRS = (
+    "WITH RECURSIVE h AS (SELECT inhrelid FROM pg_inherits WHERE inhparent = {oid} "
+    "UNION SELECT i.inhrelid FROM pg_inherits i JOIN h ON i.inhparent = h.inhrelid) "
+    "SELECT c.oid::regclass::text FROM h JOIN pg_class c ON c.oid = h.inhrelid WHERE NOT c.relispartition ORDER BY 1"
+)
+"""Tables that inherit; a partition is a part of its table, and not listed for itself."""
 _ALL_SCHEMAS = "n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast') AND n.nspname NOT LIKE 'pg\\_temp%'"
 
 
@@ -126,6 +132,10 @@ class Postgres:
             notes.append("it has no index to cut it by: it is cut by the places of its rows (ctid)")
         elif not key:
             notes.append(f"it has no unique key: it is cut by the index on {ranged[0]}")
+        if heirs := [heir for (heir,) in self._ask(_HEIRS.format(oid=oid))]:
+            notes.append(
+                f"its rows are also those of {', '.join(heirs)}, which inherit from it: load either it or them"
+            )
         if twins:
             notes.append(f"there is also {', '.join(twins)}, whose name differs in case only")
         names = [f.name.lower() for f in fields]
@@ -326,7 +336,7 @@ class Postgres:
         clock = f"({name} AT TIME ZONE 'UTC')" if pa.types.is_timestamp(field.type) and field.type.tz else name
         minute = f"extract(epoch FROM date_trunc('minute', {clock}))::int8::numeric * 1000000"
         values = {
-            "number": name,
+            "number": f"{name}::int8" if "::int8" in field.select else name,  # an oid has no sum
             "real": f"{name}::float8",
             "boolean": f"{name}::int",
             "day": f"({name} - DATE '1970-01-01')",

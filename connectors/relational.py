@@ -34,6 +34,7 @@ from migrate.core import (
     Table,
     View,
     Watermark,
+    rank,
 )
 from migrate.errors import RetryableError, SourceError, UsageError
 
@@ -51,7 +52,7 @@ class Field:
     """A column. `select` is the SQL of its value as it is fetched, `type` what it is read as: a text is cast to it.
 
     `native` is the type as the engine spells it, `suggested` the PostgreSQL type that suits it best. `null` is a text that
-    is fetched for values which a policy makes NULL.
+    is fetched for values which a policy makes NULL, `strange` what stands before the hexadecimal digits of a text that is none.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Field:
     nullable: bool = True
     suggested: str = ""
     null: str = ""
+    strange: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,8 @@ class Relation:
 
     `key` are the columns that identify a row: unique and never NULL. `ranged` are those of an index by which it is cut into
     slices, of which only a single one may be `nullable`; () where the engine has to cut it by its own means. `rows` and
-    `row_bytes` are the engine's estimates (0: unknown). `refused` is as of `Table`.
+    `row_bytes` are the engine's estimates (0: unknown). `index` is the name of the key's index, where the engine needs it.
+    `refused` is as of `Table`.
     """
 
     name: str
@@ -84,6 +87,7 @@ class Relation:
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     refused: Mapping[str, str] = field(default_factory=dict)
+    index: str = ""
 
     def field(self, name: str) -> Field:
         return next(f for f in self.fields if f.name == name)
@@ -356,6 +360,10 @@ class Tables:
                         yield _Rows(relation, fields, cells, first).batch(columns)
                         first += cells.num_rows
                 return
+            except SourceError as error:
+                if relation.name not in error.message:
+                    raise SourceError(f"{relation.name}: {error.message}", hint=error.hint) from error
+                raise
             except RetryableError:
                 # What was handed out already cannot be taken back: then the whole chunk is tried again, by its reader.
                 if first or attempt == _ATTEMPTS:
@@ -562,13 +570,17 @@ class Tables:
 def _together(quantity: Quantity, values: Sequence[Decimal]) -> Decimal | None:
     if not values:
         return None
-    return min(values) if quantity == "least" else max(values) if quantity == "most" else sum(values, Decimal(0))
+    if quantity in ("least", "most"):
+        return (min if quantity == "least" else max)(values, key=rank)
+    return sum(values, Decimal(0))
 
 
 def read_as(field: Field, cells: pa.Array) -> tuple[pa.Array, typed.Mask | None]:
     """The values of a column as its field has it, from what a session gave; and which are none, where some may be."""
     if field.null and pa.types.is_string(cells.type):
         cells = pc.if_else(pc.equal(cells, field.null), pa.scalar(None, pa.string()), cells)
+    if field.strange:
+        cells = typed.stranger(cells, field.strange)
     if pa.types.is_struct(cells.type):
         return typed.told(cells)
     return typed.cast(cells, field.type) if cells.type != field.type else (cells, None)
@@ -619,7 +631,7 @@ class _Rows:
     def _reject(self, at: int, bad: Mapping[str, typed.Mask]) -> Reject:
         columns = [name for name, mask in bad.items() if mask[at]]
         index = next(i for i, f in enumerate(self.fields) if f.name == columns[0])
-        text = str(_shown(self.cells.column(index)[at]))
+        text = str(_shown(self.cells.column(index)[at])).removeprefix(self.fields[index].strange)
         shown = text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
         also = f"; {', '.join(columns[1:])} cannot be read either" if columns[1:] else ""
         each = self.fields[index]

@@ -212,6 +212,8 @@ class SQLite:
                 return text
             return f"x'{text}'" if pa.types.is_binary(field.type) else f"(x'{text.encode().hex()}' || '')"
         kind, value = tagged.groups()
+        if kind == "r" and value.lower().endswith("inf"):
+            return "-9e999" if value.startswith("-") else "9e999"  # SQLite has no other way to say it
         return value if kind in "nr" else f"x'{value}'" if kind == "b" else f"(x'{value}' || '')"
 
     def boundary(self, relation: Relation, where: str, rows: int, /) -> str:
@@ -266,7 +268,10 @@ class SQLite:
         name = _name(field.name)
         if measure.quantity == "values":
             return f"COUNT({name})"
-        values = {"number": name, "boolean": name, "day": f"CAST(julianday({name}) - 2440587.5 AS INTEGER)"}
+        whole = (
+            f"CASE typeof({name}) WHEN 'integer' THEN {name} END"  # a text is greater than all numbers, and no number
+        )
+        values = {"number": whole, "boolean": whole, "day": f"CAST(julianday({name}) - 2440587.5 AS INTEGER)"}
         if measure.kind in ("text", "bytes") and measure.quantity == "length":
             return f"SUM(LENGTH({name}))"
         if measure.kind not in values or not (measure.kind != "number" or pa.types.is_integer(field.type)):

@@ -28,6 +28,28 @@ def telling(values: pa.Array, wrong: pa.Array) -> pa.Array:
     return pa.StructArray.from_arrays([values, wrong], ["value", "wrong"])
 
 
+def stranger(texts: pa.Array, mark: str) -> pa.Array:
+    """Texts as `telling` has them, of which those that begin with the mark are none."""
+    marked = pc.starts_with(texts, mark)
+    if pc.any(marked).as_py() is not True:
+        return texts
+    none = pa.scalar(None, pa.string())
+    return telling(pc.if_else(marked, none, texts), pc.if_else(marked, pc.utf8_slice_codeunits(texts, len(mark)), none))
+
+
+def utf8(data: pa.Array) -> pa.Array:
+    """Texts of bytes: as `telling` has them where some are no UTF-8, with their hexadecimal digits."""
+    try:
+        return pc.cast(data, pa.string())
+    except pa.ArrowInvalid:
+        pass
+    bad = np.zeros(len(data), np.bool_)
+    _find(data, pa.string(), 0, bad)
+    wrong = [value.as_py().hex() if is_bad else None for value, is_bad in zip(data, bad, strict=True)]
+    none = pa.scalar(None, data.type)
+    return telling(pc.cast(pc.if_else(pa.array(bad), none, data), pa.string()), pa.array(wrong, pa.string()))
+
+
 def told(cells: pa.Array) -> tuple[pa.Array, Mask]:
     """What `telling` was made of: the values, and which are none."""
     return cells.field("value"), cells.field("wrong").is_valid().to_numpy(zero_copy_only=False)

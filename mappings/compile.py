@@ -17,7 +17,7 @@ from mappings.checks import screen
 from mappings.convert import convert
 from mappings.dedupe import Dedupe
 from mappings.direct import direct
-from mappings.expression import Compiler, Expression, ExpressionError
+from mappings.expression import Compiler, Expression, ExpressionError, twin, unlike
 from mappings.faults import Fault, Mark, faults_error, suggest
 from mappings.functions import FUNCTIONS, Scope
 from mappings.references import Parent, Reference, ReferenceFault, compile_references, derived, parent_type
@@ -294,11 +294,14 @@ class _Compilation:
         return tuple(by_name[k.lower()] for k in self.spec.key if k.lower() in by_name)
 
     def _check_key(self) -> None:
-        names = {name.lower() for name in self.source.schema.names}
+        names = {name.lower(): name for name in reversed(self.source.schema.names)}
         for index, key in enumerate(self.spec.key):
             if key.lower() not in names:
                 mark = self.spec.key_marks[index] if index < len(self.spec.key_marks) else self.spec.mark
                 self._fault(mark, f'key: column "{key}" is not in the source.{suggest(key, self.source.schema.names)}')
+            elif twin(key, names[key.lower()], self.source.schema.names):
+                mark = self.spec.key_marks[index] if index < len(self.spec.key_marks) else self.spec.mark
+                self._fault(mark, f"key: {'. '.join(unlike(key, names[key.lower()]))}")
 
     def _check_refused(self, expressions: Dictionary[str, Expression], extra: Sequence[Cell]) -> None:
         read = self.read.union(*(cell.expression.reads for cell in extra))

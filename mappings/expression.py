@@ -6,7 +6,7 @@ what is left either gives the right value or throws.
 
 import functools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -121,6 +121,19 @@ def throwing(reason: str, value: str) -> str:
     """
     message = f"concat({literal(OPEN)}, {reason}, {literal(CLOSE)}, left(CAST({identifier(ROW)} AS VARCHAR), 0))"
     return f"CASE WHEN refuse({message}) THEN {value} END"
+
+
+def twin(name: str, known: str, columns: Sequence[str]) -> bool:
+    """Whether a name means another column than `known`, which is what DuckDB takes for it: case tells no columns apart there."""
+    return name != known and sum(column.lower() == name.lower() for column in columns) > 1
+
+
+def unlike(name: str, known: str) -> tuple[str, str]:
+    """What is wrong with such a name, and what to do."""
+    return (
+        f'column "{name}" cannot be told from "{known}", for their names differ in case only',
+        "Read a view of the source that calls it otherwise, or leave it out.",
+    )
 
 
 @dataclass
@@ -242,6 +255,8 @@ class _Work:
             return
         known = self.compiler._names.get(first.lower())
         if known is not None:
+            if twin(first, known, self.compiler.columns):
+                self.fault(node, *unlike(first, known))
             self.reads.add(known)
         elif first.lower() in _CLOCKS and not rest:
             self.fault(node, f"{first} differs from run to run: a mapping's result must not", "Write the value itself.")

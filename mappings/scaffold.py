@@ -23,6 +23,7 @@ SCHEMA_FILE = "migrate.schema.json"
 _ENOUGH = 0.95  # of a column's sample must look like what is guessed; the rest would be rejected, and a comment says so
 _SAMPLE = 2_000
 _LONGEST = 63  # bytes of a name in PostgreSQL
+_SYSTEM_COLUMNS = ("tableoid", "xmin", "cmin", "xmax", "cmax", "ctid")  # which each of its tables has
 
 _INTEGER = r"-?(0|[1-9][0-9]{0,17})"
 _DECIMAL = r"-?(0|[1-9][0-9]{0,17})(\.[0-9]{1,9})?"
@@ -396,8 +397,9 @@ def _snake(name: str) -> str:
 def _named(names: Sequence[str], *, letter_first: bool = False) -> list[_Named]:
     """Names for the target, with what became of those that are too long or taken."""
     wanted = [_letter_first(snake_case(name)) if letter_first else snake_case(name) for name in names]
+    finals = _unique(wanted, () if letter_first else _SYSTEM_COLUMNS)
     made = []
-    for name, first, final in zip(names, wanted, _unique(wanted), strict=True):
+    for name, first, final in zip(names, wanted, finals, strict=True):
         long = f"{name}: cut to the 63 bytes that a name may have" if len(_snake(name).encode()) > _LONGEST else ""
         made.append(_Named(final, long or (f"{name}: {first} is taken" if final != first else "")))
     return made
@@ -407,11 +409,11 @@ def _letter_first(name: str) -> str:
     return name if name[0].isalpha() else _cut(f"t_{name}")
 
 
-def _unique(names: Iterable[str]) -> list[str]:
+def _unique(names: Iterable[str], never: Sequence[str] = ()) -> list[str]:
     taken: dict[str, None] = {}  # a set that keeps its order
     for name in names:
         candidate, number = name, 1
-        while candidate in taken:
+        while candidate in taken or candidate in never:
             number += 1
             candidate = f"{_cut(name, _LONGEST - len(f'_{number}'))}_{number}"
         taken[candidate] = None

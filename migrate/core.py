@@ -228,6 +228,11 @@ class Measure:
     quantity: Quantity
 
 
+def rank(value: Decimal) -> tuple[bool, Decimal]:
+    """Where a value stands among others: NaN equals itself and is the greatest, as databases have it."""
+    return (True, Decimal(0)) if value.is_nan() else (False, value)
+
+
 class Aggregated(Protocol):
     """A source whose own engine computes aggregates."""
 

@@ -289,6 +289,13 @@ def _seen(work: Session, spec: TableSpec) -> Seen:
     return Seen(tuple(readings))
 
 
+def _save_readings(work: Session, tables: Sequence[TablePlan], epoch: int, conn: Connection) -> None:
+    """Note once more in which views tables were read: connections may have been lost since they were begun."""
+    for plan in tables:
+        seen = _seen(work, work.project.spec.tables[plan.name])
+        ledger.save_readings(conn, work.migration, plan.name, plan.generation, epoch, seen.readings)
+
+
 def _others(work: Session, planned: Collection[str]) -> dict[str, set[str]]:
     """The project's tables that are not planned, each with those that it references, declared or mapped."""
     specs = work.project.spec.tables
@@ -397,6 +404,7 @@ def run(work: Session, plan: Plan, epoch: int, options: Options, stop: Stop, on_
             # Settling may read chunks again, within a transaction that locks its tables: all waiting is done before.
             with work.governor.turn(_sources(work, unsettled), 0):
                 _settle(work, unsettled, epoch, options, stop, on_event)
+            work.again(partial(_save_readings, work, unsettled, epoch), stop.pause)
         for table in level:
             stop.check()
             if table.action == "done":

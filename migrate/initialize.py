@@ -117,18 +117,34 @@ def _database(
         if not chosen and not further:
             every = _shortened([*there, *(t for t, _ in offers)])
             raise UsageError("No table of the source is selected.", hint=f"There are: {every or 'none'}.")
-        tables = [(table, source.schema(table), None) for table in (*chosen, *further)]
+        known, unread = _known(source, [*chosen, *further], select)
+        tables = [(table.name, table, None) for table in known if len(table.schema)]
         related = cast(Related, source).references if hasattr(source, "references") else lambda _: ()
         references = {table: related(table) for table, _, _ in tables}
         doubts, unseen = _doubts(source, [table for table, _, _ in tables])
     finally:
         if hasattr(source, "close"):
             source.close()
-    notes = list(_left_out(len(there) - len(chosen), [offer for offer in offers if offer[0] not in further]))
+    notes = [f"{table} is left out: {why}" for table, why in unread.items()]
+    notes += [f"{table.name} is left out: it has no columns" for table in known if not len(table.schema)]
+    notes += _left_out(len(there) - len(chosen), [offer for offer in offers if offer[0] not in further])
     written, exported = _without_secrets(url, name)
     said = [f"{table}: {column}: {doubt}" for table, found in doubts.items() for column, doubt in found.items()]
     draft = Draft(name, "", {}, tables, {}, written, references, doubts, notes)
     return draft, [*said, *unseen, *notes, *(f"export {each}=… before the next command." for each in exported)]
+
+
+def _known(source: Source, tables: Sequence[str], select: Sequence[str]) -> tuple[list[Table], dict[str, str]]:
+    """The tables, and why some cannot be read, such as a view of what is gone: that is an error only where it is asked for."""
+    known, unread = [], dict[str, str]()
+    for table in tables:
+        try:
+            known.append(source.schema(table))
+        except SourceError as error:
+            if table in select:
+                raise
+            unread[table] = error.message
+    return known, unread
 
 
 def _doubts(source: Source, tables: Sequence[str]) -> tuple[dict[str, Mapping[str, str]], list[str]]:

@@ -518,12 +518,13 @@ def stored_entry(conn: Connection, chunk: Chunk) -> Entry | None:
 def save_readings(
     conn: Connection, migration: str, name: str, generation: int, epoch: int, readings: Sequence[Reading]
 ) -> None:
-    """Note in which views a run reads a table, before it loads a row of it."""
+    """Note in which views a run reads a table, before it loads a row of it; and once more, for what became of the views."""
     for each in readings:
         at = each.watermark
         conn.execute(
             f"INSERT INTO {conn.ledger}.reading (migration, name, generation, epoch, source, view, note, watermark_kind, "
-            f"watermark) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
+            f"watermark) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s) "
+            "ON CONFLICT (migration, name, generation, epoch, source) DO UPDATE SET note = excluded.note",
             [
                 *(migration, name, generation, epoch, each.source, each.view, each.note),
                 *((at.kind, at.value) if at is not None else (None, None)),

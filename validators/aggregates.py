@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
-from migrate.core import Finding, Kind, Measure, Quantity
+from migrate.core import Finding, Kind, Measure, Quantity, rank
 
 QUANTITIES: Mapping[Kind, Sequence[Quantity]] = {
     "number": ("values", "sum", "least", "most"),
@@ -56,16 +56,9 @@ def compare(
 
 
 def _beyond(quantity: Quantity, whole: Decimal | None, here: Decimal | None, *, sure: bool) -> bool:
-    if whole is None or here is None:
-        return sure and whole is not here
-    if sure:
-        return _placed(whole) != _placed(here)
-    return _placed(here) < _placed(whole) if quantity == "least" else _placed(here) > _placed(whole)
-
-
-def _placed(value: Decimal) -> tuple[bool, Decimal]:
-    """Where a value is in the order of all: NaN is the greatest, and equals itself, as in PostgreSQL."""
-    return value.is_nan(), Decimal(0) if value.is_nan() else value
+    if sure or whole is None or here is None:
+        return sure and (whole is None or here is None or rank(whole) != rank(here)) and whole is not here
+    return rank(here) < rank(whole) if quantity == "least" else rank(here) > rank(whole)
 
 
 def _finding(

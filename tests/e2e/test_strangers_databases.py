@@ -1,0 +1,80 @@
+"""What strangers found in databases as sources: each as it was reported."""
+
+import sqlite3
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+from servers import MariaDB, Postgres
+
+from e2e.rig import Rig
+from e2e.test_mysql import filled, project
+
+
+def test_columns_that_the_target_has_already_get_other_names(rig: Rig, mariadb: MariaDB, source_database: str) -> None:
+    filled(mariadb, source_database, "CREATE TABLE t (id INT PRIMARY KEY, ctid INT);\nINSERT INTO t VALUES (1, 2);\n")
+    rig.migrate("init", mariadb.url(source_database))
+    rig.environment.update(_exported(rig))
+    rig.migrate("run")
+    assert rig.sql("SELECT id, ctid_2 FROM t") == [(1, 2)]
+
+
+def _exported(rig: Rig) -> dict[str, str]:
+    text = (rig.folder / "migrate.yaml").read_text(encoding="utf-8")
+    names = [part.partition("}")[0] for part in text.split("${env:")[1:]]
+    ends = {"USER": "tester", "PASSWORD": "geheim@1"}
+    return {n: ends[n.rpartition("_")[2]] for n in names if n.rpartition("_")[2] in ends}
+
+
+@pytest.fixture
+def old(rig: Rig, postgres: Postgres) -> Iterator[psycopg.Connection]:
+    url = postgres.create(f"old{abs(hash(rig.url)) % 10**9}")
+    rig.environment["SOURCE_URL"] = url
+    with psycopg.connect(url, autocommit=True) as connection:
+        yield connection
+    postgres.drop(url.rpartition("/")[2])
+
+
+def test_a_column_is_not_taken_for_its_twin(rig: Rig, old: psycopg.Connection) -> None:
+    old.execute('CREATE TABLE t (id int PRIMARY KEY, "ID" int)')
+    old.execute("INSERT INTO t VALUES (1, 2)")
+    project(rig, rig.environment["SOURCE_URL"], "  t: {from: erp.t, key: id, columns: {id: id, other: '\"ID\"'}}\n")
+    assert 'column "ID" cannot be told from "id"' in rig.migrate("run", code=2).said
+    project(rig, rig.environment["SOURCE_URL"], "  t: {from: erp.t, key: ID, columns: {id: id}}\n")
+    assert 'key: column "ID" cannot be told from "id"' in rig.migrate("run", code=2).said
+    project(rig, rig.environment["SOURCE_URL"], "  t: {from: erp.t, key: id, columns: {id: id}}\n")
+    rig.migrate("run")
+    assert rig.sql("SELECT * FROM t") == [(1,)]
+
+
+def test_init_leaves_out_what_has_no_columns_and_tells_of_heirs(rig: Rig, old: psycopg.Connection) -> None:
+    old.execute("CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b () INHERITS (a); CREATE TABLE c ()")
+    rig.migrate("init", rig.environment["SOURCE_URL"])
+    text = (rig.folder / "migrate.yaml").read_text(encoding="utf-8")
+    assert "c is left out: it has no columns" in text
+    assert "its rows are also those of b, which inherit from it" in text
+
+
+def test_aggregates_of_oids_and_of_what_is_no_number(rig: Rig, old: psycopg.Connection) -> None:
+    old.execute("CREATE TABLE t (id int PRIMARY KEY, o oid, f float8, d date)")
+    old.execute("INSERT INTO t VALUES (1, 4294967295, 'NaN', NULL), (2, 1, 1, 'infinity'), (3, 1, 'NaN', 'infinity')")
+    columns = "{id: id, o: o, f: f, d: d}"
+    tables = f"  t: {{from: erp.t, key: id, primary_key: id, max_rejects: 100%, columns: {columns}}}\n"
+    project(rig, rig.environment["SOURCE_URL"], tables)
+    rig.migrate("run")
+    assert "t: equal" in rig.migrate("verify").said
+
+
+def test_what_a_sqlite_file_may_hold(rig: Rig) -> None:
+    with sqlite3.connect(rig.folder / "old.db") as file:
+        file.executescript(
+            "CREATE TABLE k (k REAL PRIMARY KEY) WITHOUT ROWID; INSERT INTO k VALUES (-9e999), (0.5), (9e999), (1e300);"
+            "CREATE TABLE n (id INTEGER PRIMARY KEY, a INT); INSERT INTO n VALUES (1, 5), (2, 'abc'), (3, 1.5);"
+            "CREATE VIEW broken AS SELECT * FROM gone;"
+        )
+    file.close()
+    assert "broken is left out" in rig.migrate("init", "sqlite:///old.db").said
+    rig.migrate("run", "--batch-rows", "1", "--max-rejects", "100%")
+    assert rig.sql("SELECT k::text FROM k ORDER BY k") == [("-Infinity",), ("0.5",), ("1e+300",), ("Infinity",)]
+    assert rig.sql("SELECT * FROM n") == [(1, 5)]
+    assert rig.migrate("verify").said.count("equal") == 2
