@@ -15,6 +15,7 @@ import pyarrow as pa
 from mappings.cells import Cell, Screen, value_name
 from mappings.checks import screen
 from mappings.convert import convert
+from mappings.ddl import FEWER_COLUMNS, too_wide
 from mappings.dedupe import Dedupe
 from mappings.direct import direct
 from mappings.expression import Compiler, Expression, ExpressionError
@@ -120,6 +121,8 @@ class _Compilation:
         self._check_target()
         if self.spec.mode == "upsert":
             self._check_upsert(columns)
+        if self.target is None and (wrong := too_wide(len(columns))):
+            self._fault(self.spec.mark, f'table "{self.spec.name}" has {wrong}', FEWER_COLUMNS)
         if self.faults:
             raise faults_error(self.context.path, self.faults)
         target = self.target or self._made(tuple(columns.values()))
