@@ -26,7 +26,7 @@ from mappings.runtime import UserFunction, connect
 from mappings.sameness import compile_dedupe
 from mappings.spec import ColumnSpec, TableSpec, Written
 from mappings.spelling import UnknownType, parse_type
-from mappings.sql import BATCH, ROW, ParseError
+from mappings.sql import BATCH, ROW, ParseError, identifier
 from mappings.typemap import comparable, inferred, wire_of
 from migrate.core import SUGGESTED, Column, Table, TargetTable, Wire
 
@@ -109,7 +109,9 @@ class _Compilation:
 
     def run(self) -> Mapping:
         empty = self.source.schema.empty_table().append_column(ROW, pa.array([], pa.int64()))
-        self.connection.register(BATCH, empty)
+        # A table of its own: each expression is bound to it, and to bind to Arrow's takes as long as it has columns.
+        self.connection.register("empty", empty)
+        self.connection.execute(f'CREATE TEMP TABLE {identifier(BATCH)} AS FROM "empty"')
         compiler = self._compiler()
         expressions, where = self._expressions(compiler)
         columns = self._columns(expressions)

@@ -55,7 +55,7 @@ def test_what_it_cannot_do_it_says(rig: Rig, files: dict[str, str], arguments: l
 def test_a_table_with_more_columns_than_the_target_takes_is_named(rig: Rig) -> None:
     names = [f"c{n}" for n in range(1601)]
     rig.write("wide.csv", ",".join(names) + "\n" + ",".join("1" for _ in names) + "\n")
-    rig.write("narrow.csv", ",".join(names[1:]) + "\n" + ",".join("1" for _ in names[1:]) + "\n")
+    rig.write("narrow.csv", ",".join(names[1:]) + "\n1" + "," * 1599 + "\n")  # a row of more than 8 kB is another limit
     wrong = "1,601 columns, and PostgreSQL takes 1,600 at most"
     said = rig.migrate("init", "wide.csv", "narrow.csv").out
     assert f"wide: {wrong}. Leave some out" in said
@@ -67,7 +67,7 @@ def test_a_table_with_more_columns_than_the_target_takes_is_named(rig: Rig) -> N
         said = rig.migrate(command, code=code).said
         assert f'migrate.yaml:{line}:3: table "wide" has {wrong}. Leave some out' in said
     rig.migrate("run", "-s", "narrow")
-    assert rig.value("SELECT c1600 FROM narrow") == 1
+    assert rig.value("SELECT c1 FROM narrow") == 1
 
 
 def test_a_file_with_a_header_only_is_a_table_without_rows(rig: Rig) -> None:
