@@ -62,7 +62,9 @@ def test_a_table_with_more_columns_than_the_target_takes_is_named(rig: Rig) -> N
     assert f"# {wrong}" in written.partition("  wide:")[2]
     line = written.splitlines().index("  wide:") + 1
     for command, code in (("check", 3), ("run", 2)):
-        assert f'migrate.yaml:{line}:3: table "wide" has {wrong}. Leave some out' in rig.migrate(command, code=code).said
+        assert (
+            f'migrate.yaml:{line}:3: table "wide" has {wrong}. Leave some out' in rig.migrate(command, code=code).said
+        )
     assert too_wide(1600) == ""
 
 
