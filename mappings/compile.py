@@ -110,8 +110,8 @@ class _Compilation:
     def run(self) -> Mapping:
         empty = self.source.schema.empty_table().append_column(ROW, pa.array([], pa.int64()))
         # A table of its own: each expression is bound to it, and to bind to Arrow's takes as long as it has columns.
-        self.connection.register("empty", empty)
-        self.connection.execute(f'CREATE TEMP TABLE {identifier(BATCH)} AS FROM "empty"')
+        self.connection.register("·empty", empty)
+        self.connection.execute(f'CREATE TEMP TABLE {identifier(BATCH)} AS FROM "·empty"')
         compiler = self._compiler()
         expressions, where = self._expressions(compiler)
         columns = self._columns(expressions)
