@@ -142,7 +142,7 @@ class Generic:
 
     def boundary(self, relation: Relation, where: str, rows: int, /) -> str:
         names = [self.quoted(name) for name in relation.ranged]
-        statement = sa.select(*[_said(name) for name in names]).select_from(_said("§from§"))
+        statement = sa.select(*[_said(name) for name in names]).select_from(sa.text("§from§"))
         statement = statement.order_by(*[_said(name) for name in names]).limit(1).offset(rows - 1)
         if where:
             statement = statement.where(_said("§where§"))
