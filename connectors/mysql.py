@@ -8,7 +8,7 @@ fetched row by row, in the same form.
 
 import re
 import ssl
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -160,7 +160,13 @@ class MySQL:
         )
         checks = self._json_columns(schema, table)
         return [
-            described(*row, json=row[0] in checks, quoted=self.quoted(row[0]), zero_dates=self._options.zero_dates)
+            described(
+                *row,
+                json=row[0] in checks,
+                quoted=self.quoted(row[0]),
+                zero_dates=self._options.zero_dates,
+                axes=not self._maria and self._version >= (8,),
+            )
             for row in rows
         ]
 
@@ -291,12 +297,11 @@ class MySQL:
     @cached_property
     def _granted(self) -> frozenset[str]:
         """The privileges on the whole server."""
-        found = (re.match(r"GRANT (.*?) ON \*\.\* TO ", str(g)) for (g,) in self._catalogue.query("SHOW GRANTS"))
-        return frozenset(name for grant in found if grant for name in grant[1].upper().split(", "))
+        return granted(str(grant) for (grant,) in self._catalogue.query("SHOW GRANTS"))
 
     def _log(self, watermark: Watermark | None, seconds: int) -> Iterator[Notice]:
-        [(on, form)] = self._catalogue.query("SELECT @@global.log_bin, @@global.binlog_format")
-        if str(on) in ("0", "OFF"):
+        on, form = (self._variable(name) for name in ("log_bin", "binlog_format"))
+        if on == "OFF":
             hint = "For a change feed after the load: log_bin and binlog_format=ROW in the server's configuration."
             yield Notice("warning", "binary log", "it is off: nothing can take over the changes after the load", hint)
             return
@@ -304,7 +309,7 @@ class MySQL:
             grant = "BINLOG MONITOR" if self._maria and self._version >= (10, 5) else "REPLICATION CLIENT"
             hint = f"GRANT {grant} ON *.* TO the source's user."
             yield Notice("warning", "binary log", "its position may not be read: there is no watermark", hint)
-        if str(form).upper() != "ROW":
+        if form and form.upper() != "ROW":
             hint = "SET GLOBAL binlog_format = 'ROW' before the load."
             yield Notice("warning", "binary log", f"its format is {form}: a change feed needs ROW", hint)
         kept = self._kept()
@@ -320,10 +325,14 @@ class MySQL:
     def _kept(self) -> float:
         """Seconds that the binary log is kept; 0: for ever."""
         for variable, unit in (("binlog_expire_logs_seconds", 1), ("expire_logs_days", 86_400)):
-            found = self._catalogue.query(f"SHOW GLOBAL VARIABLES LIKE '{variable}'")
-            if found and float(found[0][1]):
-                return float(found[0][1]) * unit
+            if kept := float(self._variable(variable) or 0):
+                return kept * unit
         return 0
+
+    def _variable(self, name: str) -> str:
+        """A global variable of the server; "" where its version does not have it."""
+        found = self._catalogue.query(f"SHOW GLOBAL VARIABLES LIKE '{name}'")
+        return str(found[0][1]) if found else ""
 
     def _readable(self, relation: Relation) -> Iterator[Notice]:
         """Whether all of its columns may be read: the catalogue hides those that are not granted."""
@@ -386,8 +395,8 @@ class MySQL:
                 continue
             name = self.quoted(each.name)
             sample = self._catalogue.query(
-                f"SELECT HEX(s.v) FROM (SELECT CAST({name} AS BINARY) v FROM {table} LIMIT {SAMPLE}) s "
-                "WHERE HEX(s.v) REGEXP '^(..)*[89A-F]'"
+                f"SELECT HEX(s.v) FROM (SELECT {name} v FROM {table} LIMIT {SAMPLE}) s "
+                "WHERE LENGTH(CONVERT(s.v USING utf8mb4)) > CHAR_LENGTH(s.v)"
             )
             found |= ready.mistaken(each.name, [bytes.fromhex(text) for (text,) in sample])
         return found
@@ -707,6 +716,13 @@ def _raw(field: Field) -> str:
     return _name(field.name) if bare(field.native) in BYTES | TEXTS else field.select
 
 
+def granted(grants: Iterable[str]) -> frozenset[str]:
+    """The privileges on the whole server among the rows of SHOW GRANTS."""
+    found = (re.match(r"GRANT (.*?) ON \*\.\* TO ", grant) for grant in grants)
+    # MySQL 8 has rows of their own for its dynamic privileges, without a blank between them.
+    return frozenset(name.strip() for grant in found if grant for name in grant[1].upper().split(","))
+
+
 def _whole_numbers(select: Select) -> list[int]:
     """Where among the fields the columns of a key of whole numbers are; [] for any other key.
 
@@ -797,6 +813,7 @@ _HINTS = {
     1205: "Somebody changes the table (SHOW PROCESSLIST: metadata lock), and waits for who reads it: end their statement.",
     1203: "Lower `connections` of this source, or raise the user's limit (max_user_connections).",
     1226: "Lower `connections` of this source, or raise the user's limit (MAX_USER_CONNECTIONS).",
+    3159: "Add ?ssl=true to the source's URL, and ssl_ca=FILE where its certificate is of an authority of your own.",
     2003: "Check host and port in the source's URL, and whether the server may be reached from here.",
     2002: "Check host and port in the source's URL, and whether the server may be reached from here.",
 }

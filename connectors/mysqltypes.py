@@ -56,8 +56,12 @@ def described(
     json: bool,
     quoted: str,
     zero_dates: Literal["reject", "null", "text"],
+    axes: bool,
 ) -> Described:
-    """A column from its row of information_schema. `quoted` is its name in SQL, `json` whether its CHECK says so."""
+    """A column from its row of information_schema. `quoted` is its name in SQL, `json` whether its CHECK says so.
+
+    `axes`: the server writes coordinates in the order of their reference system, unless it is told another.
+    """
     kind, native, extra = kind.lower(), native.lower(), extra.lower()
     notes = [f"{name}: invisible at the source, and read"] if "invisible" in extra else []
     select, arrow, suggested, comparable, null, strange = quoted, pa.string(), "", True, "", ""
@@ -105,7 +109,9 @@ def described(
         select, suggested, comparable = f"CAST({quoted} AS CHAR)", "jsonb", False
     elif kind in _GEOMETRIES:
         srid, text = f"ST_SRID({quoted})", f"ST_AsText({quoted})"
-        select = f"IF({srid} = 0, {text}, CONCAT('SRID=', {srid}, ';', {text}))"
+        # EWKT has x, the longitude, first: MySQL 8 would write the latitude first where that is what EPSG says.
+        placed = f"ST_AsText({quoted}, 'axis-order=long-lat')" if axes else text
+        select = f"IF({srid} = 0, {text}, CONCAT('SRID=', {srid}, ';', {placed}))"
         notes.append(f"{name}: {native} is read as text (EWKT)")
         comparable = False
     elif kind in ("uuid", "inet4", "inet6"):

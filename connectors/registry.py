@@ -1,7 +1,8 @@
 """URL scheme → opener of a source, through entry points, so that other distributions can add connectors."""
 
 from collections.abc import Mapping
-from importlib.metadata import entry_points
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,6 @@ from migrate.core import Source
 from migrate.errors import UsageError
 
 GROUP = "aurora_migrate.connectors"
-
 
 OTHERS = "sqlalchemy"
 """The connector of URLs whose scheme none has of its own."""
@@ -20,7 +20,7 @@ def open_url(scheme: str, url: str, options: Mapping[str, Any], base: Path = Pat
 
     A database that is a file is looked for from `base`.
     """
-    own = scheme in entry_points(group=GROUP).names
+    own = scheme in _known()
     return open_source(scheme, url, options) if own else open_source(OTHERS, url, {**options, "base": str(base)})
 
 
@@ -29,7 +29,7 @@ def open_source(url_scheme: str, *args: Any, **kwargs: Any) -> Source:
 
     Raises UsageError if no connector has that scheme, and whatever the connector itself raises.
     """
-    known = {point.name: point for point in entry_points(group=GROUP)}
+    known = _known()
     if url_scheme not in known:
         raise UsageError(
             f"no connector reads {url_scheme!r} sources; there are: {', '.join(sorted(known)) or 'none'}",
@@ -37,3 +37,9 @@ def open_source(url_scheme: str, *args: Any, **kwargs: Any) -> Source:
         )
     source: Source = known[url_scheme].load()(*args, **kwargs)
     return source
+
+
+@cache
+def _known() -> Mapping[str, EntryPoint]:
+    """The connectors by their schemes; read once, for that looks into every distribution that is installed."""
+    return {point.name: point for point in entry_points(group=GROUP)}

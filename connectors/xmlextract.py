@@ -17,8 +17,8 @@ from lxml import etree
 from connectors.spool import BATCH_ROWS
 from connectors.xmlform import NIL, Place
 from connectors.xmlpath import XSI, Column, Records
-from connectors.xmlscan import Damage, Frame, Sibling, Units
 from connectors.xmltags import local
+from connectors.xmlunits import Damage, Frame, Sibling, Units
 
 _SILENT = frozenset({NIL, f"{{{XSI}}}type", f"{{{XSI}}}schemaLocation", f"{{{XSI}}}noNamespaceSchemaLocation"})
 _NULL = object()  # a value that is there and says that it is none

@@ -17,9 +17,10 @@ from connectors.xmlform import Place
 from connectors.xmlorigin import Origins
 from connectors.xmloutline import Node, columns_of, note, outline, paths, proposed, uris, with_prefixes
 from connectors.xmlpath import Records, compile_table, compile_tables, shown, shown_path
-from connectors.xmlscan import Cut, Units, Walk, unit_level
+from connectors.xmlscan import Walk, unit_level
 from connectors.xmltags import alike
 from connectors.xmltext import XmlText, identify, open_xml
+from connectors.xmlunits import Cut, Units
 from migrate.core import Batch, Partition, Reject, Source, Table
 from migrate.errors import SourceError, UsageError
 

@@ -7,25 +7,19 @@ place where a unit can begin, or the element around the units ends.
 """
 
 import re
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from collections.abc import Generator, Iterator, Sequence
 from itertools import islice, pairwise
-from xml.parsers import expat
-from xml.sax.saxutils import quoteattr
 
-import numpy as np
 from lxml import etree
 
 from connectors.xmlform import Form, Place, Plain
+from connectors.xmlpiece import Pieces
+from connectors.xmlplaces import LARGEST, WINDOW, Places
 from connectors.xmltags import (
     BLANKS,
     SECTIONS,
-    SLASH,
     TOKEN,
     alike,
-    balanced,
-    ends_of,
     holds_itself,
     local,
     nests,
@@ -36,86 +30,14 @@ from connectors.xmltags import (
     text_of,
 )
 from connectors.xmltext import XmlText
+from connectors.xmlunits import Cut, Damage, Frame, Sibling, Units
 from migrate.errors import SourceError
 
-LARGEST = 16 << 20
-"""Bytes of the largest unit that is believed."""
-
-_WINDOW = 1 << 20
 _UNITS, _BYTES = 256, 1 << 18  # of one piece: small trees stay in the processor's cache
 _REPEATED, _SMALL = 2, 1 << 14  # a unit occurs at least so often, and has at most so many bytes on average
 _PROBED = 64 << 20
 _LONGEST_TAG = 1 << 12  # up to where its name ends
 _STRAY = etree.XPath("boolean(text()[normalize-space()])")
-
-
-@dataclass(slots=True, eq=False)
-class Frame:
-    """An open element around the units. `element` is its start tag and, once captured, the children that are wanted.
-
-    `units` counts the units in it so far; `doubt` is the line of a damage in it after which it is not sure that what
-    follows belongs to this element, nor which place it has in it.
-    """
-
-    raw: bytes
-    element: etree._Element
-    number: int
-    line: int
-    units: int = 0
-    doubt: int = 0
-
-
-@dataclass(slots=True)
-class Sibling:
-    """Elements of one name beside those that are looked for: the line of the first, and whether one parent holds several.
-
-    `parent` is the number of the parent that the last one was in.
-    """
-
-    line: int
-    parent: int
-    many: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Units:
-    """Sound units, one after the other in the same element: where each begins, how many bytes belong to it, its line.
-
-    Blanks and comments behind a unit may be counted to it. `before` is how many units precede them in their element.
-    Where there are `plain` values there are no elements.
-    """
-
-    elements: Sequence[etree._Element]
-    starts: Sequence[int]
-    sizes: Sequence[int]
-    lines: Sequence[int]
-    frames: tuple[Frame, ...]
-    before: int
-    plain: Plain | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Damage:
-    """A range of bytes that is no XML, and its lines. `fault` is the line that is wrong, where that is known better."""
-
-    start: int
-    end: int
-    line: int
-    last: int
-    reason: str
-    rule: str = "structure"
-
-
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """Which elements are units: at the end of `path`, or, with `anywhere`, all that have its only name.
-
-    `wanted[i]` are the names of the children of the i-th element of the path that have to be captured.
-    """
-
-    path: tuple[str, ...]
-    anywhere: bool
-    wanted: Mapping[int, frozenset[str]] = field(default_factory=dict)
 
 
 def unit_level(text: XmlText, steps: Sequence[str]) -> int:
@@ -126,8 +48,8 @@ def unit_level(text: XmlText, steps: Sequence[str]) -> int:
     counts = [0] * len(steps)
     starts = [start_of(local(step)) for step in steps]
     probed = min(text.size, _PROBED)
-    for at in range(text.start, probed, _WINDOW):
-        data = text.read(at, at + _WINDOW)
+    for at in range(text.start, probed, WINDOW):
+        data = text.read(at, at + WINDOW)
         for level in range(1, len(steps) - 1):
             counts[level] += sum(1 for _ in starts[level].finditer(data))
     for level in range(1, len(steps) - 1):
@@ -155,28 +77,17 @@ class Walk:
         self.stray = 0
         self.beside: dict[tuple[int, str], Sibling] = {}
         self._text = text
+        self._file = Places(text)
+        self._pieces = Pieces()
         self._cut = cut
         self._values = values
         self._form: tuple[object, Form | None] = (None, None)  # what it holds for, and what is known of it
         self._stack: list[Frame] = []
-        self._data, self._base = b"", 0
         self._good = text.start  # behind the last unit and the last tag that were sound
-        self._counted = (text.start, 1)  # a position, and the line that it is on
         self._begun = self._ended = self._cut_off = False
         self._ahead: tuple[int, int] | None = None  # text before the root
         self._nested = False  # units were seen that hold elements of their own name
-        self._wasted = 0  # bytes that were searched in vain for the end of an element
         self._candidate = start_of(local(cut.path[-1]))
-        self._pairs: tuple[int, int, dict[int, int]] = (0, 0, {})
-        self._parser = etree.XMLParser(
-            resolve_entities=False,
-            no_network=True,
-            load_dtd=False,
-            remove_comments=True,
-            remove_pis=True,
-            collect_ids=False,
-            huge_tree=True,  # a unit has a size of its own that it must not exceed
-        )
 
     def __iter__(self) -> Iterator[Units | Damage]:
         at = self._text.start
@@ -188,7 +99,7 @@ class Walk:
                 at = yield from self._broken(begin, token)
                 continue
             if token["doctype"]:
-                raise _refused(self._text, self._line(begin))
+                raise _refused(self._text, self._file.line(begin))
             end = begin + len(token[0])
             if token["start"] is not None:
                 at = yield from self._started(begin, end, token)
@@ -203,7 +114,7 @@ class Walk:
             yield self._damage(
                 self._good, self._text.size, f"the file ends before {names} is closed: it may be cut off"
             )
-        elif self._beside(self._good, self._text.size):
+        elif self._text.read(self._good, self._good + WINDOW).strip(BLANKS):
             yield self._damage(self._good, self._text.size, "text follows the end of the document")
 
     # ------------------------------------------------------------------------------------------- the tags around units
@@ -234,14 +145,16 @@ class Walk:
                 self._note(begin, token)
             if anywhere or self._good == end:
                 around = self._stack[-1].element if self._stack else etree.Element("r")
-                self._stack.append(Frame(raw, around if tag is None else tag[0], len(self.opened), self._line(begin)))
+                self._stack.append(
+                    Frame(raw, around if tag is None else tag[0], len(self.opened), self._file.line(begin))
+                )
                 if not anywhere:
                     self.opened.append(self._stack[-1].element)
                 return end if not token["empty"] else (yield from self._closed(begin, end, raw))
-        if level > 1 and raw == self._stack[-1].raw and self._sound_up_to < self._text.size:
+        if level > 1 and raw == self._stack[-1].raw and self._file.sound_up_to < self._text.size:
             # Elements that contain their like, or one whose end tag is lost: in a broken file rather that.
             yield self._damage(
-                self._good, begin, f"line {self._line(begin)}: <{text_of(raw)}> begins before the last one ends"
+                self._good, begin, f"line {self._file.line(begin)}: <{text_of(raw)}> begins before the last one ends"
             )
             self._stack.pop()
             self._good = begin
@@ -250,7 +163,7 @@ class Walk:
 
     def _passed(self, begin: int, end: int, token: "re.Match[bytes]") -> Steps:
         """An element that is not on the path. Returns where it ends."""
-        stop = end if token["empty"] else self._skip(token["start"], begin)
+        stop = end if token["empty"] else self._file.skip(token["start"], begin)
         if not stop:
             return (yield from self._broken(begin, f"the element <{text_of(token['start'])}> is not closed"))
         self._note(begin, token)
@@ -258,7 +171,7 @@ class Walk:
         if wanted and stop - begin > LARGEST:
             if self._tag(token) in wanted:  # a NULL in its place would be a loss that nobody sees
                 raise SourceError(
-                    f"{self._text.name}:{self._line(begin)}: a column reads from <{text_of(token['start'])}>, which is "
+                    f"{self._text.name}:{self._file.line(begin)}: a column reads from <{text_of(token['start'])}>, which is "
                     f"larger than {LARGEST >> 20} MB",
                     hint="take the column out of the project file, or make what stands there a table of its own",
                 )
@@ -280,7 +193,7 @@ class Walk:
         known = self.beside.setdefault(
             (0 if self._cut.anywhere else len(self._stack), self._tag(token)), Sibling(0, -1)
         )
-        known.line = known.line or self._line(begin)
+        known.line = known.line or self._file.line(begin)
         known.many = known.many or known.parent == parent
         known.parent = parent
 
@@ -301,7 +214,9 @@ class Walk:
             due = f" where </{text_of(names[-1])}> is due" if names else " and closes nothing"
             return (yield from self._broken(begin, f"</{text_of(raw)}> stands here{due}"))
         if raw != names[-1]:
-            reason = f"line {self._line(begin)}: </{text_of(raw)}> stands here where </{text_of(names[-1])}> is due"
+            reason = (
+                f"line {self._file.line(begin)}: </{text_of(raw)}> stands here where </{text_of(names[-1])}> is due"
+            )
             yield self._damage(self._good, end, reason)
             self._good = end
         while self._stack.pop().raw != raw:
@@ -315,11 +230,11 @@ class Walk:
 
     def _units(self, begin: int, raw: bytes) -> Steps:
         """Units from `begin` on, as long as one follows the other. Returns where to go on."""
-        start, most, window, form = start_of_raw(raw), 16, _WINDOW >> 6, self._form_of(raw)
+        start, most, window, form = start_of_raw(raw), 16, WINDOW >> 6, self._form_of(raw)
         careful = at = begin  # units are cut one by one up to `careful`
         while True:
             if at >= careful:
-                data, offset = self._having(at, window)
+                data, offset = self._file.having(at, window)
                 places = [found.start() for found in islice(start.finditer(data, offset, offset + window), most)]
                 first = 0
                 while first + 1 < len(places):
@@ -329,22 +244,22 @@ class Walk:
                     sound = yield from self._piece(data, places[first : last + 1], form)
                     first += sound
                     if first < last:
-                        careful = self._base + places[last]
+                        careful = self._file.base + places[last]
                         break
                 at += places[first] - offset if places else 0
                 self._good = at
-                most, window = min(most * 4, _WINDOW), min(window * 4, _WINDOW)
+                most, window = min(most * 4, WINDOW), min(window * 4, WINDOW)
             stop = self._end_of_unit(raw, at)
             if not stop:
                 return (yield from self._broken(at, self._endless(raw, at)))
-            unit = self._parsed(self._text.read(at, stop), at)
+            unit = self._parsed(self._text.read(at, stop), self._file.line(at))
             if isinstance(unit, str):
                 yield self._damage(at, stop, unit, doubt=not nests(self._text.read(at, stop)))
                 self._count(1)
             elif unit[0].tag != self._cut.path[-1]:  # a piece may end just before one of another namespace
                 return at
             else:
-                yield self._sound([unit[0]], [at - self._base, stop - self._base], [self._line(at)])
+                yield self._sound([unit[0]], [at - self._file.base, stop - self._file.base], [self._file.line(at)])
             self._good = stop
             begin, token = self._next(stop)
             if isinstance(token, str) or token["start"] != raw or b"xmlns" in token["attributes"]:
@@ -357,18 +272,18 @@ class Walk:
         A unit that holds elements of its own name is one if the file is sound up to its end. In a broken file the end
         tag that seems to be its own may be another's.
         """
-        stop = self._close(raw, begin)
+        stop = self._file.close(raw, begin)
         if not stop or self._nested:
             return stop
         data = self._text.read(begin, stop)
         if len(start_of_raw(raw).findall(data)) > 1 and holds_itself(data, raw):
-            self._nested = stop <= self._sound_up_to
+            self._nested = stop <= self._file.sound_up_to
             return stop if self._nested else 0
         return stop
 
     def _endless(self, raw: bytes, begin: int) -> str:
         """Why a unit has no end: another begins before it, or it is too large."""
-        size = _WINDOW >> 8
+        size = WINDOW >> 8
         while True:
             another = start_of_raw(raw).search(self._text.read(begin, begin + size), 1)
             if another or begin + size >= self._text.size:
@@ -376,7 +291,7 @@ class Walk:
             if size >= LARGEST:
                 break
             size *= 4
-        if self._sound_up_to < begin + size:
+        if self._file.sound_up_to < begin + size:
             return f"the element <{text_of(raw)}> is not closed within {LARGEST >> 20} MB"
         return f"the element <{text_of(raw)}> is larger than {LARGEST >> 20} MB, the most that is read as one"
 
@@ -402,7 +317,7 @@ class Walk:
                 elements = found
                 if form:
                     form.learn((data[a:b], unit) for (a, b), unit in zip(pairwise(within), found, strict=True))
-            yield self._sound(elements, within, self._lines(data, within), plain)
+            yield self._sound(elements, within, self._file.lines(data, within), plain)
         return len(places) - 1
 
     def _elements(self, data: bytes, places: Sequence[int]) -> Sequence[etree._Element] | None:
@@ -414,17 +329,8 @@ class Walk:
         if not len(elements) == len(places) - 1 == len(root):
             return None
         if not self.stray and _STRAY(root):
-            self.stray = self._line(self._base + places[0])
+            self.stray = self._file.line(self._file.base + places[0])
         return elements
-
-    def _lines(self, data: bytes, places: Sequence[int]) -> list[int]:
-        """The lines that all but the last of these places are on."""
-        between = np.frombuffer(data, np.uint8, places[-1] - places[0], places[0])
-        ends = np.flatnonzero(between == ord(self._text.line_end))
-        first = self._line(self._base + places[0])
-        self._counted = self._base + places[-1], first + len(ends)
-        lines: list[int] = (np.searchsorted(ends, np.array(places[:-1]) - places[0]) + first).tolist()
-        return lines
 
     def _sound(
         self,
@@ -434,7 +340,7 @@ class Walk:
         plain: Plain | None = None,
     ) -> Units:
         """Units that begin at all but the last of these places in the data at hand."""
-        starts = [self._base + place for place in places[:-1]]
+        starts = [self._file.base + place for place in places[:-1]]
         sizes = [stop - start for start, stop in pairwise(places)]
         return Units(elements, starts, sizes, lines, tuple(self._stack), self._count(len(starts)), plain)
 
@@ -445,28 +351,14 @@ class Walk:
         self._stack[-1].units += units
         return before
 
-    def _parsed(self, data: bytes, at: int = -1) -> etree._Element | str:
-        """What the bytes are as children of one element, in the namespaces around; what is wrong with them otherwise.
-
-        With the position of the bytes in the file the fault is told with its line.
-        """
-        scope = self._stack[-1].element.nsmap if self._stack else {}
-        opened = _opened(tuple(scope.items()))
-        try:
-            return etree.fromstring(opened + data + b"</r>", self._parser)
-        except etree.XMLSyntaxError as error:
-            message = _impersonal(re.sub(r", line \d+, column \d+$", "", str(error.msg)).strip())
-            if at < 0:
-                return message
-            before = self._line(at) - 1
-            message = re.sub(r"(?<= line )\d+", lambda number: str(before + int(number[0])), message)
-            return f"line {before + (error.lineno or 1)}: {message}"
+    def _parsed(self, data: bytes, line: int = 0) -> etree._Element | str:
+        return self._pieces.parsed(data, self._stack[-1].element.nsmap if self._stack else {}, line)
 
     # --------------------------------------------------------------------------------------------------------- damage
 
     def _broken(self, at: int, reason: str, stop: int = 0) -> Steps:
         """Damage from the last sound thing to the next place to go on at, which is returned."""
-        line = self._line(at)
+        line = self._file.line(at)
         end = self._resume(max(at + 1, stop))
         yield self._damage(self._good, end, f"line {line}: {reason}")
         self._good = end
@@ -477,15 +369,15 @@ class Walk:
         """Where the next unit may begin, or the element around it end; the file's end where neither comes."""
         around = re.escape(self._stack[-1].raw) if self._stack else rb"(?!)"
         pattern = re.compile(self._candidate.pattern + rb"|</" + around + rb"\s*>|<!--|<!\[CDATA\[|<\?")
-        size = _WINDOW >> 8
+        size = WINDOW >> 8
         while at < self._text.size:
-            data, position = self._having(at, size)
+            data, position = self._file.having(at, size)
             stop = min(position + size, len(data))
             while found := pattern.search(data, position, stop):
                 if found[0] not in SECTIONS:
-                    return self._base + found.start()
+                    return self._file.base + found.start()
                 position = section_end(data, found[0], found.end(), stop) or found.end()
-            if self._base + stop >= self._text.size:
+            if self._file.base + stop >= self._text.size:
                 break
             at += size - _LONGEST_TAG if size >= LARGEST else 0
             size = min(size * 4, LARGEST)
@@ -493,12 +385,12 @@ class Walk:
 
     def _damage(self, start: int, end: int, reason: str, *, doubt: bool = True) -> Damage:
         """A damage. Where tags are amiss, what follows may belong elsewhere: a part of the file may be lost in between."""
-        head = self._text.read(start, min(end, start + _WINDOW))
+        head = self._text.read(start, min(end, start + WINDOW))
         start += len(head) - len(head.lstrip(BLANKS))
-        tail = self._text.read(max(start, end - _WINDOW), end)
+        tail = self._text.read(max(start, end - WINDOW), end)
         end -= len(tail) - len(tail.rstrip(BLANKS))
         end = max(end, start)
-        line = self._line(start)
+        line = self._file.line(start)
         for frame in self._stack if doubt else ():
             frame.doubt = frame.doubt or line
         data = self._text.read(start, min(end, start + LARGEST))
@@ -506,10 +398,10 @@ class Walk:
         try:
             data[: -3 if end - start > LARGEST else None].decode("utf-8")
         except UnicodeDecodeError as error:
-            where = self._line(start + error.start)
+            where = self._file.line(start + error.start)
             what = f"byte 0x{data[error.start]:02x} is" if self._text.exact else "a byte there is"
             rule, reason = "encoding", f"line {where}: {what} not valid {self._text.encoding}"
-        return Damage(start, end, line, self._line(end), reason, rule)
+        return Damage(start, end, line, self._file.line(end), reason, rule)
 
     # ---------------------------------------------------------------------------------------------------------- tokens
 
@@ -517,121 +409,31 @@ class Walk:
         """The next tag from `at` on and where it begins, or what is wrong there; -1 at the file's end."""
         size = 1 << 14
         while True:
-            data, offset = self._having(at, size)
+            data, offset = self._file.having(at, size)
             begin = data.find(b"<", offset)
-            last = self._base + len(data) >= self._text.size
+            last = self._file.base + len(data) >= self._text.size
             if begin < 0 and last:
                 return -1, ""
             beside = data[offset : begin if begin >= 0 else None].strip(BLANKS)
             if beside and not self._begun:
-                self._ahead = self._ahead or (at, self._base + begin)
+                self._ahead = self._ahead or (at, self._file.base + begin)
             elif beside and begin >= 0:
                 wrong = self._parsed(beside) if self._stack else "text follows the end of the document"
                 if isinstance(wrong, str):
                     return at, wrong
-                self.stray = self.stray or self._line(at)
+                self.stray = self.stray or self._file.line(at)
             token = TOKEN.match(data, begin) if begin >= 0 else None
             if token and token["section"]:
                 end = section_end(data, token[0], token.end(), len(data))
                 if end:
-                    at = self._base + end
+                    at = self._file.base + end
                     continue
                 token = None
             if token or last or len(data) - offset >= LARGEST:
-                return self._base + begin, token or "no well-formed tag, comment or section begins here"
+                return self._file.base + begin, token or "no well-formed tag, comment or section begins here"
             if begin < 0:
-                at = self._base + len(data)
+                at = self._file.base + len(data)
             size *= 4
-
-    def _having(self, at: int, size: int) -> tuple[bytes, int]:
-        """Bytes of the file that hold `size` from `at` on, or all that there are, and where in them `at` is."""
-        end = min(at + size, self._text.size)
-        if not self._base <= at <= end <= self._base + len(self._data):
-            self._data, self._base = self._text.read(at, at + max(size, _WINDOW)), at
-        return self._data, at - self._base
-
-    def _close(self, raw: bytes, begin: int) -> int:
-        """Behind the end tag of the unit that begins at `begin`; 0 if it has none within a unit's size."""
-        low, high, pairs = self._pairs
-        if low <= begin < high:
-            return pairs.get(begin, 0)
-        size = _WINDOW >> 6
-        while True:
-            data, offset = self._having(begin, size)
-            data = data[offset : offset + size]
-            last = begin + len(data) >= self._text.size
-            stop, found = balanced(data, raw)
-            if stop:
-                return begin + stop
-            if last or size >= LARGEST:
-                break
-            size *= 4
-        # Units that do not end come in crowds, behind a lost end tag: each is looked up from now on.
-        covered = len(data) if last else len(data) // 2
-        self._pairs = begin, begin + covered, {begin + a: begin + b for a, b in found.items()}
-        return 0
-
-    def _skip(self, raw: bytes, begin: int) -> int:
-        """Behind the end tag of an element of any size that begins at `begin`; 0 if it has none."""
-        data, offset = self._having(begin, _WINDOW >> 6)  # most are small, and there may be as many as records
-        stop, _ = balanced(data[offset : offset + (_WINDOW >> 6)], raw)
-        if stop and self._fault(begin, begin + stop) is None:
-            return begin + stop
-        pattern, depth, at = ends_of(raw), 0, begin
-        # What is searched for in vain again and again, to the end of the file, is looked for nearby only.
-        limit = (
-            self._text.size if self._wasted <= 16 * self._text.size else min(begin + (_WINDOW >> 8), self._text.size)
-        )
-        while at < limit:
-            data = self._text.read(at, min(at + 4 * _WINDOW, limit))
-            position = 0
-            while token := pattern.search(data, position):
-                position = token.end()
-                if token[0] in SECTIONS:
-                    position = section_end(data, token[0], position, len(data)) or position
-                elif data[token.start() + 1] == SLASH:
-                    depth -= 1
-                elif data[position - 2] != SLASH:
-                    depth += 1
-                if depth == 0 and token[0] not in SECTIONS:
-                    return at + position if self._fault(begin, at + position) is None else 0
-            rest = data.rfind(b"<", position)
-            at += rest if rest > 0 and at + len(data) < limit else len(data)
-        self._wasted += limit - begin
-        return 0
-
-    @cached_property
-    def _sound_up_to(self) -> int:
-        """Where the first fault of the whole file is; its size if there is none."""
-        fault = self._fault(self._text.start, self._text.size)
-        return self._text.size if fault is None else fault
-
-    def _fault(self, start: int, end: int) -> int | None:
-        """Where what should be one element, and what may stand around it, is not well-formed."""
-        parser = expat.ParserCreate("utf-8")
-        try:
-            for at in range(start, end, _WINDOW):
-                parser.Parse(self._text.read(at, min(at + _WINDOW, end)))
-            parser.Parse(b"", True)
-        except expat.ExpatError:
-            return start + parser.ErrorByteIndex
-        return None
-
-    def _beside(self, start: int, end: int) -> bool:
-        return bool(self._text.read(start, min(end, start + _WINDOW)).strip(BLANKS))
-
-    def _line(self, at: int) -> int:
-        known, line = self._counted
-        line += self._text.lines(known, at) if at >= known else -self._text.lines(at, known)
-        self._counted = at, line
-        return line
-
-
-@lru_cache(64)
-def _opened(scope: tuple[tuple[str | None, str], ...]) -> bytes:
-    """A start tag that declares these namespaces."""
-    declared = "".join(f" xmlns{f':{prefix}' if prefix else ''}={quoteattr(uri)}" for prefix, uri in scope)
-    return f"<r{declared}>".encode()
 
 
 def _refused(text: XmlText, line: int) -> SourceError:
@@ -640,10 +442,3 @@ def _refused(text: XmlText, line: int) -> SourceError:
         "replace text, read other files or fill the memory",
         hint="remove the DOCTYPE; where entities are used, resolve them first: xmllint --noent --dropdtd",
     )
-
-
-def _impersonal(message: str) -> str:
-    """The parser's words without those of the file: what it takes for a tag or an entity may be somebody's name."""
-    message = re.sub(r"tag mismatch: \S+ line (\d+) and \S+", r"tag mismatch, opened on line \1", message)
-    message = re.sub(r"in tag \S+ line", "in the tag of line", message)
-    return re.sub(r"'[^']*'", "…", message)

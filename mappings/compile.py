@@ -15,6 +15,7 @@ import pyarrow as pa
 from mappings.cells import Cell, Screen, value_name
 from mappings.checks import screen
 from mappings.convert import convert
+from mappings.ddl import FEWER_COLUMNS, too_wide
 from mappings.dedupe import Dedupe
 from mappings.direct import direct
 from mappings.expression import Compiler, Expression, ExpressionError, twin, unlike
@@ -25,7 +26,7 @@ from mappings.runtime import UserFunction, connect
 from mappings.sameness import compile_dedupe
 from mappings.spec import ColumnSpec, TableSpec, Written
 from mappings.spelling import UnknownType, parse_type
-from mappings.sql import BATCH, ROW, ParseError
+from mappings.sql import BATCH, ROW, ParseError, identifier
 from mappings.typemap import comparable, inferred, wire_of
 from migrate.core import SUGGESTED, Column, Table, TargetTable, Wire
 
@@ -108,7 +109,9 @@ class _Compilation:
 
     def run(self) -> Mapping:
         empty = self.source.schema.empty_table().append_column(ROW, pa.array([], pa.int64()))
-        self.connection.register(BATCH, empty)
+        # A table of its own: each expression is bound to it, and to bind to Arrow's takes as long as it has columns.
+        self.connection.register("·empty", empty)
+        self.connection.execute(f'CREATE TEMP TABLE {identifier(BATCH)} AS FROM "·empty"')
         compiler = self._compiler()
         expressions, where = self._expressions(compiler)
         columns = self._columns(expressions)
@@ -121,6 +124,8 @@ class _Compilation:
         self._check_target()
         if self.spec.mode == "upsert":
             self._check_upsert(columns)
+        if self.target is None and (wrong := too_wide(len(columns))):
+            self._fault(self.spec.mark, f'table "{self.spec.name}" has {wrong}', FEWER_COLUMNS)
         if self.faults:
             raise faults_error(self.context.path, self.faults)
         target = self.target or self._made(tuple(columns.values()))

@@ -4,6 +4,14 @@ from collections.abc import Sequence
 
 from migrate.core import ForeignKey, TargetTable
 
+_MOST_COLUMNS = 1600
+FEWER_COLUMNS = "Leave some out, keep those in one column (`rest: pack_rest()`), or make two tables of it."
+
+
+def too_wide(columns: int) -> str:
+    """What is wrong with a table of so many columns, of which `FEWER_COLUMNS` are needed; "" where PostgreSQL takes it."""
+    return f"{columns:,} columns, and PostgreSQL takes {_MOST_COLUMNS:,} at most" if columns > _MOST_COLUMNS else ""
+
 
 def quote(*names: str) -> str:
     """A PostgreSQL identifier, or a dotted path of them."""

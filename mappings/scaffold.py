@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
 
+from mappings.ddl import FEWER_COLUMNS, too_wide
 from mappings.links import Linked, Links, linked
 from mappings.sql import identifier, literal
 from migrate.core import Reference, Table
@@ -193,6 +194,8 @@ def _table(
     notes = [*((named.comment,) if named.comment else ()), *table.notes]
     if typed and not key:
         notes.append("no key at the source: say `key:` if columns identify a row; without it only append is possible")
+    if wrong := too_wide(len(columns)):
+        notes.append(f"{wrong}: `migrate check` refuses it. {FEWER_COLUMNS}")
     lines = [f"  {named.name}:"]
     lines += [f"    # {_one_line(note)}" for note in notes]
     lines.append(f"    from: {_scalar(f'{source}.{table.name}')}")

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from connectors.registry import open_source, open_url
 from connectors.xmlrecords import propose
+from mappings.ddl import FEWER_COLUMNS, too_wide
 from mappings.scaffold import SCHEMA_FILE, Draft, scaffold, snake_case, unique
 from mappings.schema import json_schema
 from migrate.command import named_on_the_command_line
@@ -66,9 +67,10 @@ def write(
     for path, text in ((out, scaffold(name, drafts)), (base / SCHEMA_FILE, schema)):
         with named_on_the_command_line(path):
             path.write_text(text, encoding="utf-8")
-    tables = [table for draft in drafts for table in draft.tables]
+    tables = [table for draft in drafts for _, table, _ in draft.tables]
     return [
         *(_told(draft, table, note) for draft in drafts for _, table, _ in draft.tables for note in table.notes),
+        *(f"{t.name}: {wrong}. {FEWER_COLUMNS}" for t in tables if (wrong := too_wide(len(t.schema.names)))),
         *told,
         f"Wrote {out} and {SCHEMA_FILE} (its schema, for editors): {len(tables)} tables.",
         "Next: look at it, export TARGET_URL=postgresql://user@host:5432/database, then `migrate check`.",

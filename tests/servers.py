@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote, urlsplit
 
 import psycopg
 import pymysql
@@ -110,10 +111,52 @@ class Postgres:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-class MariaDB:
-    """Debian's MariaDB on a free loopback port, with a binary log; stopped, restarted and killed as tests need."""
+class MySQL:
+    """A server that speaks MySQL's protocol, by the URL of a user who may make databases."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self.host, self.port = parts.hostname or "127.0.0.1", parts.port or 3306
+        self.user, self.password = unquote(parts.username or "root"), unquote(parts.password or "")
+
+    def url(self, database: str, user: str = "", password: str = "", port: int = 0) -> str:
+        login = f"{user or quote(self.user, safe='')}:{password or quote(self.password, safe='')}"
+        place = f"127.0.0.1:{port}" if port else f"{self.host}:{self.port}"  # that of a proxy
+        return f"mysql://{login}@{place}/{database}"
+
+    def connect(self, database: str) -> "pymysql.connections.Connection[Any]":
+        return pymysql.connect(
+            host=self.host,
+            port=self.port,
+            user=self.user,
+            password=self.password,
+            database=database,
+            charset="utf8mb4",
+            autocommit=True,
+        )
+
+    def execute(self, database: str, *statements: str) -> list[tuple[Any, ...]]:
+        """Run statements; the rows of the last one."""
+        with self.connect(database) as connection, connection.cursor() as cursor:
+            for statement in statements:
+                cursor.execute(statement)
+            return list(cursor.fetchall())
+
+    def create(self, database: str) -> str:
+        self.execute(
+            "mysql", f"DROP DATABASE IF EXISTS `{database}`", f"CREATE DATABASE `{database}` CHARACTER SET utf8mb4"
+        )
+        return self.url(database)
+
+
+class MariaDB(MySQL):
+    """Debian's MariaDB on a free loopback port, with a binary log; stopped, restarted and killed as tests need.
+
+    What tests run there, root runs; sources read as another user.
+    """
 
     def __init__(self) -> None:
+        super().__init__("mysql://tester:geheim%401@127.0.0.1")
         self.folder = Path(tempfile.mkdtemp(prefix="migrate-maria-"))
         self._user = ["--user=mysql"] if os.geteuid() == 0 else []
         if self._user:
@@ -151,26 +194,10 @@ class MariaDB:
         self.execute("mysql", "CREATE OR REPLACE USER tester@'127.0.0.1' IDENTIFIED BY 'geheim@1'")
         self.execute("mysql", "GRANT ALL ON *.* TO tester@'127.0.0.1' WITH GRANT OPTION")
 
-    def url(self, database: str, user: str = "tester", password: str = "geheim%401", port: int = 0) -> str:
-        return f"mysql://{user}:{password}@127.0.0.1:{port or self.port}/{database}"
-
     def connect(self, database: str) -> "pymysql.connections.Connection[Any]":
         return pymysql.connect(
             unix_socket=str(self.socket), user="root", database=database, charset="utf8mb4", autocommit=True
         )
-
-    def execute(self, database: str, *statements: str) -> list[tuple[Any, ...]]:
-        """Run statements as root; the rows of the last one."""
-        with self.connect(database) as connection, connection.cursor() as cursor:
-            for statement in statements:
-                cursor.execute(statement)
-            return list(cursor.fetchall())
-
-    def create(self, database: str) -> str:
-        self.execute(
-            "mysql", f"DROP DATABASE IF EXISTS `{database}`", f"CREATE DATABASE `{database}` CHARACTER SET utf8mb4"
-        )
-        return self.url(database)
 
     def stop(self) -> None:
         self._process.terminate()
@@ -183,13 +210,13 @@ class MariaDB:
 
 
 class Proxy:
-    """Forwards TCP to a port of this machine and cuts a connection as soon as `cut` says so of what a client sends.
+    """Forwards TCP to a port and cuts a connection as soon as `cut` says so of what a client sends.
 
     What the client sent still reaches the server; the answer never comes back.
     """
 
-    def __init__(self, port: int, cut: Callable[[bytes], bool]) -> None:
-        self._target = port
+    def __init__(self, port: int, cut: Callable[[bytes], bool], host: str = "127.0.0.1") -> None:
+        self._target = host, port
         self._cut = cut
         self.cuts = 0
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -202,7 +229,7 @@ class Proxy:
                 client, _ = self._listener.accept()
             except OSError:
                 return
-            server = socket.create_connection(("127.0.0.1", self._target))
+            server = socket.create_connection(self._target)
             threading.Thread(target=self._up, args=(client, server), daemon=True).start()
             threading.Thread(target=self._down, args=(server, client), daemon=True).start()
 

@@ -5,6 +5,7 @@ import gzip
 import pytest
 
 from e2e.rig import Rig
+from mappings.ddl import too_wide
 
 
 def test_what_it_writes_runs(rig: Rig) -> None:
@@ -50,6 +51,21 @@ def test_what_it_cannot_do_it_says(rig: Rig, files: dict[str, str], arguments: l
         rig.write(name, content)
     assert said in rig.migrate("init", *arguments, code=code).err
     assert not (rig.folder / "migrate.yaml").exists()
+
+
+def test_a_table_with_more_columns_than_the_target_takes_is_named(rig: Rig) -> None:
+    names = [f"c{n}" for n in range(1601)]
+    rig.write("wide.csv", ",".join(names) + "\n1" + "," * 1600 + "\n")
+    wrong = "1,601 columns, and PostgreSQL takes 1,600 at most"
+    assert f"wide: {wrong}. Leave some out" in rig.migrate("init", "wide.csv").out
+    written = (rig.folder / "migrate.yaml").read_text()
+    assert f"# {wrong}" in written.partition("  wide:")[2]
+    line = written.splitlines().index("  wide:") + 1
+    for command, code in (("check", 3), ("run", 2)):
+        assert (
+            f'migrate.yaml:{line}:3: table "wide" has {wrong}. Leave some out' in rig.migrate(command, code=code).said
+        )
+    assert too_wide(1600) == ""
 
 
 def test_a_file_with_a_header_only_is_a_table_without_rows(rig: Rig) -> None:
