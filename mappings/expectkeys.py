@@ -13,7 +13,7 @@ from mappings.shapes import Key, Record, Section, Shape, choice, many, named, na
 OWN = "expect_"
 """What Great Expectations' own names begin with."""
 
-_TEXTS = many(text(null=True), "a text or a list of texts")
+_TEXTS = many(text(), "a text or a list of texts")
 _BOUND = text("a number, or a date as in 2024-12-31", texts.not_empty)
 
 ROWS = Section(
@@ -193,7 +193,9 @@ CHECK = Section(
     "A check",
     "A query whose rows are findings: run by `migrate verify` in the target, read-only, for five minutes at most.",
     (
-        Key("query", text("an SQL query", texts.not_empty), "The query; its first columns name each row.", required=True),
+        Key(
+            "query", text("an SQL query", texts.not_empty), "The query; its first columns name each row.", required=True
+        ),
         SEVERITY,
     ),
     words="a mapping with `query`",

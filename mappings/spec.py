@@ -457,7 +457,7 @@ def _table(name: Scalar, record: Record, defaults: Record) -> TableSpec:
 
 def _check(name: Scalar, given: Scalar | Record) -> CheckSpec:
     query = given if isinstance(given, Scalar) else given.get("query")
-    severity = "error" if isinstance(given, Scalar) else given.get("severity", "error")
+    severity: Literal["error", "warning"] = "error" if isinstance(given, Scalar) else given.get("severity", "error")
     return CheckSpec(name.value, _text(query), _mark(query, name.mark), severity)
 
 
@@ -634,7 +634,9 @@ def _check_expected(reader: Reader, source: str, record: Record, read: set[str])
 
 def _check_bounds(reader: Reader, place: str, expected: Record) -> None:
     """That what lies between two bounds can be anything at all."""
-    several = [(f"{key}.{column.value}", each) for key in ("length", "between") for column, each in expected.get(key, ())]
+    several = [
+        (f"{key}.{column.value}", each) for key in ("length", "between") for column, each in expected.get(key, ())
+    ]
     for name, given in (("rows", expected.get("rows")), *several):
         if not isinstance(given, Record):
             continue

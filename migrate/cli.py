@@ -151,11 +151,12 @@ def check(flags: Common) -> None:
 @common
 def plan(flags: Common, out: Path | None, restart: bool) -> None:
     """Show what `migrate run` would do with each table, and why; writes nothing to source or target."""
-    from migrate import engine
+    from migrate import engine, expecting
     from migrate.plan import to_json
 
     with opened(flags, Sparing().governor) as work:  # a cap bounds the size of chunks
         mappings = engine.compiled(work, chosen(flags, work.project))
+        expecting.refuse_faults(work, mappings)
         planned = engine.planned(work, mappings, run_options(flags, restart=restart))
     form = to_json(planned)
     if out is not None:
@@ -371,7 +372,7 @@ def verify(flags: Common, level: str, sparing: Sparing) -> None:
     aggregates  besides, sums, extremes and digests of each column, computed by the source's engine and by the target
     rows        besides, the checksums kept in flight against the target as it is now; differing rows are named
     """
-    from migrate import engine, ledger
+    from migrate import engine, expecting, ledger
     from migrate.errors import GateError
     from migrate.verify import verify as examine
 
@@ -382,7 +383,9 @@ def verify(flags: Common, level: str, sparing: Sparing) -> None:
         findings: list[Finding] = []
         results: list[dict[str, object]] = []
         failures: list[MigrateError] = []
-        for mapping in engine.compiled(work, names):
+        mappings = engine.compiled(work, names)
+        expecting.refuse_faults(work, mappings)
+        for mapping in mappings:
             name = mapping.spec.name
             try:
                 found = examine(work, mapping, level)  # type: ignore[arg-type]
@@ -394,22 +397,31 @@ def verify(flags: Common, level: str, sparing: Sparing) -> None:
                     click.secho(f"{name}: not verified: {redacted(flags, error.message)}", fg="red")
                 continue
             findings += found
-            errors = sum(f.severity == "error" for f in found)
-            results.append({"table": name, "level": level, "differences": errors})
+            unexpected = expecting.by_check(found)
+            differences = [f for f in found if not expecting.is_ours(f)]
+            errors = sum(f.severity == "error" for f in differences)
+            told = {"unexpected": unexpected} if mapping.spec.expect or mapping.spec.checks else {}
+            results.append({"table": name, "level": level, "differences": errors, **told})
             if flags.output == "table":
                 said = f"{errors:,} differences" if errors else "equal"
-                said += "".join(f", {f.message.removeprefix(f'{name}: ')}" for f in found if f.severity == "warning")
-                click.secho(f"{name}: {said}", fg="red" if errors else "green")
+                said += "".join(
+                    f", {f.message.removeprefix(f'{name}: ')}" for f in differences if f.severity == "warning"
+                )
+                said += "".join(f", {n:,} unexpected by {check}" for check, n in unexpected.items())
+                failed = any(f.severity == "error" for f in found)
+                click.secho(f"{name}: {said}", fg="red" if failed else "green")
     if flags.output == "json":
         from dataclasses import asdict
 
         print_json({"tables": results, "findings": [asdict(f) for f in findings]})
     else:
-        _print_findings([f for f in findings if f.severity == "error"])
+        _print_findings([f for f in findings if f.severity == "error" or expecting.is_ours(f)])
     if failures:
         raise failures[0]
     if any(f.severity == "error" for f in findings):
-        raise FindingsError("Source and target differ.", hint="`migrate report --format json` lists every difference.")
+        differ = any(f.severity == "error" and not expecting.is_ours(f) for f in findings)
+        said = "Source and target differ." if differ else "The target is not as expected."
+        raise FindingsError(said, hint="`migrate report --format json` lists every finding.")
 
 
 def _print_findings(findings: "Sequence[Finding]") -> None:

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from mappings.compile import Mapping
 from mappings.ddl import columns, quote
-from migrate import checksum, ledger, measures, quarantine
+from migrate import checksum, expecting, ledger, measures, quarantine
 from migrate.core import Chunk, Counted, Finding, Partition
 from migrate.engine import Session, digest
 from migrate.errors import GateError
@@ -57,7 +57,7 @@ def verify(work: Session, mapping: Mapping, level: Level) -> list[Finding]:
         if level == "rows":
             findings += rows(work, mapping, state, partitions)
         ledger.save_findings(work.conn, work.migration, state.name, state.generation, level, findings)
-    return findings
+    return findings + expecting.verify(work, mapping, state)
 
 
 def counts(work: Session, mapping: Mapping, state: TableState, partitions: Sequence[Partition]) -> list[Finding]:
