@@ -664,6 +664,28 @@ def bound(text: str) -> Decimal | date | None:
         return None
 
 
+def words(each: Expectation) -> str:
+    """What is expected, for people."""
+    a = each.arguments
+    if each.kind in ("between", "length", "rows"):
+        unit = {"length": " characters", "rows": " rows"}.get(each.kind, "")
+        least, most = a["least"] or None, a["most"]
+        if least is not None and least == most:
+            return f"{most}{unit}"
+        return " and ".join(
+            f"at {word} {value}{unit}" for word, value in (("least", least), ("most", most)) if value is not None
+        )
+    if each.kind == "accepted_values":
+        return f"one of {', '.join(a['values'])}"
+    plain = {"not_null": "not NULL", "unique": "unique"}
+    if each.kind in plain:
+        return plain[each.kind]
+    if each.kind in ("regex", "foreign"):
+        return f"matches {a['regex']}" if each.kind == "regex" else f"in {a['parent']}"
+    given = ", ".join(f"{name}={value}" for name, value in a.items() if name not in ("column", "column_list"))
+    return f"{each.kind}({given})"
+
+
 def _number(text: str) -> Decimal | None:
     return Decimal(text) if re.fullmatch(r"[+-]?\d{1,28}(\.\d{1,28})?", text) else None
 

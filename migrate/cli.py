@@ -375,6 +375,7 @@ def verify(flags: Common, level: str, sparing: Sparing) -> None:
     from migrate import engine, expecting, ledger
     from migrate.errors import GateError
     from migrate.verify import verify as examine
+    from reports.model import of_expectations
 
     with opened(flags, sparing.governor) as work, governed(flags, work.governor):
         names = chosen(flags, work.project)
@@ -398,7 +399,7 @@ def verify(flags: Common, level: str, sparing: Sparing) -> None:
                 continue
             findings += found
             unexpected = expecting.by_check(found)
-            differences = [f for f in found if not expecting.is_ours(f)]
+            differences = [f for f in found if not of_expectations(f)]
             errors = sum(f.severity == "error" for f in differences)
             told = {"unexpected": unexpected} if mapping.spec.expect or mapping.spec.checks else {}
             results.append({"table": name, "level": level, "differences": errors, **told})
@@ -415,11 +416,11 @@ def verify(flags: Common, level: str, sparing: Sparing) -> None:
 
         print_json({"tables": results, "findings": [asdict(f) for f in findings]})
     else:
-        _print_findings([f for f in findings if f.severity == "error" or expecting.is_ours(f)])
+        _print_findings([f for f in findings if f.severity == "error" or of_expectations(f)])
     if failures:
         raise failures[0]
     if any(f.severity == "error" for f in findings):
-        differ = any(f.severity == "error" and not expecting.is_ours(f) for f in findings)
+        differ = any(f.severity == "error" and not of_expectations(f) for f in findings)
         said = "Source and target differ." if differ else "The target is not as expected."
         raise FindingsError(said, hint="`migrate report --format json` lists every finding.")
 

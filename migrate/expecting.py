@@ -19,7 +19,7 @@ from psycopg import errors as pgerrors
 from mappings.compile import Mapping as CompiledMapping
 from mappings.ddl import quote
 from mappings.faults import Fault, Mark, faults_error, suggest
-from mappings.spec import CheckSpec, Expectation, TableSpec, bound
+from mappings.spec import CheckSpec, Expectation, TableSpec, bound, words
 from mappings.typemap import FLOATS, INTEGERS, TEXTS
 from migrate import ledger
 from migrate.core import Column, Finding, Severity, TargetTable
@@ -28,6 +28,7 @@ from migrate.errors import RetryableError
 from migrate.ledger import TableState
 from migrate.plan import finding_key
 from migrate.target import RETRIED, Connection, explain, explained, passing
+from reports.model import of_expectations
 from validators import expectations as asking
 from validators.expectations import Expected, Place, Unanswered, Unmet
 from validators.rows import LIMIT, Shape
@@ -118,15 +119,10 @@ def _own_columns(each: Expectation) -> list[tuple[str, Any]]:
     return found
 
 
-def is_ours(finding: Finding) -> bool:
-    """Whether a finding is of an expectation or a check, and not a difference between source and target."""
-    return finding.check.startswith(("expect.", "check."))
-
-
 def by_check(findings: Sequence[Finding]) -> dict[str, int]:
     """How much each expectation and check has found, rows that are not listed included."""
     found: dict[str, int] = {}
-    for each in filter(is_ours, findings):
+    for each in filter(of_expectations, findings):
         rows = int(each.actual or 0) if each.check.endswith(_MORE) else 1
         check = each.check.removesuffix(_MORE)
         found[check] = found.get(check, 0) + rows
@@ -199,28 +195,6 @@ def _bound(text: str | None) -> Any:
             raise ValueError(f"{text} is beyond what Great Expectations compares exactly; write it as a check in SQL")
         return float(value)
     return value
-
-
-def _words(each: Expectation) -> str:
-    """What is expected, for people."""
-    a = each.arguments
-    if each.kind in ("between", "length", "rows"):
-        unit = {"length": " characters", "rows": " rows"}.get(each.kind, "")
-        least, most = a["least"] or None, a["most"]
-        if least is not None and least == most:
-            return f"{most}{unit}"
-        return " and ".join(
-            f"at {word} {value}{unit}" for word, value in (("least", least), ("most", most)) if value is not None
-        )
-    if each.kind == "accepted_values":
-        return f"one of {', '.join(a['values'])}"
-    plain = {"not_null": "not NULL", "unique": "unique"}
-    if each.kind in plain:
-        return plain[each.kind]
-    if each.kind in ("regex", "foreign"):
-        return f"matches {a['regex']}" if each.kind == "regex" else f"in {a['parent']}"
-    given = ", ".join(f"{name}={value}" for name, value in a.items() if name not in ("column", "column_list"))
-    return f"{each.kind}({given})"
 
 
 # ------------------------------------------------------------------------------------------------------- what is found
@@ -301,19 +275,19 @@ def _fault(place: str, each: Expectation, answer: Unanswered) -> Fault:
 
 
 def _unmet(spec: TableSpec, each: Expectation, answer: Unmet, shape: Shape, keyed: bool) -> _Listing | Finding:
-    check, words = f"expect.{each.label}", _words(each)
+    check, said = f"expect.{each.label}", words(each)
     if answer.statement:
         columns = (*shape.key, *answer.columns)
         parameters = {**answer.parameters, answer.limit: None}
         place = f"tables.{spec.name}.expect.{each.label}"
         return _Listing(
-            check, place, each.mark, each.severity, answer.statement, parameters, columns, shape, words, keyed
+            check, place, each.mark, each.severity, answer.statement, parameters, columns, shape, said, keyed
         )
     observed = answer.observed
     if observed is not None and {column for column, _ in _own_columns(each)} & shape.personal:
         observed = "(personal)"
-    message = f"{spec.name}: {each.label}: expected {words}" + (f", and it is {observed}" if observed else "")
-    return Finding(check, each.severity, spec.name, message, None, words, observed)
+    message = f"{spec.name}: {each.label}: expected {said}" + (f", and it is {observed}" if observed else "")
+    return Finding(check, each.severity, spec.name, message, None, said, observed)
 
 
 def _orphans(work: Session, mapping: CompiledMapping, each: Expectation, shape: Shape, keyed: bool) -> _Listing:
@@ -331,7 +305,7 @@ def _orphans(work: Session, mapping: CompiledMapping, each: Expectation, shape: 
     )
     columns = (*shape.key, each.columns[0])
     check, place = f"expect.{each.label}", f"tables.{shape.table}.expect.{each.label}"
-    return _Listing(check, place, each.mark, each.severity, statement, None, columns, shape, _words(each), keyed)
+    return _Listing(check, place, each.mark, each.severity, statement, None, columns, shape, words(each), keyed)
 
 
 def _check(work: Session, spec: TableSpec, check: CheckSpec) -> Iterator[_Listing | Fault]:
