@@ -133,9 +133,10 @@ def examine(place: Place, expected: Sequence[Expected]) -> Iterator[Unmet | Unan
 
     All aggregates are computed by the database; one pass says what holds, another look at what does not says how.
     """
+    opened: list[Any] = []
     with _quiet():
-        batch, engine = _batch(place)
         try:
+            batch, engine = _batch(place, opened)
             results = _results(batch, expected, "BOOLEAN_ONLY")
             for each, result in zip(expected, results, strict=True):
                 if (broken := _broken(each, result)) is not None:
@@ -143,7 +144,8 @@ def examine(place: Place, expected: Sequence[Expected]) -> Iterator[Unmet | Unan
                 elif not result.success:
                     yield _unmet(place, batch, engine, each)
         finally:
-            engine.dispose()
+            for connection in opened:
+                connection.close()
 
 
 # ----------------------------------------------------------------------------------------------------- how it is asked
@@ -177,18 +179,28 @@ def _in_databases(name: str) -> bool:
     return ENGINE in known.get("providers", {})
 
 
-def _batch(place: Place) -> tuple[Any, Any]:
-    """The table as Great Expectations sees it, over connections of ours: it never learns the URL with its password."""
+def _batch(place: Place, opened: list[Any]) -> tuple[Any, Any]:
+    """The table as Great Expectations sees it, and its engine, over connections of ours, which are added to `opened`.
+
+    So it never learns the URL with its password, and leaves no connection open: it has two pools.
+    """
     import great_expectations as gx
     from great_expectations.data_context.types.base import ProgressBarsConfig
+    from sqlalchemy.sql.elements import quoted_name
+
+    def connect() -> Any:
+        opened.append(place.connect())
+        return opened[-1]
 
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False, metric_calculations=False)
     sources: Any = context.data_sources  # whose arguments its stub does not know
     source = sources.add_postgres(
-        name="target", connection_string="postgresql+psycopg://user@host/database", kwargs={"creator": place.connect}
+        name="target", connection_string="postgresql+psycopg://user@host/database", kwargs={"creator": connect}
     )
-    asset = source.add_table_asset("table", table_name=place.table, schema_name=place.schema)
+    # Quoted, or a schema's name is folded to lower case, and another one of that name may be there.
+    table, schema = (quoted_name(name, True) for name in (place.table, place.schema))
+    asset = source.add_table_asset("table", table_name=table, schema_name=schema)
     batch = asset.add_batch_definition_whole_table("all").get_batch()
     return batch, source.get_execution_engine().engine
 

@@ -235,7 +235,7 @@ def test_faults_are_told_with_their_place_before_anything_is_run(shop: Rig) -> N
 def test_what_cannot_be_evaluated_is_an_error_and_no_finding_of_rows(shop: Rig) -> None:
     loaded(shop, "regex: {name: '[a'}, not_null: [name]")
     ended = shop.migrate("verify", code=2)
-    assert "migrate.yaml:14:21: tables.customers.expect.regex.name could not be evaluated" in ended.err
+    assert "migrate.yaml:14:22: tables.customers.expect.regex.name could not be evaluated" in ended.err
     assert "brackets [] not balanced" in ended.err
     assert "Traceback" not in ended.err
     # What was found is kept all the same, and the report does not call it proved.
@@ -287,10 +287,12 @@ def test_files_are_held_against_what_their_rows_are_expected_to_be(shop: Rig) ->
     assert "unique.email: 2 rows" in shop.migrate("check", code=3).out
     expecting(shop, source=source.lstrip("\n").replace("customers:", "customers:\n        severity: warning"))
     assert "not_null.name: 1 row" in shop.migrate("run").err
-    expecting(shop, source=source.lstrip("\n").replace("[name]", "[nmae]").replace(r"\w+$", "["))
-    assert 'migrate.yaml:9:20: sources.crm.expect.customers.not_null: crm.customers has no column "nmae"' in (
-        shop.migrate("run", code=2).err
-    )
+    for was, now, said in (
+        ("[name]", "[nmae]", '10:20: sources.crm.expect.customers.not_null: crm.customers has no column "nmae"'),
+        (r"^\w+$", "[", "14:17: sources.crm.expect.customers.regex.name: Invalid Input Error: missing ]"),
+    ):
+        expecting(shop, source=source.lstrip("\n").replace(was, now))
+        assert f"migrate.yaml:{said}" in shop.migrate("check", code=3).out
 
 
 def test_only_those_who_expect_something_wait_for_great_expectations(shop: Rig) -> None:
