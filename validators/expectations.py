@@ -242,7 +242,7 @@ def _unmet(place: Place, batch: Any, engine: Any, expected: Expected) -> Unmet:
     if expected.name == "expect_compound_columns_to_be_unique":
         if "row_condition" in expected.arguments:
             return Unmet(expected)
-        statement = _doubles(place, columns, expected.arguments.get("ignore_row_if", "all_values_are_missing"))
+        statement = _doubles(place, columns)
         return Unmet(expected, None, statement, {"listed": None}, "listed", columns)
     from sqlalchemy import event
 
@@ -277,21 +277,23 @@ def _columns(expected: Expected) -> tuple[str, ...]:
     return tuple(pair or given.get("column_list", ()))
 
 
-def _doubles(place: Place, columns: Sequence[str], ignored: str) -> str:
-    """The rows that share a combination of columns with another one; Great Expectations does not list them."""
+def _doubles(place: Place, columns: Sequence[str]) -> str:
+    """The rows that share a combination of columns with another one, which Great Expectations counts and does not list.
+
+    It joins them by equality: whatever it is told to ignore, a NULL is equal to nothing.
+    """
 
     def quoted(names: Sequence[str]) -> str:
         # % is doubled for the driver, which looks for parameters
         return ", ".join('"' + name.replace('"', '""').replace("%", "%%") + '"' for name in names)
 
-    empty = {"all_values_are_missing": " AND ", "any_value_is_missing": " OR "}.get(ignored)
-    where = "" if empty is None else f" WHERE NOT ({empty.join(f'{quoted([c])} IS NULL' for c in columns)})"
+    filled = " AND ".join(f"{quoted([c])} IS NOT NULL" for c in columns)
     # Each is named anew, for a column may be in both.
     chosen = [f"{quoted([c])} AS c{i}" for i, c in enumerate((*place.key, *columns))]
     return (
         f"SELECT {', '.join(f'c{i}' for i in range(len(chosen)))} FROM (SELECT {', '.join(chosen)}, "
         f"count(*) OVER (PARTITION BY {quoted(columns)}) AS times FROM {quoted([place.schema])}.{quoted([place.table])}"
-        f"{where}) AS counted WHERE times > 1 LIMIT %(listed)s"
+        f" WHERE {filled}) AS counted WHERE times > 1 LIMIT %(listed)s"
     )
 
 
