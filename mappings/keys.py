@@ -1,6 +1,7 @@
 """The table of the project file's keys: the parser, the JSON Schema and docs/project-file.md all come from it."""
 
 from mappings import texts
+from mappings.expectkeys import BETWEEN, CHECK, ROWS, TABLE_EXPECT
 from mappings.shapes import (
     Key,
     Section,
@@ -11,7 +12,7 @@ from mappings.shapes import (
     named,
     text,
 )
-from mappings.sourcekeys import DATABASE, EXCEL, EXPECT, FILES, LIMITS, PACE, RECORDS, SHEET, SOURCE, SPARED, XML
+from mappings.sourcekeys import DATABASE, EXCEL, EXPECT, FILES, PACE, RECORDS, SHEET, SOURCE, SPARED, XML
 from mappings.tablekeys import COLUMN, DEDUPE, DEFAULTS, MAX_REJECTS, NUL, REFERENCE, TABLE
 
 # ----------------------------------------------------------------------------------------------- lookups and functions
@@ -156,13 +157,16 @@ SECTIONS = (
     XML,
     RECORDS,
     EXPECT,
-    LIMITS,
+    ROWS,
+    BETWEEN,
     SPARED,
     PACE,
     TABLE,
     COLUMN,
     REFERENCE,
     DEDUPE,
+    TABLE_EXPECT,
+    CHECK,
     DEFAULTS,
     NUL,
     MAX_REJECTS,

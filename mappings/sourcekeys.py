@@ -3,6 +3,7 @@
 import yaml
 
 from mappings import texts
+from mappings.expectkeys import COUNT, OF_ROWS
 from mappings.shapes import (
     Key,
     Section,
@@ -27,15 +28,6 @@ TEXTS = many(text(null=True), "a text or a list of texts", least=0)
 _TABLES = named(_GLOBS, "a mapping of table to globs", texts.not_empty, least=1)
 _FILES = or_mapping("a glob, a list of globs, or a mapping of table to globs", _GLOBS, _TABLES)
 
-LIMITS = Section(
-    "Expected rows",
-    "How many rows a table must have.",
-    (
-        Key("least", whole(), "At least so many.", "0"),
-        Key("most", whole(), "At most so many.", "no limit"),
-    ),
-)
-_COUNT_WORDS = "a number of rows, or {least: 1, most: 5000}"
 _TYPED = named(
     text("a type, as in integer, text, date DD.MM.YYYY or decimal de", texts.column_type),
     "a mapping of column to type",
@@ -58,10 +50,11 @@ EXPECT = Section(
         Key("any_order", boolean(), "Whether the columns may stand in another order.", "false"),
         Key(
             "rows",
-            or_mapping(_COUNT_WORDS, whole(_COUNT_WORDS), LIMITS.shape),
+            COUNT,
             "How many rows all files of the table hold together.",
             "any number",
         ),
+        *OF_ROWS,
         Key(
             "severity",
             choice("error", "warning"),

@@ -1,11 +1,15 @@
 """The project file's text as frozen dataclasses; every fault in it is found at once and carries file:line:column."""
 
+import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
+from mappings.expectkeys import OF_ROWS, OWN
 from mappings.faults import Fault, Mark, Runs, along, faults_error, suggest
 from mappings.keys import PROJECT
 from mappings.nodes import Reader, Scalar, compose
@@ -13,7 +17,9 @@ from mappings.shapes import Record
 
 __all__ = [
     "Budget",
+    "CheckSpec",
     "ColumnSpec",
+    "Expectation",
     "Expected",
     "Fault",
     "FunctionSpec",
@@ -95,6 +101,42 @@ class ColumnSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Expectation:
+    """Something that rows are expected to be. `kind` is a key of ours (`not_null`), or Great Expectations' own name.
+
+    `columns` are those that the key itself names; an own name has them among its arguments. `marks`: where those stand.
+    """
+
+    kind: str
+    mark: Mark
+    columns: tuple[str, ...] = ()
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    severity: Literal["error", "warning"] = "error"
+    marks: Mapping[str, Mark] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """What findings call it: `regex.email`, `unique.first+last`."""
+        named = self.columns or tuple(
+            each
+            for name in ("column", "column_A", "column_B", "column_list")
+            for given in (self.arguments.get(name, ()),)
+            for each in ([given] if isinstance(given, str) else given if isinstance(given, list) else [])
+        )
+        return ".".join((self.kind, "+".join(map(str, named)))) if named else self.kind
+
+
+@dataclass(frozen=True, slots=True)
+class CheckSpec:
+    """A query in the target whose rows are findings."""
+
+    name: str
+    query: str
+    mark: Mark
+    severity: Literal["error", "warning"] = "error"
+
+
+@dataclass(frozen=True, slots=True)
 class TableSpec:
     """One mapped table. `on` is upsert's target key ((): the primary key); `nul` says what a NUL in text becomes.
 
@@ -123,6 +165,8 @@ class TableSpec:
     key_marks: tuple[Mark, ...] = ()  # where each name of `key` stands
     from_mark: Mark = _START
     to_mark: Mark = _START
+    expect: tuple[Expectation, ...] = ()
+    checks: tuple[CheckSpec, ...] = ()
 
     @property
     def source_table(self) -> str:
@@ -143,7 +187,7 @@ class TableSpec:
 class Expected:
     """What a source table is expected to be. `columns` are (name, type), "" for a type that was not given; (): any.
 
-    `most` is None where any number of rows is right.
+    `most` is None where any number of rows is right; `of_rows` is what the rows themselves are to be.
     """
 
     table: str
@@ -152,6 +196,7 @@ class Expected:
     least: int = 0
     most: int | None = None
     severity: Literal["error", "warning"] = "error"
+    of_rows: tuple[Expectation, ...] = ()
 
     @property
     def counted(self) -> bool:
@@ -311,10 +356,15 @@ def _limits(source: Record) -> Limits:
     return Limits() if given is None else Limits(given.get("rows_per_second"), given.get("load"))
 
 
+def _bounds(given: int | Record | None) -> tuple[int, int | None]:
+    if given is None:
+        return 0, None
+    return (given, given) if isinstance(given, int) else (given.get("least", 0), given.get("most"))
+
+
 def _expected(table: str, record: Record) -> Expected:
     columns = record.get("columns", ())
-    rows: int | Record = record.get("rows", Record(record.mark, {}, {}))
-    least, most = (rows, rows) if isinstance(rows, int) else (rows.get("least", 0), rows.get("most"))
+    least, most = _bounds(record.get("rows"))
     return Expected(
         table,
         tuple((each.value, "") if isinstance(each, Scalar) else (each[0].value, _text(each[1])) for each in columns),
@@ -322,7 +372,51 @@ def _expected(table: str, record: Record) -> Expected:
         least,
         most,
         record.get("severity", "error"),
+        tuple(_of_rows(record)),
     )
+
+
+def _of_rows(record: Record) -> Iterator[Expectation]:
+    """What tables and the files of a source can both be expected to be, an expectation for each column or combination."""
+    severity = record.get("severity", "error")
+    for column in record.get("not_null", ()):
+        yield Expectation("not_null", column.mark, (column.value,), {}, severity)
+    for combination in record.get("unique", ()):
+        yield Expectation("unique", combination[0].mark, _plain(combination), {}, severity)
+    for key in OF_ROWS[2:]:
+        for column, given in record.get(key.name, ()):
+            if given is not None:
+                yield Expectation(key.name, column.mark, (column.value,), _limits_of(key.name, given), severity)
+
+
+def _limits_of(kind: str, given: Any) -> dict[str, Any]:
+    """The arguments of one of our own keys."""
+    if kind == "accepted_values":
+        return {"values": _plain(given)}
+    if kind == "regex":
+        return {"regex": given.value}
+    if kind == "between":
+        return {name: _text(given.get(name)) or None for name in ("least", "most")}
+    least, most = _bounds(given)
+    return {"least": least, "most": most}
+
+
+def _table_expectations(record: Record | None) -> Iterator[Expectation]:
+    if record is None:
+        return
+    yield from _of_rows(record)
+    severity = record.get("severity", "error")
+    for column, parent in record.get("foreign", ()):
+        if parent is not None:
+            yield Expectation("foreign", column.mark, (column.value,), {"parent": parent.value}, severity)
+    if "rows" in record.values:
+        least, most = _bounds(record.get("rows"))
+        yield Expectation("rows", record.keys["rows"], (), {"least": least, "most": most}, severity)
+    for name, given in record.get(OWN, ()):
+        arguments = {key: _plain(value) for key, value in given.values.items() if key != "severity"}
+        arguments = {key: list(value) if isinstance(value, tuple) else value for key, value in arguments.items()}
+        own = given.get("severity") or severity
+        yield Expectation(name.value, name.mark, (), arguments, own, given.keys)
 
 
 def _table(name: Scalar, record: Record, defaults: Record) -> TableSpec:
@@ -356,7 +450,15 @@ def _table(name: Scalar, record: Record, defaults: Record) -> TableSpec:
         key_marks=tuple(each.mark for each in record.get("key", ())),
         from_mark=_mark(next(iter(record.get("from", ())), None), name.mark),
         to_mark=_mark(record.get("to"), name.mark),
+        expect=tuple(_table_expectations(record.get("expect"))),
+        checks=tuple(_check(check, given) for check, given in record.get("checks", ()) if given is not None),
     )
+
+
+def _check(name: Scalar, given: Scalar | Record) -> CheckSpec:
+    query = given if isinstance(given, Scalar) else given.get("query")
+    severity: Literal["error", "warning"] = "error" if isinstance(given, Scalar) else given.get("severity", "error")
+    return CheckSpec(name.value, _text(query), _mark(query, name.mark), severity)
 
 
 def _column(name: Scalar, value: Scalar | Record | None) -> ColumnSpec:
@@ -480,6 +582,9 @@ def _check_table(reader: Reader, record: Record, table: TableSpec, sources: Mapp
         elif (named := source.tables) and source_table not in named:
             message = f'the source "{name}" has no table "{source_table}"'
             reader.fault(origin.mark, message, suggest(source_table, named))
+    expected: Record | None = record.get("expect")
+    if expected is not None:
+        _check_bounds(reader, f"tables.{table.name}.expect", expected)
     targets = [column.name for column in table.columns]
     for key in ("on", "primary_key", "personal") if "columns" in record.values else ():
         for name in record.get(key, ()):
@@ -520,13 +625,69 @@ def _check_expected(reader: Reader, source: str, record: Record, read: set[str])
             other = folded.setdefault(name.value.casefold(), name.value)
             if other != name.value:
                 reader.fault(name.mark, f'{place}.columns: "{name.value}" and "{other}" differ in case only')
-        rows = expected.get("rows")
-        if isinstance(rows, Record) and rows.get("most") is not None and rows.get("most") < rows.get("least", 0):
-            reader.fault(rows.mark, f"{place}.rows: `most` is less than `least`")
-        if not {"columns", "rows"} & expected.keys.keys():
+        _check_bounds(reader, place, expected)
+        if not expected.keys.keys() - {"severity", "any_order"}:
             reader.fault(expected.mark, f"{place} expects nothing", "Say which `columns` or how many `rows`.")
         if "any_order" in expected.keys and "columns" not in expected.keys:
             reader.fault(expected.keys["any_order"], f'{place}: "any_order" says nothing without `columns`')
+
+
+def _check_bounds(reader: Reader, place: str, expected: Record) -> None:
+    """That what lies between two bounds can be anything at all."""
+    several = [
+        (f"{key}.{column.value}", each) for key in ("length", "between") for column, each in expected.get(key, ())
+    ]
+    for name, given in (("rows", expected.get("rows")), *several):
+        if not isinstance(given, Record):
+            continue
+        least, most = given.get("least"), given.get("most")
+        if isinstance(least, int) and isinstance(most, int) and most < least:
+            reader.fault(given.mark, f"{place}.{name}: `most` is less than `least`")
+        if not given.keys:
+            reader.fault(given.mark, f"{place}.{name} has neither `least` nor `most`")
+        faults = [each for each in (least, most) if isinstance(each, Scalar) and bound(each.value) is None]
+        for each in faults:
+            reader.fault(each.mark, f"{place}.{name} must be a number or a date as in 2024-12-31, not {each.value!r}")
+        if isinstance(least, Scalar) and isinstance(most, Scalar) and not faults:
+            low, high = bound(least.value), bound(most.value)
+            if type(low) is not type(high):
+                reader.fault(given.mark, f"{place}.{name}: one of `least` and `most` is a number, the other a date")
+            elif low > high:  # type: ignore[operator]
+                reader.fault(given.mark, f"{place}.{name}: `most` is less than `least`")
+
+
+def bound(text: str) -> Decimal | date | None:
+    """What a bound of `between` means; None where that is nothing."""
+    try:
+        return date.fromisoformat(text) if re.fullmatch(r"\d{4}-\d\d-\d\d", text) else _number(text)
+    except ValueError:
+        return None
+
+
+def words(each: Expectation) -> str:
+    """What is expected, for people."""
+    a = each.arguments
+    if each.kind in ("between", "length", "rows"):
+        unit = {"length": " characters", "rows": " rows"}.get(each.kind, "")
+        least, most = a["least"] or None, a["most"]
+        if least is not None and least == most:
+            return f"{most}{unit}"
+        return " and ".join(
+            f"at {word} {value}{unit}" for word, value in (("least", least), ("most", most)) if value is not None
+        )
+    if each.kind == "accepted_values":
+        return f"one of {', '.join(a['values'])}"
+    plain = {"not_null": "not NULL", "unique": "unique"}
+    if each.kind in plain:
+        return plain[each.kind]
+    if each.kind in ("regex", "foreign"):
+        return f"matches {a['regex']}" if each.kind == "regex" else f"in {a['parent']}"
+    given = ", ".join(f"{name}={value}" for name, value in a.items() if name not in ("column", "column_list"))
+    return f"{each.kind}({given})"
+
+
+def _number(text: str) -> Decimal | None:
+    return Decimal(text) if re.fullmatch(r"[+-]?\d{1,28}(\.\d{1,28})?", text) else None
 
 
 def _check_targets(reader: Reader, tables: Iterable[TableSpec]) -> None:

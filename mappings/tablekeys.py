@@ -5,6 +5,7 @@ from typing import Any
 import yaml
 
 from mappings import texts
+from mappings.expectkeys import CHECKS, TABLE_EXPECTATIONS
 from mappings.nodes import Reader
 from mappings.shapes import (
     Key,
@@ -254,8 +255,14 @@ TABLE = Section(
             "Target columns with personal data: reports and listings mask them.",
             "none",
         ),
+        Key("expect", TABLE_EXPECTATIONS, "What the loaded table is expected to be, checked by `migrate verify`."),
+        Key(
+            "checks",
+            CHECKS,
+            "Queries in the target whose rows are findings of `migrate verify`, each by a name that you choose.",
+            "none",
+        ),
     ),
-    later=("expect",),
 )
 
 DEFAULTS = Section("Defaults", "What holds for every table that does not say otherwise.", _SHARED)

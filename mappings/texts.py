@@ -58,6 +58,11 @@ def target_table(name: str) -> str:
     return next((complaint for complaint in map(identifier, parts) if complaint), "")
 
 
+def foreign(name: str) -> str:
+    parts = name.split(".")
+    return "" if len(parts) in (2, 3) and all(parts) else "must be table.column or schema.table.column"
+
+
 def not_empty(value: str) -> str:
     return "" if value.strip() else "is empty"
 

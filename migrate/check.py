@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from mappings.spec import Expected, TableSpec
-from migrate import layout
+from migrate import expecting, layout
 from migrate.core import Estimated, Notice, Preflight
 from migrate.engine import Session, compiled
 from migrate.errors import MigrateError
@@ -49,6 +49,9 @@ def check(work: Session, names: Sequence[str], jobs: int = 1) -> list[Result]:
         looked_at.update(promised)
         if source.ok:
             results.append(_tried(f"{name}, mapping", lambda name=name: _mapping(work, name)))  # type: ignore[misc]
+            if results[-1].ok and (spec.expect or spec.checks):
+                what = f"{name}, expectations"
+                results.append(_tried(what, lambda name=name: _expectations(work, name)))  # type: ignore[misc]
     return results
 
 
@@ -223,6 +226,7 @@ def _layout(work: Session, name: str, origin: layout.Origin, jobs: int) -> Resul
     parts = [f"{len(expected.columns)} columns as expected"] if expected.columns else []
     parts += [f"{looked.rows:,} rows"] if looked.rows is not None else []
     parts += [f"{looked.values:,} values fit their types"] if looked.values else []
+    parts += [f"{len(expected.of_rows)} expectations of rows are met"] if expected.of_rows else []
     parts += ["trailers as declared"] if trailers else []
     return Result(True, what, "; ".join(parts))
 
@@ -245,3 +249,10 @@ def _mapping(work: Session, name: str) -> str:
             )
     created = "" if target.exists else " (will be created)"
     return "; ".join([f"{len(mapping.columns)} columns into {target.qualified}{created}", *cautions(mapping)])
+
+
+def _expectations(work: Session, name: str) -> str:
+    """Whether what the table is expected to be can be asked; nothing is asked yet."""
+    [mapping] = compiled(work, [name])
+    expecting.refuse_faults(work, [mapping])
+    return f"{len(mapping.spec.expect)} expectations, {len(mapping.spec.checks)} checks in SQL; `migrate verify` asks"

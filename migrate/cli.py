@@ -155,11 +155,12 @@ def check(flags: Common) -> None:
 @common
 def plan(flags: Common, out: Path | None, restart: bool) -> None:
     """Show what `migrate run` would do with each table, and why; writes nothing to source or target."""
-    from migrate import engine
+    from migrate import engine, expecting
     from migrate.plan import to_json
 
     with opened(flags, Sparing().governor) as work:  # a cap bounds the size of chunks
         mappings = engine.compiled(work, chosen(flags, work.project))
+        expecting.refuse_faults(work, mappings)
         planned = engine.planned(work, mappings, run_options(flags, restart=restart))
     form = to_json(planned)
     if out is not None:
@@ -415,7 +416,9 @@ def verify(
     """
     from migrate import ledger
     from migrate.errors import GateError
+    from migrate.expecting import by_check
     from migrate.verify import How, verify_all
+    from reports.model import of_expectations
     from reports.progress import watcher
 
     if (fixup or live or against == "source" or from_bucket) and level != "rows":
@@ -445,28 +448,42 @@ def verify(
         tables = [
             {"table": r.table, "level": level, "error": r.failure.message}
             if r.failure
-            else {"table": r.table, "level": level, "differences": r.differences, "verified_before": r.before}
+            else {
+                "table": r.table,
+                "level": level,
+                "differences": r.differences,
+                "verified_before": r.before,
+                "unexpected": by_check(r.findings),
+            }
             for r in results
         ]
         print_json({"tables": tables, "findings": [asdict(f) for f in findings]})
     else:
-        _print_findings([f for f in findings if f.severity == "error"])
+        _print_findings([f for f in findings if f.severity == "error" or of_expectations(f)])
     for failure in (r.failure for r in results if r.failure is not None):
         raise failure
     if any(f.severity == "error" for f in findings):
-        raise FindingsError("Source and target differ.", hint="`migrate report --format json` lists every difference.")
+        differ = any(f.severity == "error" and not of_expectations(f) for f in findings)
+        said = "Source and target differ." if differ else "The target is not as expected."
+        raise FindingsError(said, hint="`migrate report --format json` lists every finding.")
 
 
 def _print_result(flags: Common, result: "Result") -> None:
+    from migrate.expecting import by_check
+    from reports.model import of_expectations
+
     name, n = result.table, result.differences
     if result.failure is not None:
         click.secho(f"{name}: not verified: {redacted(flags, result.failure.message)}", fg="red")
         return
+    differences = [f for f in result.findings if not of_expectations(f)]
     said = f"{n:,} difference{'s' * (n != 1)}" if n else "equal"
-    said += "".join(f", {f.message.removeprefix(f'{name}: ')}" for f in result.findings if f.severity == "warning")
+    said += "".join(f", {f.message.removeprefix(f'{name}: ')}" for f in differences if f.severity == "warning")
+    said += "".join(f", {count:,} unexpected by {check}" for check, count in by_check(result.findings).items())
     if result.before is not None:
         said += f" (verified at {result.before}, before this verification was interrupted)"
-    click.secho(f"{name}: {said}", fg="red" if n else "green")
+    failed = any(f.severity == "error" for f in result.findings)
+    click.secho(f"{name}: {said}", fg="red" if failed else "green")
 
 
 def _print_findings(findings: "Sequence[Finding]") -> None:

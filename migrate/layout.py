@@ -2,17 +2,21 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Mapping as Dictionary
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from queue import SimpleQueue
-from typing import cast
+from typing import Any, cast
+
+import numpy as np
 
 from mappings.compile import Mapping, compile_table
+from mappings.faults import Fault, faults_error, suggest
 from mappings.mapper import Mapper
 from mappings.promise import expression, promised
-from mappings.spec import ColumnSpec, Expected, TableSpec
+from mappings.spec import ColumnSpec, Expectation, Expected, TableSpec, bound, words
 from migrate.core import Counted, Finding, Headed, Partition, Source, Table
 from migrate.engine import Session
 from migrate.errors import FindingsError
@@ -20,6 +24,7 @@ from migrate.plan import BatchSize
 from migrate.status import where
 from validators import schema as comparing
 from validators.schema import SAMPLES, Misfits
+from validators.values import Held, Wanted, finding
 
 _SHOWN = 60  # characters of a value
 _HINT = (
@@ -91,15 +96,16 @@ def look(work: Session, origin: Origin, expected: Expected, jobs: int, *, traile
     """
     source, name = work.source(origin[0]), ".".join(origin)
     typed = {c: written for c, written in expected.columns if written and promised(written) is not None}
-    if not (typed or expected.counted or trailers):
+    if not (typed or expected.counted or expected.of_rows or trailers):
         return Looked()
     table, size = source.schema(origin[1]), BatchSize()
     partitions = list(source.partitions(table, rows=size.rows, bytes=size.bytes))
     # Of a column that is missing `columns` tells.
     typed = {c: written for c, written in typed.items() if c in table.schema.names}
+    unmet = _of_rows(work, origin, expected, source, table, partitions) if expected.of_rows else []
     if not (typed or expected.counted):
-        return Looked()
-    findings: list[Finding] = []
+        return Looked(unmet)
+    findings: list[Finding] = list(unmet)
     if typed:
         mapping = _mapping(work, origin, table, typed)
         seen = _seen(work, source, mapping, partitions, jobs, personal(work.project.spec.tables.values(), origin))
@@ -107,7 +113,7 @@ def look(work: Session, origin: Origin, expected: Expected, jobs: int, *, traile
         found = [
             Misfits(c, written, seen.misfits[c], seen.samples[c]) for c, written in typed.items() if seen.misfits[c]
         ]
-        findings += comparing.values(name, found, severity=expected.severity)
+        findings[:0] = comparing.values(name, found, severity=expected.severity)
     else:
         rows = sum(_count(source, table, partition) for partition in partitions)
     findings[:0] = comparing.rows(name, expected.least, expected.most, rows, severity=expected.severity)
@@ -204,6 +210,74 @@ def _partition(
     finally:
         mappers.put(mapper)
     return seen
+
+
+def _of_rows(
+    work: Session, origin: Origin, expected: Expected, source: Source, table: Table, partitions: Sequence[Partition]
+) -> list[Finding]:
+    """What rows are not, of what they are expected to be: one reading more, in order, of the columns that it is about.
+
+    Raises UsageError for a column that the source does not have, or a regular expression that is none.
+    """
+    place = f"sources.{origin[0]}.expect.{origin[1]}"
+    names = table.schema.names
+    faults = [
+        Fault(each.mark, f'{place}.{each.kind}: {".".join(origin)} has no column "{column}"', suggest(column, names))
+        for each in expected.of_rows
+        for column in each.columns
+        if column not in names
+    ]
+    if faults:
+        raise faults_error(work.project.spec.path, faults)
+    wanted = {each.label: each for each in expected.of_rows}
+    columns = list(dict.fromkeys(column for each in expected.of_rows for column in each.columns))
+    held: Held | None = None
+    try:
+        held = Held([Wanted(e.label, e.kind, e.columns, _meant(e), e.severity) for e in expected.of_rows])
+        for partition in partitions:
+            for batch in source.read(partition, columns):
+                held.add(partition.ordinal, batch.rows, batch.ordinals)
+        seen = held.seen()
+    except ValueError as error:
+        fault = Fault(next(e.mark for e in expected.of_rows if e.kind == "regex"), f"{place}.{error}")
+        raise faults_error(work.project.spec.path, [fault]) from None
+    finally:
+        if held is not None:
+            held.close()
+    shown = _places(source, partitions, columns, {place for _, found in seen for place in found.samples})
+    hidden = personal(work.project.spec.tables.values(), origin)
+    findings = []
+    for each, found in seen:
+        samples = []
+        for at in found.samples:
+            locator, row = shown[at]
+            values = ("(personal)" if hidden(c) else "NULL" if row[c] is None else _shown(row[c]) for c in each.columns)
+            samples.append(f"{locator} {', '.join(values)}")
+        findings.append(finding(".".join(origin), each, words(wanted[each.label]), found, samples))
+    return findings
+
+
+def _meant(each: Expectation) -> Dictionary[str, Any]:
+    """The arguments of an expectation, bounds as what they mean."""
+    if each.kind != "between":
+        return each.arguments
+    return {name: None if value is None else bound(value) for name, value in each.arguments.items()}
+
+
+def _places(
+    source: Source, partitions: Sequence[Partition], columns: Sequence[str], wanted: Collection[tuple[int, int]]
+) -> dict[tuple[int, int], tuple[str, dict[str, object]]]:
+    """Where a few rows stand, and what stands there, by partition and ordinal: read once more."""
+    found = {}
+    for partition in partitions:
+        ordinals = [ordinal for part, ordinal in sorted(wanted) if part == partition.ordinal]
+        for batch in source.read(partition, columns) if ordinals else ():
+            for at in np.flatnonzero(np.isin(batch.ordinals, ordinals)):
+                ordinal = int(batch.ordinals[at])
+                [origin] = batch.locate([ordinal])
+                row = {column: batch.rows.column(column)[int(at)].as_py() for column in columns}
+                found[partition.ordinal, ordinal] = (where(dict(origin.locator)), row)
+    return found
 
 
 def _shown(value: object) -> str:

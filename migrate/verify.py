@@ -9,7 +9,7 @@ from typing import Literal, cast
 import numpy as np
 
 from mappings.compile import Mapping
-from migrate import checksum, fixup, ledger, live, measures, quarantine, rowdiff
+from migrate import checksum, expecting, fixup, ledger, live, measures, quarantine, rowdiff
 from migrate.core import Counted, Finding, OnEvent, Partition
 from migrate.engine import Session, compiled, digest
 from migrate.errors import GateError, MigrateError
@@ -17,6 +17,7 @@ from migrate.ledger import TableState
 from migrate.plan import finding_key
 from migrate.sides import Sides
 from migrate.target import count_rows, explained
+from reports.model import of_expectations
 from validators import counts as counting
 
 Level = Literal["counts", "aggregates", "rows"]
@@ -55,7 +56,7 @@ class Result:
 
     @property
     def differences(self) -> int:
-        return sum(f.severity == "error" for f in self.findings)
+        return sum(f.severity == "error" and not of_expectations(f) for f in self.findings)
 
 
 def verify_all(work: Session, names: Sequence[str], how: How) -> Iterator[Result]:
@@ -64,6 +65,7 @@ def verify_all(work: Session, names: Sequence[str], how: How) -> Iterator[Result
     Where the same verification was interrupted, this one goes on: what it has verified since it began is not done again.
     """
     mappings = compiled(work, names)
+    expecting.refuse_faults(work, mappings)
     with explained("write the ledger"):
         if how.restart:
             ledger.end_verification(work.conn, work.migration)
@@ -72,7 +74,12 @@ def verify_all(work: Session, names: Sequence[str], how: How) -> Iterator[Result
     for mapping in mappings:
         name = mapping.spec.name
         if name in before and how.epoch is None and not how.from_bucket:
-            kept = [f for f in ledger.findings(work.conn, work.migration, how.level) if f.table == name]
+            kept = [
+                f
+                for level in (how.level, expecting.LEVEL)
+                for f in ledger.findings(work.conn, work.migration, level)
+                if f.table == name
+            ]
             yield Result(name, kept, before=before[name])
             continue
         try:
@@ -109,8 +116,10 @@ def verify(work: Session, mapping: Mapping, how: How) -> list[Finding]:
         if how.level == "rows":
             findings += rows(work, mapping, state, partitions, how)
         findings += repaired
+        # First, for what is saved at the level is not looked at again by a verification that goes on.
+        expected = expecting.verify(work, mapping, state)
         ledger.save_findings(work.conn, work.migration, state.name, state.generation, how.level, findings)
-    return findings
+    return findings + expected
 
 
 def _in_numbers(

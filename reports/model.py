@@ -78,6 +78,12 @@ class VerificationResult:
     findings: int
     current: bool
 
+    @property
+    def said(self) -> str:
+        """The result in a word or two."""
+        good, bad = ("met", "unexpected") if self.level == "expectations" else ("equal", "differences")
+        return f"{self.findings:,} {bad}" if self.findings else good
+
 
 @dataclass(frozen=True, slots=True)
 class TableReport:
@@ -189,8 +195,10 @@ class Report:
         total, fates = self.totals, self._fates
         if unbalanced := self._unbalanced:
             return f"The accounting of {_named(unbalanced)} does not balance."
-        if errors := sum(f.severity == "error" for f in self.findings):
+        if errors := self._differences:
             return f"{_counted(errors, 'difference was', 'differences were')} found between source and target."
+        if unexpected := self._unexpected:
+            return f"The target is not as expected: {_counted(unexpected, 'finding')} of expectations and checks."
         if unfinished := self._unfinished:
             return f"Not finished: {_named(unfinished)}. Of {_counted(total['read'], 'row')} read so far: {fates}."
         are = "source row is" if total["read"] == 1 else "source rows are"
@@ -210,6 +218,14 @@ class Report:
         return f"Would account for all {read}: {fates}. Nothing has been written."
 
     @property
+    def _differences(self) -> int:
+        return sum(f.severity == "error" and not of_expectations(f) for f in self.findings)
+
+    @property
+    def _unexpected(self) -> int:
+        return sum(f.severity == "error" and of_expectations(f) for f in self.findings)
+
+    @property
     def _fates(self) -> str:
         total = self.totals
         return ", ".join(f"{total[fate]:,} {fate}" for fate in FATES if total[fate]) or "none"
@@ -221,6 +237,11 @@ class Report:
     @property
     def _unfinished(self) -> list[str]:
         return [t.name for t in self.tables if not t.complete] + list(self.not_started)
+
+
+def of_expectations(finding: Finding) -> bool:
+    """Whether a finding says that the target is not as expected, and not that it differs from the source."""
+    return finding.check.startswith(("expect.", "check."))
 
 
 STOPPED = (130, 143)

@@ -6,7 +6,17 @@ from html import escape
 
 from migrate.core import Finding
 from reports.markup import NOTHING, Cell, Column, Html, Row, join, number, table, tag, text, words
-from reports.model import FATES, Cluster, RejectCount, RejectSample, Report, RunReport, TableReport
+from reports.model import (
+    FATES,
+    Cluster,
+    RejectCount,
+    RejectSample,
+    Report,
+    RunReport,
+    TableReport,
+    VerificationResult,
+    of_expectations,
+)
 from reports.pictures import bar
 
 FINDINGS = 500
@@ -74,8 +84,11 @@ def _wrong(report: Report, t: TableReport) -> list[str]:
         found.append(f"does not balance: {t.read:,} ≠ {sum(getattr(t, fate) for fate in FATES):,}")
     if not t.complete:
         found.append(f"{t.phase}, {t.chunks_done:,} of {t.chunks:,} chunks")
-    if errors := sum(f.severity == "error" and f.table == t.name for f in report.findings):
-        found.append(f"{errors:,} difference{'s' * (errors != 1)}")
+    errors = [of_expectations(f) for f in report.findings if f.severity == "error" and f.table == t.name]
+    if differences := errors.count(False):
+        found.append(f"{differences:,} difference{'s' * (differences != 1)}")
+    if unexpected := errors.count(True):
+        found.append(f"{unexpected:,} unexpected")
     return found
 
 
@@ -86,9 +99,11 @@ def _verified(report: Report, t: TableReport) -> Cell:
     if not current:
         return words("an earlier load" if t.verifications else "not yet", "muted short")
     best = max(current, key=lambda v: v.level == "rows")
-    differences = max(v.findings for v in current)
+    differences = max((v.findings for v in current if v.level != "expectations"), default=0)
     if differences:
         return words(f"✕ {differences:,} difference{'s' * (differences != 1)}", "warn")
+    if unexpected := sum(v.findings for v in current if v.level == "expectations"):
+        return words(f"✕ {unexpected:,} unexpected", "warn")
     return words(f"✓ equal ({best.level})", "short")
 
 
@@ -229,7 +244,7 @@ def _verification(report: Report) -> Html:
             [
                 words(t.name),
                 words(v.level),
-                words(("✕ differs" if v.findings else "✓ equal") if v.current else "of an earlier load: verify again"),
+                words(_result(v) if v.current else "of an earlier load: verify again"),
                 number(v.findings),
                 Cell(utc(v.at), v.at),
             ],
@@ -253,6 +268,12 @@ def _verification(report: Report) -> Html:
     if report.findings:
         parts.append(_findings(report.findings))
     return join(parts, "\n")
+
+
+def _result(v: VerificationResult) -> str:
+    if v.level == "expectations":
+        return "✕ not as expected" if v.findings else "✓ as expected"
+    return "✕ differs" if v.findings else "✓ equal"
 
 
 def _findings(findings: Sequence[Finding]) -> Html:

@@ -47,10 +47,9 @@ def render(report: Report, console: Console) -> None:
         for note in table.notes:
             console.print(Text(brief(f"{table.name}: {note}"), style="yellow"))
         for v in table.verifications:
-            result = "equal" if not v.findings else f"{v.findings:,} differences"
             age = "" if v.current else " (of an earlier load: run `migrate verify` again)"
             console.print(
-                f"verified {printable(table.name)} by {v.level}: {result}{age}", highlight=False, markup=False
+                f"verified {printable(table.name)} by {v.level}: {v.said}{age}", highlight=False, markup=False
             )
     for finding in report.findings[:20]:
         console.print(Text(brief(f"{finding.severity}: {finding.message}"), style="red"))
