@@ -361,17 +361,25 @@ def report(flags: Common, form: str | None, out: Path | None) -> None:
     show_default=True,
     help="How far to look.",
 )
+@click.option(
+    "--all-constraints",
+    "every",
+    is_flag=True,
+    help="Look at the rows also for constraints that PostgreSQL itself guarantees, and do not trust its indexes.",
+)
 @spares
 @common
-def verify(flags: Common, level: str, sparing: Sparing) -> None:
+def verify(flags: Common, level: str, every: bool, sparing: Sparing) -> None:
     """Compare source, ledger and target. Exit code 3 on a difference.
+
+    Each level holds the target against its constraints, too, and against the keys and references that the mapping promises.
 
     \b
     counts      source, ledger and target count for themselves; the integrity equation stands beside them
     aggregates  besides, sums, extremes and digests of each column, computed by the source's engine and by the target
     rows        besides, the checksums kept in flight against the target as it is now; differing rows are named
     """
-    from migrate import engine, ledger
+    from migrate import constraints, engine, ledger
     from migrate.errors import GateError
     from migrate.verify import verify as examine
 
@@ -385,7 +393,8 @@ def verify(flags: Common, level: str, sparing: Sparing) -> None:
         for mapping in engine.compiled(work, names):
             name = mapping.spec.name
             try:
-                found = examine(work, mapping, level)  # type: ignore[arg-type]
+                found = examine(work, mapping, level, every=every)  # type: ignore[arg-type]
+                held = constraints.described(work, mapping, level, every=every)
             except MigrateError as error:
                 # One table that cannot be verified must not leave the others unverified.
                 failures.append(error)
@@ -395,10 +404,14 @@ def verify(flags: Common, level: str, sparing: Sparing) -> None:
                 continue
             findings += found
             errors = sum(f.severity == "error" for f in found)
-            results.append({"table": name, "level": level, "differences": errors})
+            results.append({"table": name, "level": level, "differences": errors, "constraints": held})
             if flags.output == "table":
                 said = f"{errors:,} differences" if errors else "equal"
                 said += "".join(f", {f.message.removeprefix(f'{name}: ')}" for f in found if f.severity == "warning")
+                by_whom = {"looked at": "looked at", "guaranteed": "guaranteed by the target", "left out": "left out"}
+                said += "; constraints: " + ", ".join(
+                    f"{len(held[k])} {w}" for k, w in by_whom.items() if held[k] or k != "left out"
+                )
                 click.secho(f"{name}: {said}", fg="red" if errors else "green")
     if flags.output == "json":
         from dataclasses import asdict

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from mappings.compile import Mapping
 from mappings.ddl import columns, quote
-from migrate import checksum, ledger, measures, quarantine
+from migrate import checksum, constraints, ledger, measures, quarantine
 from migrate.core import Chunk, Counted, Finding, Partition
 from migrate.engine import Session, digest
 from migrate.errors import GateError
@@ -35,8 +35,8 @@ _TOGETHER = 4_000_000  # rows whose hashes are held at once
 _TRIED = 20_000  # combinations of rows that may be the replayed ones of a bucket
 
 
-def verify(work: Session, mapping: Mapping, level: Level) -> list[Finding]:
-    """Verify one table and keep the findings in the ledger. Raises GateError for a table that is not loaded."""
+def verify(work: Session, mapping: Mapping, level: Level, *, every: bool = False) -> list[Finding]:
+    """Verify one table, with `every` constraint, and keep the findings. Raises GateError where it is not loaded."""
     states = ledger.table_states(work.conn, work.migration)
     state = states.get(mapping.spec.name)
     if state is None or state.phase != "finalized":
@@ -52,6 +52,7 @@ def verify(work: Session, mapping: Mapping, level: Level) -> list[Finding]:
     partitions = ledger.pinned(work.conn, work.migration, state.name, state.generation)
     with explained(f"verify {state.name}"):
         findings = counts(work, mapping, state, partitions)
+        findings += constraints.compare(work, mapping, state, level, every=every)
         if level != "counts":
             findings += measures.compare(work, mapping, state, partitions)
         if level == "rows":
