@@ -149,7 +149,8 @@ def _broken(conn: Connection, mapping: Mapping, rule: Rule, limit: int, *, among
 
 def _shape(mapping: Mapping) -> Shape:
     texts = {c.name for c in mapping.target.columns if c.base in TEXTS}
-    return Shape(mapping.spec.name, finding_key(mapping), frozenset(texts), frozenset(mapping.spec.personal))
+    key = finding_key(mapping) or mapping.spec.primary_key or _of_the_key(mapping)
+    return Shape(mapping.spec.name, key, frozenset(texts), frozenset(mapping.spec.personal))
 
 
 # ---------------------------------------------------------------------------------------------------------------- rules
@@ -263,4 +264,4 @@ def _sequences(conn: Connection, mapping: Mapping) -> Iterator[Finding]:
             yield validator.unread(name, f"the sequence {of}")
             continue
         if row is not None:
-            yield validator.behind(name, column, of, row, shown=column not in mapping.spec.personal)
+            yield validator.behind(_shape(mapping), target.schema, target.name, column, of, row)

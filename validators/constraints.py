@@ -1,7 +1,7 @@
 """Constraints: the statements that look for rows which break a rule of the target or of the mapping, and what they found."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from psycopg.sql import Identifier
@@ -131,12 +131,12 @@ def statement(schema: str, table: str, rule: Rule, key: Sequence[str], limit: in
 
 def sequence(schema: str, table: str, column: str, of: str) -> str:
     """SQL of one row (what the column's sequence gives next, the farthest value that stands in the column, the least and
-    the greatest that the sequence may give), if it will run into what stands there. `of`: the sequence's quoted name.
+    the greatest that the sequence may give, whether it rises), if it will run into what stands there. `of`: its quoted name.
     """
     name, relation = _quoted(column), _quoted(schema, table)
     following = "s.last_value + CASE WHEN s.is_called THEN q.seqincrement ELSE 0 END"
     return (
-        f"SELECT {following}, CASE WHEN q.seqincrement > 0 THEN x.most ELSE x.least END, q.seqmin, q.seqmax "
+        f"SELECT {following}, CASE WHEN q.seqincrement > 0 THEN x.most ELSE x.least END, q.seqmin, q.seqmax, q.seqincrement > 0 "
         f"FROM {of} s, pg_sequence q, (SELECT max({name}) AS most, min({name}) AS least FROM {relation}) x "
         f"WHERE q.seqrelid = {_literal(of)}::regclass AND CASE WHEN q.seqincrement > 0 THEN x.most >= {following} "
         f"ELSE x.least <= {following} END"
@@ -170,6 +170,8 @@ def violations(
             message = f"{shape.table}: {rows:,} rows name no parent by {rule.title}, and {rule.allowed:,} of them were kept so"
             yield Finding(name, severity, shape.table, message + others, None, str(rule.allowed), str(rows))
         return
+    if columns == rule.terms and shape.personal:  # of an expression it is not known whether it shows a personal value
+        shape = replace(shape, personal=frozenset(columns))
     for *values, rows in found:
         row = dict(zip(columns, values, strict=True))
         if rule.terms:
@@ -185,21 +187,22 @@ def violations(
         yield Finding(name, severity, shape.table, message, key, "0" if not rule.terms else "1", str(rows))
 
 
-def behind(table: str, column: str, of: str, found: Sequence[int], *, shown: bool) -> Finding:
+def behind(shape: Shape, schema: str, table: str, column: str, of: str, found: Sequence[int]) -> Finding:
     """The finding that a sequence will give a value that is taken, with the statement that mends it.
 
-    `found`: as `sequence` gives it; `shown`: whether the column's values may be.
+    `found`: as `sequence` gives it.
     """
-    following, most, least, greatest = found
-    at = str(most) if shown else "(personal)"
-    mends = f"SELECT setval({_literal(of)}, {most});" if shown else "setval with the column's farthest value"
+    following, most, least, greatest, rises = found
+    at = shape.show(column, str(most))
+    farthest = f"SELECT {'max' if rises else 'min'}({_quoted(column)}) FROM {_quoted(schema, table)}"
+    mends = f"SELECT setval({_literal(of)}, ({farthest}));"
     if not least <= most <= greatest:
-        mends = f"it may not go so far: ALTER SEQUENCE {of} AS bigint first, then {mends}"
+        mends = f"ALTER SEQUENCE {of} AS bigint; {mends}"
     message = (
-        f"{table}: the sequence {of} of {column} gives {following} next, and {at} stands in the table already: an insert "
-        f"after cutover would fail or repeat it. Mend it: {mends}"
+        f"{shape.table}: the sequence {of} of {column} gives {following} next, and {at} stands in the table already: an "
+        f"insert after cutover would fail or repeat it. Mend it: {mends}"
     )
-    return Finding("constraints.sequence", "error", table, message, column, f"past {at}", str(following))
+    return Finding("constraints.sequence", "error", shape.table, message, column, f"past {at}", str(following))
 
 
 def weakness(table: str, rule: Rule, *, looked: bool) -> Finding:

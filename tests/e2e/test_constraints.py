@@ -40,7 +40,7 @@ tables:
     columns:
       nr: nr
       parent: {references: parents, by: parent}
-      tag: {sql: tag, "null": false}
+      tag: {value: tag, "null": false}
     dedupe: {match: tag}
 """
 
@@ -96,18 +96,19 @@ UNHELD = "SET LOCAL session_replication_role = replica; "
     [
         ("children", UNHELD + "DELETE FROM parents WHERE code IN (3, 4)",
          {("orphan", "error", f"no={n}") for n in range(1, ROWS + 1) if n % 10 in (3, 4)}),
-        ("children", UNHELD + "INSERT INTO children VALUES (99, 77)", {("orphan", "error", "no=99"), ("sequence", "error", "no")}),
+        ("children", UNHELD + "INSERT INTO children VALUES (99, 77)",
+         {("orphan", "error", "no=99"), ("sequence", "error", "no")}),
         ("children", "ALTER TABLE children DISABLE TRIGGER ALL; INSERT INTO children VALUES (0, 77); "
          "ALTER TABLE children ENABLE TRIGGER ALL", {("orphan", "error", "no=0")}),
         ("children", "ALTER TABLE children DROP CONSTRAINT children_parent_fkey; UPDATE children SET parent = 77 WHERE no = 5",
          {("orphan", "error", "no=5")}),
-        ("loose", "UPDATE loose SET parent = 77 WHERE nr = 5", {("orphan", "error", "nr=5, parent=77")}),
+        ("loose", "UPDATE loose SET parent = 77 WHERE nr = 5", {("orphan", "error", "nr=5")}),
         ("parents", UNHELD + "UPDATE parents SET name = 'P1' WHERE code = 2", {("duplicate", "error", "name=(personal)")}),
         ("loose", "UPDATE loose SET nr = 1 WHERE nr = 2", {("duplicate", "error", "nr=1")}),
         ("loose", "UPDATE loose SET tag = 't1' WHERE nr = 2", {("duplicate", "error", "tag='t1'")}),
         ("loose", "UPDATE loose SET tag = '' WHERE nr < 3", set()),
-        ("loose", "UPDATE loose SET tag = NULL WHERE nr = 2", {("null", "error", "1 row")}),
-        ("loose", "UPDATE loose SET nr = NULL WHERE nr = 2", {("null", "error", "1 row")}),
+        ("loose", "UPDATE loose SET tag = NULL WHERE nr = 2", {("null", "error", "nr=2")}),
+        ("loose", "UPDATE loose SET nr = NULL WHERE nr = 2", {("null", "error", "nr=NULL")}),
         ("children", "ALTER TABLE children ALTER parent DROP NOT NULL; UPDATE children SET parent = NULL WHERE no = 5", set()),
         ("children", "ALTER TABLE children DROP CONSTRAINT adult; UPDATE children SET age = 3 WHERE no < 3; "
          "ALTER TABLE children ADD CONSTRAINT adult CHECK (age >= 18) NOT VALID",
@@ -134,7 +135,8 @@ UNHELD = "SET LOCAL session_replication_role = replica; "
     ids=[
         "a lost parent", "a strange row", "triggers off for a while", "a reference only mapped again", "a reference only mapped",
         "a deferrable key", "a promised primary key", "a match rule", "blanks match nothing", "a promised NOT NULL",
-        "a NULL in a promised key", "a NULL where it may be", "NOT VALID and broken", "NOT VALID and met", "a function that changed",
+        "a NULL in a promised key", "a NULL where it may be", "NOT VALID and broken", "NOT VALID and met",
+        "a function that changed",
         "a domain", "triggers off at the parent", "a trigger off", "an index not valid", "an index not held", "sound: children",
         "sound: parents", "sound: loose",
     ],
@@ -147,35 +149,38 @@ def test_each_broken_rule_is_found_by_the_keys_of_the_rows(
 
 
 @pytest.mark.parametrize(
-    ("setting", "damage", "mends"),
+    ("setting", "says"),
     [
-        ("SELECT setval('children_no_seq', 12)", "", "SELECT setval('public.children_no_seq', 50);"),
-        ("SELECT setval('children_no_seq', 50, false)", "", "SELECT setval('public.children_no_seq', 50);"),
-        ("SELECT setval('children_no_seq', 51, false)", "", None),
-        ("ALTER SEQUENCE children_no_seq RESTART WITH 1000", "", None),
-        ("ALTER SEQUENCE children_no_seq MINVALUE -9 INCREMENT -1 RESTART WITH 1", "", "SELECT setval('public.children_no_seq', 1);"),
-        ("ALTER SEQUENCE children_no_seq AS smallint", "UPDATE children SET no = 40000 WHERE no = 5",
-         "ALTER SEQUENCE public.children_no_seq AS bigint first, then SELECT setval('public.children_no_seq', 40000);"),
+        ("SELECT setval('children_no_seq', 12)", "gives 13 next, and 50 stands"),
+        ("SELECT setval('children_no_seq', 50, false)", "gives 50 next, and 50 stands"),
+        ("SELECT setval('children_no_seq', 51, false)", ""),
+        ("ALTER SEQUENCE children_no_seq RESTART WITH 1000", ""),
+        ("ALTER SEQUENCE children_no_seq MINVALUE -9 INCREMENT -1 RESTART WITH 1", "gives 1 next, and 1 stands"),
+        ("ALTER SEQUENCE children_no_seq AS smallint; UPDATE children SET no = 40000 WHERE no = 5",
+         "Mend it: ALTER SEQUENCE public.children_no_seq AS bigint; SELECT setval"),
     ],
 )  # fmt: skip
-def test_a_sequence_behind_its_column_is_found_with_what_mends_it(
-    rig: Rig, setting: str, damage: str, mends: str | None
-) -> None:
-    findings = found(rig, "children", f"{damage or 'SELECT 1'}; {setting}", "counts")
-    assert [f.check for f in findings] == (["constraints.sequence"] if mends else [])
-    assert all(mends and f.message.endswith(f"Mend it: {mends}") for f in findings)
+def test_a_sequence_behind_its_column_is_found(rig: Rig, setting: str, says: str) -> None:
+    # What setval does outlives a rollback, unless the sequence was made anew before it.
+    findings = found(rig, "children", f"ALTER SEQUENCE children_no_seq RESTART; {setting}", "counts")
+    assert [f.check for f in findings] == (["constraints.sequence"] if says else [])
+    assert all(says in f.message for f in findings)
 
 
-def test_the_statement_that_mends_a_sequence_does(rig: Rig) -> None:
-    rig.sql("SELECT setval('children_no_seq', 12)")
-    said = rig.migrate("verify", "-s", "children", "--level", "counts", code=3).out
-    rig.sql(said[said.index("SELECT setval") : said.index(";", said.index("SELECT setval"))].replace("\n", " "))
+@pytest.mark.parametrize("way", ["START 1 INCREMENT 1 RESTART WITH 12", "MINVALUE -9 INCREMENT -1 RESTART WITH 30"])
+def test_the_statement_that_mends_a_sequence_does(rig: Rig, way: str) -> None:
+    rig.sql(f"ALTER SEQUENCE children_no_seq {way}")
+    said = " ".join(rig.migrate("verify", "-s", "children", "--level", "counts", code=3).out.split())
+    rig.sql(said[said.index("SELECT setval") : said.index(";", said.index("SELECT setval"))])
     rig.migrate("verify", "-s", "children", "--level", "counts")
+    rig.sql("ALTER SEQUENCE children_no_seq MINVALUE 1 INCREMENT 1 RESTART WITH 51")
 
 
 def test_a_default_s_sequence_that_the_column_does_not_own_is_looked_at_too(rig: Rig) -> None:
     findings = found(rig, "loose", "CREATE SEQUENCE shared; ALTER TABLE loose ALTER nr SET DEFAULT nextval('shared')")
-    assert [f.message.partition("Mend it: ")[2] for f in findings] == ["SELECT setval('public.shared', 49);"]
+    assert [f.message.partition("Mend it: ")[2] for f in findings] == [
+        'SELECT setval(\'public.shared\', (SELECT max("nr") FROM "public"."loose"));'
+    ]
 
 
 def test_what_a_level_looks_at_and_what_the_target_guarantees_is_said(rig: Rig) -> None:
@@ -183,9 +188,12 @@ def test_what_a_level_looks_at_and_what_the_target_guarantees_is_said(rig: Rig) 
     held = ended.json()["tables"][0]["constraints"]
     assert held == {
         "looked at": ["foreign key children_parent_fkey", "check known"],
-        "guaranteed": ["check adult", "check four", "NOT NULL no", "NOT NULL parent", "unique key children_pkey", "unique key folded"],
+        "guaranteed": [
+            *("check adult", "check four", "NOT NULL no", "NOT NULL parent"),
+            *("unique key children_pkey", "unique key folded"),
+        ],
         "left out": [],
-    }  # fmt: skip
+    }
     said = rig.migrate("verify", "-s", "children", "--level", "counts").out
     assert "constraints: 1 looked at, 6 guaranteed by the target, 1 left out" in " ".join(said.split())
 
@@ -205,14 +213,17 @@ def test_all_constraints_are_looked_at_past_the_catalogue_and_the_indexes_where_
 
 
 def test_counts_do_not_compare_rows_with_others(rig: Rig) -> None:
-    damage = UNHELD + "DELETE FROM parents WHERE code = 3; SELECT setval('children_no_seq', 12)"
+    damage = UNHELD + "DELETE FROM parents WHERE code = 3; ALTER SEQUENCE children_no_seq RESTART WITH 13"
     assert told(found(rig, "children", damage, "counts")) == {("sequence", "error", "no")}
     assert len(told(found(rig, "children", damage, "aggregates"))) == 6
 
 
 def test_no_personal_value_is_shown(rig: Rig) -> None:
-    said = str(found(rig, "children", "UPDATE pg_index SET indisvalid = false, indisready = false, indislive = false "
-                     "WHERE indexrelid = 'folded'::regclass; UPDATE children SET email = 'Spy@x.de' WHERE no IN (1, 2)"))  # fmt: skip
+    damage = (
+        "UPDATE pg_index SET indisvalid = false, indisready = false, indislive = false "
+        "WHERE indexrelid = 'folded'::regclass; UPDATE children SET email = 'Spy@x.de' WHERE no IN (1, 2)"
+    )
+    said = str(found(rig, "children", damage))
     assert "spy" not in said.lower()
     assert "(personal)" in said
 
@@ -225,7 +236,7 @@ def test_every_key_is_listed_up_to_the_limit(rig: Rig, monkeypatch: pytest.Monke
 
 
 def test_a_check_that_fails_on_a_row_is_a_finding_without_the_value(rig: Rig) -> None:
-    damage = "ALTER TABLE children DROP CONSTRAINT adult; ALTER TABLE children ADD CONSTRAINT digits CHECK (email::int > 0) NOT VALID"
+    damage = "ALTER TABLE children ADD CONSTRAINT digits CHECK (email::int > 0) NOT VALID"
     findings = found(rig, "children", damage)
     assert [(f.check, f.severity) for f in findings] == [("constraints.check", "error")]
     assert "cannot be computed for some row [22P02]" in findings[0].message
