@@ -19,6 +19,7 @@ from migrate.errors import FindingsError, GateError
 from migrate.ledger import Ownership, TableState
 from migrate.plan import TablePlan, reference_key
 from migrate.target import LEDGER, Connection, catalogue, count_rows, explained, references_from_outside
+from validators.constraints import sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,17 +217,10 @@ def _analyze(connect: Callable[[], Connection], relation: str) -> None:
 
 
 def advance_sequences(conn: Connection, mapping: Mapping) -> None:
-    """Move the sequences of a table's mapped columns past what stands in it: never backwards, and not for an empty table.
-
-    A sequence that was never used stands before its START, not at 0.
-    """
+    """Move the sequences of a table's mapped columns past what stands in it: never backwards, and not for an empty table."""
     table = mapping.target
     for column in table.columns:
         if column.sequence is not None and column.name in mapping.columns:
-            # psycopg takes a % for the beginning of a placeholder.
-            name, relation = (n.replace("%", "%%") for n in (quote(column.name), quote(table.schema, table.name)))
-            conn.execute(
-                f"SELECT setval(%(seq)s, m) FROM (SELECT max({name}) AS m FROM {relation}) x, pg_sequence s "
-                f"WHERE s.seqrelid = %(seq)s::regclass AND m >= coalesce(pg_sequence_last_value(s.seqrelid) + 1, s.seqstart)",
-                {"seq": column.sequence},
-            )
+            behind = conn.execute(sequence(table.schema, table.name, column.name, column.sequence)).fetchone()
+            if behind is not None:
+                conn.execute("SELECT setval(%s, %s)", [column.sequence, int(behind[1])])
