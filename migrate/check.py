@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import cast
 
 from mappings.spec import Expected, TableSpec
-from migrate import layout
+from migrate import drift, layout
 from migrate.core import Estimated, Notice, Preflight
-from migrate.engine import Session, compiled
+from migrate.engine import Session, compiled, drifted
 from migrate.errors import MigrateError
 from migrate.plan import cautions
 from migrate.target import explained
@@ -48,7 +48,8 @@ def check(work: Session, names: Sequence[str], jobs: int = 1) -> list[Result]:
         results += [_layout(work, name, origin, jobs) for origin in promised]
         looked_at.update(promised)
         if source.ok:
-            results.append(_tried(f"{name}, mapping", lambda name=name: _mapping(work, name)))  # type: ignore[misc]
+            mapping = _tried(f"{name}, mapping", lambda name=name: _mapping(work, name))  # type: ignore[misc]
+            results += [mapping, *(_drift(work, name) if mapping.ok else ())]
     return results
 
 
@@ -225,6 +226,18 @@ def _layout(work: Session, name: str, origin: layout.Origin, jobs: int) -> Resul
     parts += [f"{looked.values:,} values fit their types"] if looked.values else []
     parts += ["trailers as declared"] if trailers else []
     return Result(True, what, "; ".join(parts))
+
+
+def _drift(work: Session, name: str) -> list[Result]:
+    """What has changed since the table was planned, if anything has."""
+    what = f"{name}, since it was planned"
+    try:
+        [mapping] = compiled(work, [name])
+        findings = drifted(work, mapping.spec, mapping, mapping.source, mapping.target)
+        drift.refuse(findings)
+    except MigrateError as error:
+        return [_failed(what, error)]
+    return [Result(True, what, f"warning: {f.message.removeprefix(f'{name}: ')}", True) for f in findings]
 
 
 def _mapping(work: Session, name: str) -> str:

@@ -230,6 +230,7 @@ def run(flags: Common, restart: bool, page: Path | None, dry_run: bool, canary: 
         mappings = engine.compiled(work, names)
         warnings += [f"{m.spec.name}: {told}" for m in mappings for told in m.source.warnings]
         planned = engine.planned(work, mappings, options)
+        warnings += [finding.message for table in planned.tables for finding in table.drift]
         # What was pinned before was looked at before, and has not changed since: its hashes say so.
         fresh = [table.name for table in planned.tables if table.fresh]
         warnings += layout.accepted(layout.contents(work, fresh, options.jobs))
@@ -422,7 +423,9 @@ def verify(flags: Common, level: str, every: bool, sparing: Sparing) -> None:
     if failures:
         raise failures[0]
     if any(f.severity == "error" for f in findings):
-        raise FindingsError("Source and target differ.", hint="`migrate report --format json` lists every difference.")
+        own = all(f.check.startswith("constraints.") for f in findings if f.severity == "error")
+        said = "The target does not keep its constraints." if own else "Source and target differ."
+        raise FindingsError(said, hint="`migrate report --format json` lists every difference.")
 
 
 def _print_findings(findings: "Sequence[Finding]") -> None:

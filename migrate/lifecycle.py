@@ -5,14 +5,14 @@ All of it holds the table's exclusive lock and checks the fencing epoch, so that
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from psycopg.rows import scalar_row
 
 from mappings.compile import Mapping
 from mappings.ddl import add_foreign_key, add_key, create_table, quote
 from mappings.dedupe import Ballot
-from migrate import checksum, crosswalk, ledger
+from migrate import checksum, crosswalk, drift, ledger
 from migrate.commit import BOUNDS, enter
 from migrate.core import Chunk, TargetTable
 from migrate.errors import FindingsError, GateError
@@ -79,6 +79,10 @@ def prepare(
             if plan.name in elected:
                 _publish(conn, migration, plan, elected[plan.name])
             _suspend(conn, migration, plan)
+            made = catalogue(conn, plan.mapping.target.schema, plan.mapping.target.name)
+            assert made is not None
+            made = with_suspended(conn, migration, plan.name, made)
+            drift.save(conn, migration, plan.mapping, plan.generation, plan.seen.rows, made)
 
 
 def _publish(conn: Connection, migration: str, plan: TablePlan, elected: Elected) -> None:
@@ -104,6 +108,12 @@ def _suspend(conn: Connection, migration: str, plan: TablePlan) -> None:
         if row is not None:
             ledger.suspend(conn, migration, plan.name, key, row[0])
             conn.execute(f"ALTER TABLE {relation} DROP CONSTRAINT {quote(key.name)}")
+
+
+def with_suspended(conn: Connection, migration: str, name: str, target: TargetTable) -> TargetTable:
+    """A target table with the foreign keys that are off while it is being loaded."""
+    off = [key for key, _ in ledger.suspended(conn, migration, name)]
+    return replace(target, foreign_keys=(*target.foreign_keys, *(k for k in off if k not in target.foreign_keys)))
 
 
 def _begin(conn: Connection, plan: TablePlan, digest: str) -> TableState:

@@ -12,9 +12,9 @@ import pyarrow as pa
 
 from mappings.compile import Mapping
 from mappings.ddl import columns, quote
-from migrate import checksum, constraints, ledger, measures, quarantine
+from migrate import checksum, constraints, drift, ledger, measures, quarantine
 from migrate.core import Chunk, Counted, Finding, Partition
-from migrate.engine import Session, digest
+from migrate.engine import Session, digest, drifted
 from migrate.errors import GateError
 from migrate.ledger import TableState
 from migrate.pipeline import Pipeline
@@ -44,14 +44,16 @@ def verify(work: Session, mapping: Mapping, level: Level, *, every: bool = False
             f"{mapping.spec.name} is not loaded yet",
             hint="`migrate run` loads it; `migrate status` says where it stands.",
         )
+    changed = drifted(work, mapping.spec, mapping, mapping.source, mapping.target)
+    drift.refuse(changed)
     if state.digest != digest(mapping):
         raise GateError(
-            f"{mapping.spec.name}: the mapping or the target's columns changed since it was loaded",
+            f"{mapping.spec.name}: {drift.of_mapping(work.conn, work.migration, state, mapping)}",
             hint="Verify with the project file that loaded it, or run `migrate run` first.",
         )
     partitions = ledger.pinned(work.conn, work.migration, state.name, state.generation)
     with explained(f"verify {state.name}"):
-        findings = counts(work, mapping, state, partitions)
+        findings = changed + counts(work, mapping, state, partitions)
         findings += constraints.compare(work, mapping, state, level, every=every)
         if level != "counts":
             findings += measures.compare(work, mapping, state, partitions)
