@@ -54,8 +54,9 @@ def main() -> None:
     migrate verify                        prove that source and target hold the same rows
     migrate rejects list                  rows that were not loaded, each with its reason
 
-    Exit codes: 0 ok, 1 failed, 2 usage or configuration, 3 findings (differences, rejects over budget),
-    4 refused (wrong state, taken over), 6 source, 7 target, 12 a bug, 75 worth retrying, 130/143 stopped safely.
+    Exit codes: 0 ok, 1 failed, 2 usage or configuration, 3 findings (differences, rejects over budget,
+    what changed since the plan), 4 refused (wrong state, taken over), 6 source, 7 target, 12 a bug, 75 worth retrying,
+    130/143 stopped safely.
     """
 
 
@@ -150,7 +151,10 @@ def check(flags: Common) -> None:
 @click.option("--restart", is_flag=True, help="As `migrate run --restart` would plan.")
 @common
 def plan(flags: Common, out: Path | None, restart: bool) -> None:
-    """Show what `migrate run` would do with each table, and why; writes nothing to source or target."""
+    """Show what `migrate run` would do with each table, and why; writes nothing to source or target.
+
+    Exit code 3 where source or target changed since a table was planned, and that matters.
+    """
     from migrate import engine
     from migrate.plan import to_json
 

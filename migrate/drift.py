@@ -23,7 +23,11 @@ def source(table: Table, rows: int) -> Description:
 
 def _field(field: pa.Field) -> Described:
     suggested = (field.metadata or {}).get(SUGGESTED, b"").decode()
-    return Described(str(field.type), suggested or str(field.type), field.nullable)
+    kind = str(field.type)
+    return Described(kind, suggested or _SHOWN.get(kind, kind), field.nullable)
+
+
+_SHOWN = {"string": "text", "binary": "bytes"}
 
 
 def target(table: TargetTable) -> Description:
