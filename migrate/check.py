@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from mappings.spec import Expected, TableSpec
-from migrate import drift, layout
+from migrate import drift, layout, ledger
 from migrate.core import Estimated, Notice, Preflight
 from migrate.engine import Session, compiled, drifted
 from migrate.errors import MigrateError
@@ -232,8 +232,10 @@ def _drift(work: Session, name: str) -> list[Result]:
     """What has changed since the table was planned, if anything has."""
     what = f"{name}, since it was planned"
     try:
+        if not ledger.exists(work.conn):
+            return []
         [mapping] = compiled(work, [name])
-        findings = drifted(work, mapping.spec, mapping, mapping.source, mapping.target)
+        findings = drifted(work, mapping, ledger.table_states(work.conn, work.migration).get(name))
         drift.refuse(findings)
     except MigrateError as error:
         return [_failed(what, error)]

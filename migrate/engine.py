@@ -39,6 +39,7 @@ from migrate.core import (
 from migrate.crosswalk import Keys
 from migrate.errors import FindingsError, RetryableError, UsageError
 from migrate.governor import Governor
+from migrate.ledger import TableState
 from migrate.pipeline import Pipeline
 from migrate.plan import (
     BatchSize,
@@ -179,7 +180,7 @@ def session(project: Project, governor: Governor | None = None) -> Iterator[Sess
 
 def compiled(work: Session, names: Sequence[str]) -> list[Mapping]:
     """Compile tables against source schema and target catalogue; the faults of all of them at once as one UsageError."""
-    mappings, faults, changed = [], [], []
+    mappings, faults, broken = [], [], []
     tables = work.project.spec.tables
     referenced = {c.reference.table for t in tables.values() for c in t.columns if c.reference is not None}
     targets = {name: _target(work, tables[name]) for name in dict.fromkeys((*names, *sorted(referenced)))}
@@ -192,24 +193,34 @@ def compiled(work: Session, names: Sequence[str]) -> list[Mapping]:
             mappings.append(_with_options(mapping, work.project.sources))
         except UsageError as error:
             faults.append(error)
-            changed += drifted(work, spec, None, table, targets[name]) if table is not None else []
-    drift.refuse(changed, [f.message for f in faults])
+            if table is not None:
+                broken.append((spec, table))
+    if broken:
+        states = _states(work)
+        found = (_drift(work, s, None, table, targets[s.name], states.get(s.name)) for s, table in broken)
+        drift.refuse([f for findings in found for f in findings], [f.message for f in faults])
     if faults:
         raise UsageError("\n".join(f.message for f in faults), hint=next((f.hint for f in faults if f.hint), ""))
     return mappings
 
 
-def drifted(
-    work: Session, spec: TableSpec, mapping: Mapping | None, table: Table, target: TargetTable | None
-) -> list[Finding]:
+def drifted(work: Session, mapping: Mapping, state: TableState | None) -> list[Finding]:
     """What has changed at both sides since the table was planned; nothing where it was not."""
+    return _drift(work, mapping.spec, mapping, mapping.source, mapping.target, state)
+
+
+def _drift(
+    work: Session,
+    spec: TableSpec,
+    mapping: Mapping | None,
+    table: Table,
+    target: TargetTable | None,
+    state: TableState | None,
+) -> list[Finding]:
+    if state is None:
+        return []
+    now = drift.source(table, _estimate(work, spec))
     with explained(f"read the ledger for {spec.name}"):
-        if not ledger.exists(work.conn):
-            return []
-        state = ledger.table_states(work.conn, work.migration).get(spec.name)
-        if state is None:
-            return []
-        now = drift.source(table, _estimate(work, spec))
         return drift.found(work.conn, work.migration, state, spec, mapping, now, target)
 
 
@@ -259,12 +270,11 @@ def digest(mapping: Mapping) -> str:
 
 def planned(work: Session, mappings: Sequence[Mapping], options: Options) -> Plan:
     """Decide what is to be done; reads sources and ledger, writes nothing."""
-    known = ledger.exists(work.conn)
-    states = ledger.table_states(work.conn, work.migration) if known else {}
+    states = _states(work)
     cuts = {m.spec.name: _cut(work, m) for m in mappings}
     seen = {m.spec.name: _seen(work, m.spec) for m in mappings}
     sizes = {m.spec.name: _size(work, m, options) for m in mappings}
-    changed = {m.spec.name: drifted(work, m.spec, m, m.source, m.target) for m in mappings if not options.restart}
+    changed = {m.spec.name: drifted(work, m, states.get(m.spec.name)) for m in mappings if not options.restart}
     drift.refuse([finding for findings in changed.values() for finding in findings])
     plans = []
     for mapping in mappings:
@@ -300,6 +310,11 @@ def planned(work: Session, mappings: Sequence[Mapping], options: Options) -> Pla
         refuse_cycles(each, finalized)
         election.refuse_undecidable(each.mapping, each.knot)
     return plan_
+
+
+def _states(work: Session) -> dict[str, TableState]:
+    with explained("read the ledger"):
+        return ledger.table_states(work.conn, work.migration) if ledger.exists(work.conn) else {}
 
 
 def _seen(work: Session, spec: TableSpec) -> Seen:

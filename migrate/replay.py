@@ -65,7 +65,7 @@ def replay(
     state = states.get(mapping.spec.name)
     if state is None or state.phase != "finalized":
         raise GateError(f"{mapping.spec.name} is not loaded yet", hint="`migrate run` first.")
-    drift.refuse(drifted(work, mapping.spec, mapping, mapping.source, mapping.target))
+    drift.refuse(drifted(work, mapping, state))
     if state.digest != digest(mapping):
         raise GateError(
             f"{state.name}: {drift.of_mapping(work.conn, work.migration, state, mapping)}",

@@ -44,7 +44,7 @@ def verify(work: Session, mapping: Mapping, level: Level, *, every: bool = False
             f"{mapping.spec.name} is not loaded yet",
             hint="`migrate run` loads it; `migrate status` says where it stands.",
         )
-    changed = drifted(work, mapping.spec, mapping, mapping.source, mapping.target)
+    changed = drifted(work, mapping, state)
     drift.refuse(changed)
     if state.digest != digest(mapping):
         raise GateError(
