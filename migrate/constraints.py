@@ -33,13 +33,14 @@ WITH RECURSIVE domain AS (
     UNION ALL
     SELECT d.attname, t.typbasetype FROM domain d JOIN pg_type t ON t.oid = d.oid WHERE t.typtype = 'd'
 )
-SELECT c.conname, c.contype::text, false,
+SELECT c.conname, c.contype::text, '' AS domain,
        coalesce((SELECT array_agg(a.attname::text ORDER BY k.n) FROM unnest(c.conkey) WITH ORDINALITY k(attnum, n)
                  JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = k.attnum), ARRAY[]::text[]),
        pg_get_expr(c.conbin, c.conrelid), c.convalidated, {_ENFORCED}, {_CALLS}
 FROM pg_constraint c WHERE c.conrelid = %(regclass)s::regclass AND c.contype IN ('c', 'f', 'n')
 UNION ALL
-SELECT c.conname, c.contype::text, true, ARRAY[d.attname::text], pg_get_expr(c.conbin, 0), c.convalidated, true, {_CALLS}
+SELECT c.conname, c.contype::text, c.contypid::regtype::text, ARRAY[d.attname::text], pg_get_expr(c.conbin, 0), c.convalidated,
+       true, {_CALLS}
 FROM domain d JOIN pg_constraint c ON c.contypid = d.oid WHERE c.contype = 'c'
 ORDER BY 3, 1
 """
@@ -170,16 +171,15 @@ def _declared(conn: Connection, mapping: Mapping) -> Iterator[Rule]:
     keys = {key.name: key for key in target.foreign_keys}
     unsure: dict[str, str] = {}  # NOT NULL columns that were never looked at
     for name, kind, domain, columns, expression, valid, enforced, calls in _asked(conn, mapping, _DECLARED):
-        validates = f"ALTER TABLE {relation} VALIDATE CONSTRAINT {quote(name)}; looks at them and makes it valid"
-        weak = "" if valid else f"NOT VALID, which says that rows from before it may break it. {validates}"
-        weak = weak if enforced else "NOT ENFORCED"
+        mends = f"ALTER {f'DOMAIN {domain}' if domain else f'TABLE {relation}'} VALIDATE CONSTRAINT {quote(name)};"
+        weak = "NOT ENFORCED" if not enforced else "" if valid else f"NOT VALID. Mend it: {mends}"
         if kind == "f" and name in keys:
             yield validator.foreign_key(keys[name], weak=weak)
         elif kind == "n":
             unsure |= {columns[0]: weak} if weak else {}
         elif kind == "c":
             sound = not weak and not calls
-            yield validator.check(name, columns, expression, domain=domain, guaranteed=sound, weak=weak)
+            yield validator.check(name, columns, expression, domain=bool(domain), guaranteed=sound, weak=weak)
     for column in target.columns:
         if not column.nullable:
             weak = unsure.get(column.name, "")

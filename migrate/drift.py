@@ -27,7 +27,18 @@ def _field(field: pa.Field) -> Described:
     return Described(kind, suggested or _SHOWN.get(kind, kind), field.nullable)
 
 
-_SHOWN = {"string": "text", "binary": "bytes"}
+_SHOWN = {
+    "string": "text",
+    "binary": "bytes",
+    "bool": "boolean",
+    "int16": "smallint",
+    "int32": "integer",
+    "int64": "bigint",
+    "float": "real",
+    "double": "double precision",
+    "date32[day]": "date",
+}
+"""What people call Arrow's types."""
 
 
 def target(table: TargetTable) -> Description:

@@ -207,9 +207,9 @@ def behind(shape: Shape, schema: str, table: str, column: str, of: str, found: S
 
 def weakness(table: str, rule: Rule, *, looked: bool) -> Finding:
     """The warning that a declared constraint is less than it looks, though no row is known to break it."""
-    held = "every row meets it" if looked else "its rows are looked at from --level aggregates on"
+    held = "every row meets it" if looked else "rows are held against it from --level aggregates on"
     return Finding(
-        "constraints.weak", "warning", table, f"{table}: {rule.title}: {held}, and it is {rule.weak}", rule.name
+        "constraints.weak", "warning", table, f"{table}: {rule.title}: {held}, but it is {rule.weak}", rule.name
     )
 
 

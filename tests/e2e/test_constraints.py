@@ -212,6 +212,19 @@ def test_all_constraints_are_looked_at_past_the_catalogue_and_the_indexes_where_
     }
 
 
+@pytest.mark.parametrize(
+    "weakened",
+    [
+        "ALTER TABLE children DROP CONSTRAINT adult, ADD CONSTRAINT adult CHECK (age >= 18) NOT VALID",
+        "ALTER DOMAIN pin DROP CONSTRAINT four; ALTER DOMAIN pin ADD CONSTRAINT four CHECK (length(VALUE) = 4) NOT VALID",
+    ],
+)  # fmt: skip
+def test_the_statement_that_makes_a_constraint_valid_does(rig: Rig, weakened: str) -> None:
+    (finding,) = found(rig, "children", weakened)
+    assert "every row meets it, but it is NOT VALID" in finding.message
+    assert found(rig, "children", f"{weakened}; {finding.message.partition('Mend it: ')[2]}") == []
+
+
 def test_counts_do_not_compare_rows_with_others(rig: Rig) -> None:
     damage = UNHELD + "DELETE FROM parents WHERE code = 3; ALTER SEQUENCE children_no_seq RESTART WITH 13"
     assert told(found(rig, "children", damage, "counts")) == {("sequence", "error", "no")}
