@@ -8,6 +8,7 @@ from collections.abc import Mapping as Dictionary
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -69,6 +70,7 @@ class Mapping:
     dedupe: Dedupe | None = None
     extra: tuple[Cell, ...] = ()  # what `dedupe` needs besides the target's columns
     sure: tuple[tuple[str, ...], ...] = ()  # unique keys that no two rows of the source share
+    parts: Dictionary[str, str] = field(default_factory=dict)  # what the digest is of, for people; "#…": by its hash
 
     def with_cells(self, cells: Sequence[Cell]) -> "Mapping":
         """The same rows with other columns: some of the target's, or more. CHECKs are decided only where all are there."""
@@ -134,6 +136,7 @@ class _Compilation:
         wires = tuple(cell.wire for cell in cells)
         read = {name for e in (*expressions.values(), where) if e is not None for name in e.reads} | set(self._key())
         in_order = tuple(name for name in self.source.schema.names if name in read)
+        document = self._document(target, cells, where, references, dedupe)
         return Mapping(
             self.spec,
             self.source,
@@ -142,7 +145,7 @@ class _Compilation:
             pa.schema([pa.field(n, w.arrow) for n, w in zip(names, wires, strict=True)]),
             wires,
             in_order or tuple(self.source.schema.names[:1]),
-            self._digest(target, cells, where, references, dedupe),
+            hashed(document),
             cells,
             where,
             screens,
@@ -152,6 +155,7 @@ class _Compilation:
             dedupe,
             extra,
             sure,
+            _parts(document),
         )
 
     # ---------------------------------------------------------------------------------------------------- expressions
@@ -388,20 +392,20 @@ class _Compilation:
 
     # --------------------------------------------------------------------------------------------------------- digest
 
-    def _digest(
+    def _document(
         self,
         target: TargetTable,
         cells: tuple[Cell, ...],
         where: Expression | None,
         references: tuple[Reference, ...],
         dedupe: Dedupe | None,
-    ) -> str:
+    ) -> dict[str, Any]:
         """Whatever changes a row's fate or value; never where things are or who may see them."""
         expressions = [cell.expression for cell in cells] + ([where] if where is not None else [])
         called = sorted({name for e in expressions for name in e.functions})
         texts = " ".join(e.text for e in expressions)
         spec = self.spec
-        document = {
+        return {
             "migration": self.context.migration,
             "table": spec.name,
             "target": [target.schema, target.name],
@@ -411,7 +415,7 @@ class _Compilation:
             ],
             "types": [c.expression.type for c in cells],
             "where": spec.where,
-            "policies": [spec.key, spec.mode, spec.on, spec.nullif, spec.nul],
+            "policies": [spec.key, spec.mode, spec.on, spec.nullif, spec.nul],  # as _POLICIES calls them
             # not the constraint that says the same: the one that finalizing makes would look like another mapping
             "references": [[r.columns, r.table, r.address, r.parent_columns, r.orphans] for r in references],
             "dedupe": dataclasses.astuple(dedupe) if dedupe is not None and spec.dedupe is not None else None,
@@ -425,10 +429,36 @@ class _Compilation:
             "lookups": {n: dict(sorted(v.items())) for n, v in self.context.lookups.items() if n in texts},
             "packed": [list(e.reads) for e in expressions if "pack_rest" in e.functions],
         }
-        return hashlib.sha256(json.dumps(document, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
     def _fault(self, mark: Mark, message: str, hint: str = "") -> None:
         self.faults.append(Fault(mark, message, hint))
+
+
+_POLICIES = ("key", "mode", "on", "nullif", "nul")
+
+
+def hashed(document: Any) -> str:
+    """The SHA-256 of whatever JSON can write, whatever the order of its keys."""
+    written = json.dumps(document, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(written.encode()).hexdigest()
+
+
+def _parts(document: Dictionary[str, Any]) -> dict[str, str]:
+    """A digest's document by its parts: what is short in its own words, code tables and functions by their hash."""
+    parts = {f"column {name}": text for name, _, _, _, text in document["columns"]}
+    parts |= {
+        f"the reference {', '.join(r[0])}": f"{r[1]} ({', '.join(r[3])}), orphans: {r[4]}"
+        for r in document["references"]
+    }
+    for policy, value in zip(_POLICIES, document["policies"], strict=True):
+        parts[policy] = value if isinstance(value, str) else ", ".join(value)
+    parts |= {name: document[name] for name in ("where", "timezone") if document[name] is not None}
+    parts |= {f"the function {name}": f"version {version}" for name, version in document["functions"].items()}
+    parts |= {f"the function {name}": f"#{hashed(code)}" for name, code in document["user"].items()}
+    parts |= {f"the code table {name}": f"#{hashed(entries)}" for name, entries in document["lookups"].items()}
+    if document["dedupe"] is not None:
+        parts["dedupe"] = f"#{hashed(document['dedupe'])}"
+    return {part: text for part, text in parts.items() if text}
 
 
 def _bound(cell: Cell) -> str:

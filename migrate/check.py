@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import cast
 
 from mappings.spec import Expected, TableSpec
-from migrate import expecting, layout
+from migrate import drift, expecting, layout, ledger
 from migrate.core import Estimated, Notice, Preflight
-from migrate.engine import Session, compiled
+from migrate.engine import Session, compiled, drifted
 from migrate.errors import MigrateError
 from migrate.plan import cautions
 from migrate.target import explained
@@ -48,8 +48,9 @@ def check(work: Session, names: Sequence[str], jobs: int = 1) -> list[Result]:
         results += [_layout(work, name, origin, jobs) for origin in promised]
         looked_at.update(promised)
         if source.ok:
-            results.append(_tried(f"{name}, mapping", lambda name=name: _mapping(work, name)))  # type: ignore[misc]
-            if results[-1].ok and (spec.expect or spec.checks):
+            mapping = _tried(f"{name}, mapping", lambda name=name: _mapping(work, name))  # type: ignore[misc]
+            results += [mapping, *(_drift(work, name) if mapping.ok else ())]
+            if mapping.ok and (spec.expect or spec.checks):
                 what = f"{name}, expectations"
                 results.append(_tried(what, lambda name=name: _expectations(work, name)))  # type: ignore[misc]
     return results
@@ -229,6 +230,20 @@ def _layout(work: Session, name: str, origin: layout.Origin, jobs: int) -> Resul
     parts += [f"{len(expected.of_rows)} expectations of rows are met"] if expected.of_rows else []
     parts += ["trailers as declared"] if trailers else []
     return Result(True, what, "; ".join(parts))
+
+
+def _drift(work: Session, name: str) -> list[Result]:
+    """What has changed since the table was planned, if anything has."""
+    what = f"{name}, since it was planned"
+    try:
+        if not ledger.exists(work.conn):
+            return []
+        [mapping] = compiled(work, [name])
+        findings = drifted(work, mapping, ledger.table_states(work.conn, work.migration).get(name))
+        drift.refuse(findings)
+    except MigrateError as error:
+        return [_failed(what, error)]
+    return [Result(True, what, f"warning: {f.message.removeprefix(f'{name}: ')}", True) for f in findings]
 
 
 def _mapping(work: Session, name: str) -> str:

@@ -7,7 +7,8 @@ The sum does not cancel pairs as XOR does. Sums are kept as two halves modulo 2*
 
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -46,11 +47,13 @@ class Hasher:
         # DuckDB takes names that differ in case only for the same: columns go by their places.
         self._places = [f"c{i}" for i in range(len(schema))]
         fields = [f.with_name(place) for f, place in zip(schema, self._places, strict=True)]
-        terms = [_canonical(f) for f, w in zip(fields, wires, strict=True) if w.hashed]
+        forms = [form_of(f.type, w) for f, w in zip(fields, wires, strict=True)]
+        terms = [form.sql(_quoted(f.name), f.type) for f, form in zip(fields, forms, strict=True) if form.hashed]
         row = f"hash({', '.join(terms)})" if terms else "hash(0)"
-        of_key = [_canonical(fields[schema.get_field_index(name)]) for name in key]
+        at = [schema.get_field_index(name) for name in key]
+        of_key = [forms[i].sql(_quoted(fields[i].name), fields[i].type) for i in at]
         key_hash = f"hash({', '.join(of_key)})" if of_key else row
-        shown = [_shown(f) for f, w in zip(fields, wires, strict=True) if w.hashed]
+        shown = [_shown(f, form) for f, form in zip(fields, forms, strict=True) if form.hashed]
         self._hashed = [name for name, w in zip(schema.names, wires, strict=True) if w.hashed] or ["nothing"]
         self._texts = f"SELECT {', '.join(shown) or '0'} FROM batch"
         self._hashes = f"SELECT {key_hash} AS key, {row} AS hash FROM "
@@ -163,38 +166,116 @@ def _counted(kind: pa.DataType) -> pa.DataType | None:
     return pa.list_(pa.int32() if pa.types.is_date32(kind.value_type) else pa.int64())
 
 
-def _canonical(field: pa.Field) -> str:
-    """DuckDB SQL of a column such that its `hash` tells apart what differs.
+# ------------------------------------------------------------------------------------------------------ canonical forms
 
-    DuckDB's own hash of a list is the same for NULL, [], [NULL] and [0]; that of a number of 128 bits for 0 and -1, as it
-    is the XOR of two halves. Their texts differ. -0.0 equals 0.0.
-    """
-    name = _quoted(field.name)
-    kind = field.type
-    if pa.types.is_floating(kind):
-        return f"(CASE WHEN {name} = 0 THEN 0 ELSE {name} END)"
-    if pa.types.is_list(kind):
-        items = name
-        if pa.types.is_floating(kind.value_type):
-            items = f"list_transform({name}, lambda x: CASE WHEN x = 0 THEN 0 ELSE x END)"
-        return f"(CASE WHEN {name} IS NOT NULL THEN to_json({items})::VARCHAR END)"
-    if pa.types.is_decimal(kind) and kind.precision > _WIDE:
-        return f"{name}::VARCHAR"
-    return name
+Sql = Callable[[str, pa.DataType], str]
+"""DuckDB SQL of a column (its quoted name, its type) such that its `hash` tells apart what differs, and nothing else."""
+
+
+def _value(x: str, _: pa.DataType) -> str:
+    return x
+
+
+def _zero(x: str, _: pa.DataType) -> str:
+    return f"(CASE WHEN {x} = 0 THEN 0 ELSE {x} END)"
+
+
+def _digits(x: str, kind: pa.DataType) -> str:
+    """DuckDB's hash of a number of 128 bits is the same for 0 and -1, as it is the XOR of two halves; their texts differ."""
+    return f"{x}::VARCHAR" if kind.precision > _WIDE else x
+
+
+def _items(x: str, kind: pa.DataType) -> str:
+    """DuckDB's hash of a list is the same for NULL, [], [NULL] and [0]; their texts differ."""
+    items = x
+    if pa.types.is_floating(kind.value_type):
+        items = f"list_transform({x}, lambda x: CASE WHEN x = 0 THEN 0 ELSE x END)"
+    return f"(CASE WHEN {x} IS NOT NULL THEN to_json({items})::VARCHAR END)"
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """When two values are equal: of which PostgreSQL types, by which rule (both for people), and as SQL that is hashed."""
+
+    types: str
+    rule: str
+    holds: Callable[[pa.DataType, Wire], bool]
+    sql: Sql = _value
+    hashed: bool = True
+
+
+FORMS = (
+    Form(
+        "types that only PostgreSQL's own text input takes: interval, inet, ranges, money, …",
+        "not compared: PostgreSQL spells them in its own way",
+        lambda _, wire: not wire.hashed,
+        hashed=False,
+    ),
+    Form(
+        "jsonb",
+        "by value: the order of keys, blanks and the spelling of numbers (1.0, 1) do not count, the last of repeated keys does",
+        lambda _, wire: wire.encoder == "jsonb",
+    ),
+    Form(
+        "numeric without a scale, numeric(p,s) of more than 38 digits excepted",
+        "digit by digit, as PostgreSQL keeps it: 1.5 is not 1.50",
+        lambda _, wire: wire.encoder == "text",
+    ),
+    Form("numeric(p,s)", "the number at the column's scale: 1.5 is 1.50", lambda k, _: pa.types.is_decimal(k), _digits),
+    Form(
+        "real, double precision",
+        "bit by bit, whatever the text: 0.1 is 1e-1; -0.0 is 0.0, and NaN is NaN",
+        lambda k, _: pa.types.is_floating(k),
+        _zero,
+    ),
+    Form(
+        "arrays of these, but of numeric, json, char, uuid and bytea",
+        "element by element, in their order; NULL, {} and {NULL} differ",
+        lambda k, _: pa.types.is_list(k),
+        _items,
+    ),
+    Form(
+        "timestamptz",
+        "the microsecond in UTC, whatever the zone that it was written in; infinity",
+        lambda k, _: pa.types.is_timestamp(k) and k.tz is not None,
+    ),
+    Form("date, time, timestamp", "the day, the microsecond; infinity; no zone", lambda k, _: pa.types.is_temporal(k)),
+    Form(
+        "bytea, uuid",
+        "byte by byte, whatever the spelling",
+        lambda k, _: pa.types.is_binary(k) or pa.types.is_fixed_size_binary(k),
+    ),
+    Form(
+        "text, varchar, char(n), enums, json, xml, citext, name",
+        "character by character: case, blanks and Unicode's forms (é as one character or as two) count, '' is not NULL; "
+        "char(n) is filled with blanks up to n, as PostgreSQL stores it",
+        lambda k, _: pa.types.is_string(k),
+    ),
+    Form(
+        "smallint, integer, bigint, boolean", "the value", lambda k, _: pa.types.is_integer(k) or pa.types.is_boolean(k)
+    ),
+)
+"""The canonical form of every type; the first that holds is a column's. What a mapped value has to be before it comes here
+(its type, its scale, its padding) is the conversion's business, for a value that would have to change is rejected."""
+
+
+def form_of(kind: pa.DataType, wire: Wire) -> Form:
+    """The form of a column by how it travels."""
+    return next(form for form in FORMS if form.holds(kind, wire))
 
 
 def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _shown(field: pa.Field) -> str:
+def _shown(field: pa.Field, form: Form) -> str:
     name, kind = _quoted(field.name), field.type
     if pa.types.is_binary(kind) or pa.types.is_fixed_size_binary(kind):
         return f"lower(hex({name}))"
     if pa.types.is_list(kind) and pa.types.is_temporal(kind.value_type):
         items = f"list_transform({name}, lambda x: {written('x', kind.value_type)})"
         return f"(CASE WHEN {name} IS NOT NULL THEN to_json({items})::VARCHAR END)"
-    return written(name, kind) if pa.types.is_temporal(kind) else f"{_canonical(field)}::VARCHAR"
+    return written(name, kind) if pa.types.is_temporal(kind) else f"{form.sql(name, kind)}::VARCHAR"
 
 
 def written(x: str, kind: pa.DataType) -> str:

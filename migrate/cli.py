@@ -58,8 +58,9 @@ def main() -> None:
     migrate verify                        prove that source and target hold the same rows
     migrate rejects list                  rows that were not loaded, each with its reason
 
-    Exit codes: 0 ok, 1 failed, 2 usage or configuration, 3 findings (differences, rejects over budget),
-    4 refused (wrong state, taken over), 6 source, 7 target, 12 a bug, 75 worth retrying, 130/143 stopped safely.
+    Exit codes: 0 ok, 1 failed, 2 usage or configuration, 3 findings (differences, rejects over budget,
+    what changed since the plan), 4 refused (wrong state, taken over), 6 source, 7 target, 12 a bug, 75 worth retrying,
+    130/143 stopped safely.
     """
 
 
@@ -154,7 +155,10 @@ def check(flags: Common) -> None:
 @click.option("--restart", is_flag=True, help="As `migrate run --restart` would plan.")
 @common
 def plan(flags: Common, out: Path | None, restart: bool) -> None:
-    """Show what `migrate run` would do with each table, and why; writes nothing to source or target."""
+    """Show what `migrate run` would do with each table, and why; writes nothing to source or target.
+
+    Exit code 3 where source or target changed since a table was planned, and that matters.
+    """
     from migrate import engine, expecting
     from migrate.plan import to_json
 
@@ -235,6 +239,7 @@ def run(flags: Common, restart: bool, page: Path | None, dry_run: bool, canary: 
         mappings = engine.compiled(work, names)
         warnings += [f"{m.spec.name}: {told}" for m in mappings for told in m.source.warnings]
         planned = engine.planned(work, mappings, options)
+        warnings += [finding.message for table in planned.tables for finding in table.drift]
         # What was pinned before was looked at before, and has not changed since: its hashes say so.
         fresh = [table.name for table in planned.tables if table.fresh]
         warnings += layout.accepted(layout.contents(work, fresh, options.jobs))
@@ -386,6 +391,12 @@ def report(flags: Common, form: str | None, out: Path | None) -> None:
     help="A difference counts only once it has stood so long [5].",
 )
 @click.option("--restart", is_flag=True, help="Verify everything, also what an interrupted verification has done.")
+@click.option(
+    "--all-constraints",
+    "every",
+    is_flag=True,
+    help="Look at the rows also for constraints that PostgreSQL itself guarantees, and do not trust its indexes.",
+)
 @spares
 @common
 def verify(
@@ -396,9 +407,12 @@ def verify(
     fixup: bool,
     live: float | None,
     restart: bool,
+    every: bool,
     sparing: Sparing,
 ) -> None:
     """Compare source, ledger and target. Exit code 3 on a difference.
+
+    Each level holds the target against its constraints, too, and against the keys and references that the mapping promises.
 
     \b
     counts      source, ledger and target count for themselves; the integrity equation stands beside them
@@ -429,7 +443,7 @@ def verify(
         names = chosen(flags, work.project)
         if not ledger.exists(work.conn):
             raise GateError("Nothing has been loaded yet.", hint="`migrate run` loads.")
-        how = How(level, against, from_bucket, live or 0.0, restart, may_delete=flags.yes)  # type: ignore[arg-type]
+        how = How(level, against, from_bucket, live or 0.0, restart, every, may_delete=flags.yes)  # type: ignore[arg-type]
         results: list[Result] = []
         with recorded(flags, work, "verify --fixup") if fixup else nullcontext() as epoch:
             watching: Watcher
@@ -454,6 +468,7 @@ def verify(
                 "differences": r.differences,
                 "verified_before": r.before,
                 "unexpected": by_check(r.findings),
+                "constraints": r.constraints,
             }
             for r in results
         ]
@@ -463,9 +478,7 @@ def verify(
     for failure in (r.failure for r in results if r.failure is not None):
         raise failure
     if any(f.severity == "error" for f in findings):
-        differ = any(f.severity == "error" and not of_expectations(f) for f in findings)
-        said = "Source and target differ." if differ else "The target is not as expected."
-        raise FindingsError(said, hint="`migrate report --format json` lists every finding.")
+        raise FindingsError(_summed_up(findings), hint="`migrate report --format json` lists every finding.")
 
 
 def _print_result(flags: Common, result: "Result") -> None:
@@ -480,10 +493,22 @@ def _print_result(flags: Common, result: "Result") -> None:
     said = f"{n:,} difference{'s' * (n != 1)}" if n else "equal"
     said += "".join(f", {f.message.removeprefix(f'{name}: ')}" for f in differences if f.severity == "warning")
     said += "".join(f", {count:,} unexpected by {check}" for check, count in by_check(result.findings).items())
+    ways = {"looked at": "looked at", "guaranteed": "guaranteed by the target", "left out": "left out"}
+    held = {words: len(result.constraints[way]) for way, words in ways.items() if result.constraints.get(way)}
+    said += f"; constraints: {', '.join(f'{n} {words}' for words, n in held.items())}" if held else ""
     if result.before is not None:
         said += f" (verified at {result.before}, before this verification was interrupted)"
     failed = any(f.severity == "error" for f in result.findings)
     click.secho(f"{name}: {said}", fg="red" if failed else "green")
+
+
+def _summed_up(findings: "Sequence[Finding]") -> str:
+    from reports.model import of_expectations
+
+    errors = [f for f in findings if f.severity == "error"]
+    if all(f.check.startswith("constraints.") for f in errors):
+        return "The target does not keep its constraints."
+    return "The target is not as expected." if all(map(of_expectations, errors)) else "Source and target differ."
 
 
 def _print_findings(findings: "Sequence[Finding]") -> None:

@@ -47,7 +47,8 @@ SUGGESTED = b"postgresql"
 class Partition:
     """A re-readable slice of a source table. Partitions are disjoint and together complete.
 
-    `token` is the connector's own JSON; it crosses processes and is pinned in the ledger. `rows` and `bytes` are
+    `token` is the connector's own JSON; it crosses processes and is pinned in the ledger. Where it is an object with a `file`,
+    that is what people are told. `rows` and `bytes` are
     estimates, for progress only (0: unknown).
     """
 
@@ -333,6 +334,30 @@ class Wire:
     arrow: pa.DataType
     encoder: Literal["", "jsonb", "text"] = ""
     hashed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """A column as it stood when its table was planned: the `type` that decides how it is read or written, and how people
+    write it; `optional`: rows may leave it out."""
+
+    type: str
+    shown: str
+    nullable: bool = True
+    optional: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """A source or target table as it stood when it was planned, to tell later what has changed.
+
+    `columns` are in their order; `rules` are its key and constraints, by what they are called; `rows`: about how many, as its
+    engine estimates (0: unknown).
+    """
+
+    columns: Mapping[str, Described]
+    rules: Mapping[str, str] = field(default_factory=dict)
+    rows: int = 0
 
 
 # ------------------------------------------------------------------------------------------------------------ the flow

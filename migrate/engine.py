@@ -16,19 +16,22 @@ from typing import Any, TypeVar, cast
 import pyarrow as pa
 
 from connectors.union import Union, part_of
-from mappings.compile import Context, Mapping, compile_table
+from mappings.compile import Context, Mapping, compile_table, hashed
 from mappings.dedupe import Ballot
 from mappings.references import Parent, Reference, ReferenceFault, parent_column
 from mappings.spec import Budget, SourceSpec, TableSpec
-from migrate import checksum, crosswalk, election, ledger, lifecycle
+from migrate import checksum, crosswalk, drift, election, ledger, lifecycle
 from migrate.commit import ATTEMPTS, Committer, Policy, Receipt, backoff
 from migrate.core import (
     Chunk,
+    Estimated,
     Event,
+    Finding,
     ForeignKey,
     OnEvent,
     Partition,
     Source,
+    Table,
     TargetTable,
     Viewed,
     Watermarked,
@@ -36,6 +39,7 @@ from migrate.core import (
 from migrate.crosswalk import Keys
 from migrate.errors import FindingsError, RetryableError, UsageError
 from migrate.governor import Governor
+from migrate.ledger import TableState
 from migrate.pipeline import Pipeline
 from migrate.plan import (
     BatchSize,
@@ -183,22 +187,56 @@ def session(project: Project, governor: Governor | None = None) -> Iterator[Sess
 
 def compiled(work: Session, names: Sequence[str]) -> list[Mapping]:
     """Compile tables against source schema and target catalogue; the faults of all of them at once as one UsageError."""
-    mappings, faults = [], []
+    mappings, faults, broken = [], [], []
     tables = work.project.spec.tables
     referenced = {c.reference.table for t in tables.values() for c in t.columns if c.reference is not None}
     targets = {name: _target(work, tables[name]) for name in dict.fromkeys((*names, *sorted(referenced)))}
     work.context = replace(work.context, parents={n: Parent(tables[n], targets[n]) for n in sorted(referenced)})
     for name in names:
-        spec = tables[name]
+        spec, table = tables[name], None
         try:
             table = work.source_of(spec).schema(spec.source_table)
             mapping = compile_table(spec, table, targets[name], work.context)
-            mappings.append(replace(mapping, digest=_with_options(mapping.digest, spec, work.project.sources)))
+            mappings.append(_with_options(mapping, work.project.sources))
         except UsageError as error:
             faults.append(error)
+            if table is not None:
+                broken.append((spec, table))
+    if broken:
+        states = _states(work)
+        found = (_drift(work, s, None, table, targets[s.name], states.get(s.name)) for s, table in broken)
+        drift.refuse([f for findings in found for f in findings], [f.message for f in faults])
     if faults:
         raise UsageError("\n".join(f.message for f in faults), hint=next((f.hint for f in faults if f.hint), ""))
     return mappings
+
+
+def drifted(work: Session, mapping: Mapping, state: TableState | None) -> list[Finding]:
+    """What has changed at both sides since the table was planned; nothing where it was not."""
+    return _drift(work, mapping.spec, mapping, mapping.source, mapping.target, state)
+
+
+def _drift(
+    work: Session,
+    spec: TableSpec,
+    mapping: Mapping | None,
+    table: Table,
+    target: TargetTable | None,
+    state: TableState | None,
+) -> list[Finding]:
+    if state is None:
+        return []
+    now = drift.source(table, _estimate(work, spec))
+    with explained(f"read the ledger for {spec.name}"):
+        return drift.found(work.conn, work.migration, state, spec, mapping, now, target)
+
+
+def _estimate(work: Session, spec: TableSpec) -> int:
+    """About how many rows a table's source has, by its engine; 0 where that does not tell."""
+    if spec.name in work.samples:
+        return 0
+    sources = [(work.source(name), table) for name, table in spec.origins]
+    return sum(cast(Estimated, s).estimate([table])[0] for s, table in sources if hasattr(s, "estimate"))
 
 
 def _target(work: Session, spec: TableSpec) -> TargetTable | None:
@@ -207,15 +245,17 @@ def _target(work: Session, spec: TableSpec) -> TargetTable | None:
         target = catalogue(work.conn, spec.target_schema, spec.target_name)
         if target is None or not ledger.exists(work.conn):
             return target
-        off = [key for key, _ in ledger.suspended(work.conn, work.migration, spec.name)]
-    return replace(target, foreign_keys=(*target.foreign_keys, *(k for k in off if k not in target.foreign_keys)))
+        return lifecycle.with_suspended(work.conn, work.migration, spec.name, target)
 
 
-def _with_options(digest: str, spec: TableSpec, sources: Dictionary[str, SourceSpec]) -> str:
+def _with_options(mapping: Mapping, sources: Dictionary[str, SourceSpec]) -> Mapping:
     """How sources are read is part of what their rows become; of several, their order and names are too."""
-    read = [(origin, _options(sources[origin[0]], origin[1])) for origin in spec.origins]
+    read = [(origin, _options(sources[origin[0]], origin[1])) for origin in mapping.spec.origins]
     written = json.dumps(read[0][1] if len(read) == 1 else read, sort_keys=True, default=str)
-    return hashlib.sha256(f"{digest}\n{written}".encode()).hexdigest()
+    digest = hashlib.sha256(f"{mapping.digest}\n{written}".encode()).hexdigest()
+    ways = {f"how {'.'.join(origin)} is read": f"#{hashed(options)}" for origin, options in read}
+    several = {"the order of the sources": ", ".join(".".join(o) for o, _ in read)} if len(read) > 1 else {}
+    return replace(mapping, digest=digest, parts={**mapping.parts, **ways, **several})
 
 
 HOW_FAST = ("connections", "quiesced")
@@ -237,11 +277,12 @@ def digest(mapping: Mapping) -> str:
 
 def planned(work: Session, mappings: Sequence[Mapping], options: Options) -> Plan:
     """Decide what is to be done; reads sources and ledger, writes nothing."""
-    known = ledger.exists(work.conn)
-    states = ledger.table_states(work.conn, work.migration) if known else {}
+    states = _states(work)
     cuts = {m.spec.name: _cut(work, m) for m in mappings}
     seen = {m.spec.name: _seen(work, m.spec) for m in mappings}
     sizes = {m.spec.name: _size(work, m, options) for m in mappings}
+    changed = {m.spec.name: drifted(work, m, states.get(m.spec.name)) for m in mappings if not options.restart}
+    drift.refuse([finding for findings in changed.values() for finding in findings])
     plans = []
     for mapping in mappings:
         name = mapping.spec.name
@@ -258,9 +299,10 @@ def planned(work: Session, mappings: Sequence[Mapping], options: Options) -> Pla
                 restart=options.restart,
                 may_delete=options.may_delete,
                 view=seen[name].view,
+                changed=drift.of_mapping(work.conn, work.migration, state, mapping) if state else "",
             )
         )
-    widened = [replace(p, seen=seen[p.name]) for p in widen(plans, cuts, sizes, states)]
+    widened = [replace(p, seen=seen[p.name], drift=changed.get(p.name, [])) for p in widen(plans, cuts, sizes, states)]
     lifecycle.refuse_outside_references(
         work.conn, [p.mapping.target for p in widened if p.truncate and p.mapping.target.exists]
     )
@@ -277,6 +319,11 @@ def planned(work: Session, mappings: Sequence[Mapping], options: Options) -> Pla
     return plan_
 
 
+def _states(work: Session) -> dict[str, TableState]:
+    with explained("read the ledger"):
+        return ledger.table_states(work.conn, work.migration) if ledger.exists(work.conn) else {}
+
+
 def _seen(work: Session, spec: TableSpec) -> Seen:
     """In which views all that a table is read from is read."""
     readings = []
@@ -286,7 +333,7 @@ def _seen(work: Session, spec: TableSpec) -> Seen:
             view, note = cast(Viewed, source).view()
             watermark = cast(Watermarked, source).watermark() if hasattr(source, "watermark") else None
             readings.append(ledger.Reading(name, view, note, watermark))
-    return Seen(tuple(readings))
+    return Seen(tuple(readings), _estimate(work, spec))
 
 
 def _save_readings(work: Session, tables: Sequence[TablePlan], epoch: int, conn: Connection) -> None:

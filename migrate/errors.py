@@ -2,7 +2,7 @@
 
     MigrateError    1  failed
     ├── UsageError     2  the command line or the project file is wrong
-    ├── FindingsError  3  mismatch, or rejects over budget
+    ├── FindingsError  3  mismatch, rejects over budget, or a source or target that changed since it was planned
     ├── GateError      4  refused: wrong state, locked, or taken over by another run
     ├── SourceError    6  the source cannot be read
     ├── TargetError    7  the target cannot be written

@@ -6,14 +6,15 @@ the commit protocol (`commit.py`) and the engine do. Values of rows are kept in 
 """
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from psycopg.rows import class_row, scalar_row
+from psycopg.types.json import Json
 
-from migrate.core import Chunk, Entry, Finding, ForeignKey, Partition, View, Watermark
+from migrate.core import Chunk, Described, Description, Entry, Finding, ForeignKey, Partition, View, Watermark
 from migrate.errors import GateError
 from migrate.target import Connection
 
@@ -61,6 +62,17 @@ CREATE TABLE IF NOT EXISTS {ledger}.mapped_table (
     phase text NOT NULL CHECK (phase IN ('loading', 'loaded', 'finalized')),
     changed timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (migration, name)
+);
+
+-- What a filling was planned from: source and target table, and the mapping by its parts. `json` keeps the columns' order.
+CREATE TABLE IF NOT EXISTS {ledger}.description (
+    migration text NOT NULL,
+    name text NOT NULL,
+    generation int NOT NULL,
+    side text NOT NULL CHECK (side IN ('source', 'target', 'mapping')),
+    described json NOT NULL,
+    at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (migration, name, generation, side)
 );
 
 -- The pinned plan: a resumed run never plans again.
@@ -427,6 +439,41 @@ def save_table(conn: Connection, migration: str, state: TableState) -> None:
         f"({', '.join(f'EXCLUDED.{n}' for n in names)}, clock_timestamp())",
         [migration, *(getattr(state, n) for n in names)],
     )
+
+
+Side = Literal["source", "target", "mapping"]
+
+
+def save_description(
+    conn: Connection, migration: str, name: str, generation: int, side: Side, described: Description | Mapping[str, str]
+) -> None:
+    """Keep what a filling is planned from; the mapping by its parts, in words."""
+    form = described if isinstance(described, Mapping) else asdict(described)
+    conn.execute(
+        f"INSERT INTO {conn.ledger}.description (migration, name, generation, side, described) "
+        f"VALUES (%s, %s, %s, %s, %s) ON CONFLICT (migration, name, generation, side) DO UPDATE SET "
+        f"(described, at) = (EXCLUDED.described, clock_timestamp())",
+        [migration, name, generation, side, Json(form)],
+    )
+
+
+def descriptions(
+    conn: Connection, migration: str, name: str, generation: int
+) -> tuple[Description, Description, dict[str, str]]:
+    """What a filling was planned from: the source table, the target table, the mapping by its parts."""
+    rows: dict[str, Any] = dict(
+        conn.execute(
+            f"SELECT side, described FROM {conn.ledger}.description WHERE migration = %s AND name = %s AND generation = %s",
+            [migration, name, generation],
+        ).fetchall()
+    )
+    source, target = (
+        Description(
+            {c: Described(**d) for c, d in rows[side]["columns"].items()}, rows[side]["rules"], rows[side]["rows"]
+        )
+        for side in ("source", "target")
+    )
+    return source, target, rows["mapping"]
 
 
 def set_hash(conn: Connection, migration: str, name: str, hash_name: str) -> None:

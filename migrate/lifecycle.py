@@ -5,20 +5,21 @@ All of it holds the table's exclusive lock and checks the fencing epoch, so that
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from psycopg.rows import scalar_row
 
 from mappings.compile import Mapping
 from mappings.ddl import add_foreign_key, add_key, create_table, quote
 from mappings.dedupe import Ballot
-from migrate import checksum, crosswalk, ledger
+from migrate import checksum, crosswalk, drift, ledger
 from migrate.commit import BOUNDS, enter
 from migrate.core import Chunk, TargetTable
 from migrate.errors import FindingsError, GateError
 from migrate.ledger import Ownership, TableState
 from migrate.plan import TablePlan, reference_key
 from migrate.target import LEDGER, Connection, catalogue, count_rows, explained, references_from_outside
+from validators.constraints import sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,10 @@ def prepare(
             if plan.name in elected:
                 _publish(conn, migration, plan, elected[plan.name])
             _suspend(conn, migration, plan)
+            made = catalogue(conn, plan.mapping.target.schema, plan.mapping.target.name)
+            assert made is not None
+            made = with_suspended(conn, migration, plan.name, made)
+            drift.save(conn, migration, plan.mapping, plan.generation, plan.seen.rows, made)
 
 
 def _publish(conn: Connection, migration: str, plan: TablePlan, elected: Elected) -> None:
@@ -103,6 +108,12 @@ def _suspend(conn: Connection, migration: str, plan: TablePlan) -> None:
         if row is not None:
             ledger.suspend(conn, migration, plan.name, key, row[0])
             conn.execute(f"ALTER TABLE {relation} DROP CONSTRAINT {quote(key.name)}")
+
+
+def with_suspended(conn: Connection, migration: str, name: str, target: TargetTable) -> TargetTable:
+    """A target table with the foreign keys that are off while it is being loaded."""
+    off = [key for key, _ in ledger.suspended(conn, migration, name)]
+    return replace(target, foreign_keys=(*target.foreign_keys, *(k for k in off if k not in target.foreign_keys)))
 
 
 def _begin(conn: Connection, plan: TablePlan, digest: str) -> TableState:
@@ -216,17 +227,10 @@ def _analyze(connect: Callable[[], Connection], relation: str) -> None:
 
 
 def advance_sequences(conn: Connection, mapping: Mapping) -> None:
-    """Move the sequences of a table's mapped columns past what stands in it: never backwards, and not for an empty table.
-
-    A sequence that was never used stands before its START, not at 0.
-    """
+    """Move the sequences of a table's mapped columns past what stands in it: never backwards, and not for an empty table."""
     table = mapping.target
     for column in table.columns:
         if column.sequence is not None and column.name in mapping.columns:
-            # psycopg takes a % for the beginning of a placeholder.
-            name, relation = (n.replace("%", "%%") for n in (quote(column.name), quote(table.schema, table.name)))
-            conn.execute(
-                f"SELECT setval(%(seq)s, m) FROM (SELECT max({name}) AS m FROM {relation}) x, pg_sequence s "
-                f"WHERE s.seqrelid = %(seq)s::regclass AND m >= coalesce(pg_sequence_last_value(s.seqrelid) + 1, s.seqstart)",
-                {"seq": column.sequence},
-            )
+            behind = conn.execute(sequence(table.schema, table.name, column.name, column.sequence)).fetchone()
+            if behind is not None:
+                conn.execute("SELECT setval(%s, %s)", [column.sequence, int(behind[1])])

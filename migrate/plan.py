@@ -1,13 +1,14 @@
 """What is to be done with each table, decided from the project, the sources and the ledger; nothing is written here."""
 
+import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from mappings.compile import Mapping as CompiledMapping
 from mappings.references import Reference
-from migrate.core import ForeignKey, Partition, View
-from migrate.errors import GateError
+from migrate.core import Finding, ForeignKey, Partition, View
+from migrate.errors import FindingsError, GateError
 from migrate.ledger import Reading, TableState
 
 Action = Literal["load", "resume", "add", "redo", "finalize", "done"]
@@ -29,9 +30,10 @@ Cut = Callable[[BatchSize], Sequence[Partition]]
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """In which views a table's sources are read; () where they are files, which are pinned by their contents."""
+    """In which views a table's sources are read, () where they are files, which are pinned by their contents; how many rows."""
 
     readings: tuple[Reading, ...] = ()
+    rows: int = 0  # as the engines of databases estimate
 
     @property
     def view(self) -> View:
@@ -49,7 +51,7 @@ class TablePlan:
 
     `parents` are the tables that the mapping references, each as name/generation. `knot` are the planned tables that it
     is in a cycle of references with, itself included where it references itself, `knot_targets` their targets,
-    schema.table; `knot_beyond` are those of the cycle that are not planned.
+    schema.table; `knot_beyond` are those of the cycle that are not planned. `drift` is what has changed and does not matter.
     """
 
     mapping: CompiledMapping
@@ -66,6 +68,7 @@ class TablePlan:
     knot_targets: frozenset[str] = frozenset()
     knot_beyond: frozenset[str] = frozenset()
     seen: Seen = field(default_factory=Seen)
+    drift: Sequence[Finding] = ()
 
     @property
     def inner(self) -> tuple[ForeignKey, ...]:
@@ -154,8 +157,10 @@ def decide(
     restart: bool,
     may_delete: bool = False,
     view: View = "pinned",
+    changed: str = "the mapping changed since it was loaded",
 ) -> TablePlan:
-    """Decide one table. `size` is for new generations: one that was begun keeps the size it was begun with.
+    """Decide one table. `changed` says what of the mapping did, where it did. `size` is for new generations: one that was
+    begun keeps the size it was begun with.
 
     What was found out about a source that moves ends with the session that read it: a load that rests on an election is
     begun anew where it was interrupted, and one that is done is not held against what the source has become since.
@@ -199,13 +204,12 @@ def decide(
             hint=f"`migrate run --restart -s {name}` loads it again.",
         )
     if state.digest != digest:
-        why = "the mapping or the target's columns changed since it was loaded"
         if mode == "append":
             raise GateError(
-                f"{name}: {why}",
+                f"{name}: {changed}",
                 hint=f"`migrate run --restart -s {name}` loads it again from the start; or use mode replace or upsert.",
             )
-        return redo(why)
+        return redo(changed)
     begun = BatchSize(state.batch_rows, state.batch_bytes)
     if state.phase == "loading" and view == "live" and mapping.dedupe is not None:
         return redo("interrupted, and the source has moved since its duplicates were found")
@@ -232,11 +236,29 @@ def decide(
             mapping, "add", "the source has grown", state.generation, (*pinned, *fresh), begun, state, fresh
         )
     if mode == "append":
-        raise GateError(
-            f"{name}: source files that were already loaded have changed",
+        raise FindingsError(
+            f"{name}: what was already loaded from {mapping.spec.came_from} has changed: {_changes(pinned, chunks)}",
             hint=f"`migrate run --restart -s {name}` loads it again; or use mode replace or upsert.",
         )
     return redo("the source changed since it was loaded")
+
+
+def _changes(pinned: Sequence[Partition], now: Sequence[Partition]) -> str:
+    """What became of slices that were pinned: in which files, as far as their tokens tell, and how many rows there are."""
+    left = {p.token for p in now}
+    other = [p for p in pinned if p.token not in left]
+    files = dict.fromkeys(file for p in other if (file := named_file(p.token)))
+    where = f" (of {', '.join(files)})" if files else ""
+    rows = [sum(p.rows for p in each) for each in (pinned, now)]
+    return f"{len(other)} of {len(pinned)} slices{where} are not there as they were; about {rows[0]:,} rows then, {rows[1]:,} now"
+
+
+def named_file(token: str) -> str | None:
+    """The file that a slice is of, where its connector says so in its token; that of a part's, where several are one."""
+    said = json.loads(token)
+    if not isinstance(said, dict):
+        return None
+    return named_file(said["token"]) if "token" in said else said.get("file")
 
 
 def widen(
@@ -424,7 +446,14 @@ def _table(plan: TablePlan) -> dict[str, Any]:
 def notes(plan: TablePlan) -> list[str]:
     """What a person should know before the run: detection's choices, cautions, and that the table is new."""
     table = plan.mapping.target
-    said = [*plan.mapping.source.warnings, *plan.seen.notes, *plan.mapping.source.notes, *cautions(plan.mapping)]
+    changed = [f.message.removeprefix(f"{plan.name}: ") for f in plan.drift]
+    said = [
+        *changed,
+        *plan.mapping.source.warnings,
+        *plan.seen.notes,
+        *plan.mapping.source.notes,
+        *cautions(plan.mapping),
+    ]
     if not table.exists:
         said.append(f"{table.qualified} will be created")
     return said

@@ -18,10 +18,10 @@ import pyarrow as pa
 from connectors.union import Union, part_of
 from mappings.compile import Mapping as CompiledMapping
 from mappings.mapper import Mapper, key_text
-from migrate import checksum, crosswalk, ledger, quarantine
+from migrate import checksum, crosswalk, drift, ledger, quarantine
 from migrate.commit import enter
 from migrate.core import Batch, Chunk, Entry, Ordinals, Partition, Source, Table
-from migrate.engine import Session, digest
+from migrate.engine import Session, digest, drifted
 from migrate.errors import GateError, UsageError
 from migrate.ledger import TableState
 from migrate.lifecycle import advance_sequences
@@ -65,9 +65,10 @@ def replay(
     state = states.get(mapping.spec.name)
     if state is None or state.phase != "finalized":
         raise GateError(f"{mapping.spec.name} is not loaded yet", hint="`migrate run` first.")
+    drift.refuse(drifted(work, mapping, state))
     if state.digest != digest(mapping):
         raise GateError(
-            f"{state.name}: the mapping or the target's columns changed since it was loaded",
+            f"{state.name}: {drift.of_mapping(work.conn, work.migration, state, mapping)}",
             hint="A changed mapping is a new load: `migrate run`.",
         )
     left = {r.id: r for r in rejects if r.state == "open"}

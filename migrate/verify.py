@@ -2,16 +2,17 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Mapping as MappingOf
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, cast
 
 import numpy as np
 
 from mappings.compile import Mapping
-from migrate import checksum, expecting, fixup, ledger, live, measures, quarantine, rowdiff
+from migrate import checksum, constraints, drift, expecting, fixup, ledger, live, measures, quarantine, rowdiff
 from migrate.core import Counted, Finding, OnEvent, Partition
-from migrate.engine import Session, compiled, digest
+from migrate.engine import Session, compiled, digest, drifted
 from migrate.errors import GateError, MigrateError
 from migrate.ledger import TableState
 from migrate.plan import finding_key
@@ -30,7 +31,8 @@ class How:
 
     `against`: rows are compared with what was loaded, or with the source as it is now. `from_bucket`: rows are compared from
     this bucket on. `lag`: seconds that a difference has to stand before it counts; 0: it counts at once. `restart`: what an
-    interrupted verification has done is done again. `epoch`: of the run that repairs what differs, if it is to be repaired,
+    interrupted verification has done is done again. `every`: constraints that PostgreSQL guarantees are looked at too.
+    `epoch`: of the run that repairs what differs, if it is to be repaired,
     `may_delete` rows that are not the source's too.
     """
 
@@ -39,6 +41,7 @@ class How:
     from_bucket: int = 0
     lag: float = 0.0
     restart: bool = False
+    every: bool = False
     epoch: int | None = None
     may_delete: bool = False
     pause: Callable[[float], object] = time.sleep
@@ -47,12 +50,16 @@ class How:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What verifying a table came to: findings, or why it could not be done. `before`: when an earlier command has done it."""
+    """What verifying a table came to: findings, or why it could not be done. `before`: when an earlier command has done it.
+
+    `constraints`: those "looked at", those "guaranteed" by the target, those "left out" at the level.
+    """
 
     table: str
     findings: Sequence[Finding] = ()
     failure: MigrateError | None = None
     before: str | None = None
+    constraints: MappingOf[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def differences(self) -> int:
@@ -83,7 +90,9 @@ def verify_all(work: Session, names: Sequence[str], how: How) -> Iterator[Result
             yield Result(name, kept, before=before[name])
             continue
         try:
-            yield Result(name, verify(work, mapping, how))
+            found = verify(work, mapping, how)
+            held = constraints.described(work, mapping, how.level, every=how.every)
+            yield Result(name, found, constraints=held)
         except MigrateError as error:
             yield Result(name, failure=error)
     ledger.end_verification(work.conn, work.migration)
@@ -98,9 +107,11 @@ def verify(work: Session, mapping: Mapping, how: How) -> list[Finding]:
             f"{mapping.spec.name} is not loaded yet",
             hint="`migrate run` loads it; `migrate status` says where it stands.",
         )
+    changed = drifted(work, mapping, state)
+    drift.refuse(changed)
     if state.digest != digest(mapping):
         raise GateError(
-            f"{mapping.spec.name}: the mapping or the target's columns changed since it was loaded",
+            f"{mapping.spec.name}: {drift.of_mapping(work.conn, work.migration, state, mapping)}",
             hint="Verify with the project file that loaded it, or run `migrate run` first.",
         )
     partitions = ledger.pinned(work.conn, work.migration, state.name, state.generation)
@@ -115,7 +126,7 @@ def verify(work: Session, mapping: Mapping, how: How) -> list[Finding]:
             findings = _in_numbers(work, mapping, state, partitions, how)
         if how.level == "rows":
             findings += rows(work, mapping, state, partitions, how)
-        findings += repaired
+        findings += changed + constraints.compare(work, mapping, state, how.level, every=how.every) + repaired
         # First, for what is saved at the level is not looked at again by a verification that goes on.
         expected = expecting.verify(work, mapping, state)
         ledger.save_findings(work.conn, work.migration, state.name, state.generation, how.level, findings)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from migrate.checksum import FORMS
 from migrate.cli import main
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -40,3 +41,8 @@ def test_the_readme_names_only_commands_that_exist() -> None:
                 if isinstance(group, click.Group):
                     assert word in group.commands, line
                     group = group.commands[word]
+
+
+def test_the_canonical_forms_are_documented_as_they_are() -> None:
+    text = (DOCS / "verification.md").read_text()
+    assert "\n".join(f"| {form.types} | {form.rule} |" for form in reversed(FORMS)) in text
