@@ -94,6 +94,7 @@ def _head(report: Report) -> Html:
         tag("p", tag("span", Html("Migration "), tag("b", text(report.migration))), made, class_="eyebrow"),
         tag("h1", Html(f'<span aria-hidden="true">{sign}</span> {escape(verdict)}'), class_=style),
         tag("p", text(report.sentence), class_="sentence"),
+        tag("p", text(report.proof), class_="proof") if report.proof else NOTHING,
         _failure(report),
         _equation(report) if report.tables else NOTHING,
         tag("p", Html("Next: "), tag("code", text(report.next_command)), class_="next"),

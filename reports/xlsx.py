@@ -1,7 +1,6 @@
 """A report as an Excel workbook: numbers are numbers, and nothing that stands in the data is ever a formula."""
 
 import io
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -12,6 +11,7 @@ from openpyxl.styles import Alignment, Font
 from openpyxl.utils import get_column_letter
 
 from reports.model import FATES, RejectSample, Report
+from reports.terminal import printable
 
 ROWS = 1_048_575
 """How many rows a sheet holds below its head."""
@@ -19,7 +19,6 @@ ROWS = 1_048_575
 LETTERS = 32_767
 """How many characters a cell holds."""
 
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 _BOLD = Font(bold=True)
 _WIDEST, _TIME = 80, "yyyy-mm-dd hh:mm:ss"
 
@@ -139,7 +138,7 @@ def _cell(sheet: Any, value: Any, *, bold: bool = False) -> Any:
             _TIME if isinstance(value, datetime) else "#,##0.0" if isinstance(value, float) else "#,##0"
         )
         return cell
-    value = _CONTROL.sub(lambda c: f"\\x{ord(c[0]):02x}" if ord(c[0]) < 256 else "�", value)
+    value = printable(value)  # XML has no control characters
     if len(value) > LETTERS:
         value = f"{value[: LETTERS - 40]}… {len(value) - LETTERS + 40:,} more characters"
     cell = WriteOnlyCell(sheet, value)
