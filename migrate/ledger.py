@@ -9,9 +9,9 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
-from psycopg.rows import class_row, scalar_row
+from psycopg.rows import class_row, dict_row, scalar_row
 
 from migrate.core import Chunk, Entry, Finding, ForeignKey, Partition, View, Watermark
 from migrate.errors import GateError
@@ -555,6 +555,19 @@ def fates(conn: Connection, migration: str, name: str | None = None) -> list[Fat
             """,
             {"migration": migration, "name": name},
         ).fetchall()
+
+
+def receipts(conn: Connection, migration: str, names: Sequence[str]) -> Iterable[dict[str, Any]]:
+    """Every entry of some tables, of all generations, in the order in which they were written; of their sums the SHA-256."""
+    with conn.cursor(row_factory=dict_row) as cursor:
+        yield from cursor.stream(
+            f"SELECT e.entry, e.name AS table, e.generation, e.generation = t.generation AS current, e.chunk, e.kind, "
+            f"e.epoch AS run, e.read, e.loaded, e.merged, e.filtered, e.rejected, e.inserted, {_utc('e.began')} AS began, "
+            f"{_utc('e.ended')} AS ended, encode(sha256(e.sums), 'hex') AS sums_sha256 "
+            f"FROM {conn.ledger}.entry e JOIN {conn.ledger}.mapped_table t USING (migration, name) "
+            f"WHERE e.migration = %s AND e.name = ANY(%s) ORDER BY e.entry",
+            [migration, list(names)],
+        )
 
 
 def plan_digests(conn: Connection, migration: str) -> dict[str, str]:

@@ -7,6 +7,7 @@ is made of a source column that a personal one is made of.
 import re
 from dataclasses import replace
 from functools import lru_cache
+from typing import TypeVar
 
 from mappings.dedupe import Summary
 from mappings.spec import ColumnSpec, TableSpec
@@ -15,6 +16,8 @@ from migrate.quarantine import QuarantinedRow
 
 TELLS_NO_VALUE = frozenset({"structure", "fields", "encoding", "survivor", "check", "not_null", "unique", "length"})
 """Rules whose reason names places, bytes, sizes and constraints only, whichever column they are about."""
+
+F = TypeVar("F", bound=Finding)
 
 _NAMES_KEYS = frozenset({"unique", "survivor"})
 """Rules whose reason names another row by its source key."""
@@ -66,7 +69,7 @@ def doubtful(spec: TableSpec) -> frozenset[str]:
     return frozenset(spec.personal) | {name for name, names in made_of.items() if names & of_personal}
 
 
-def masked_finding(finding: Finding, spec: TableSpec, *, strictly: bool = False) -> Finding:
+def masked_finding(finding: F, spec: TableSpec, *, strictly: bool = False) -> F:
     """The difference without the values of columns that are, or may be, personal.
 
     What a check of another kind than ours says is taken as it is, or `strictly` not at all.
