@@ -50,7 +50,11 @@ def shop(rig: Rig) -> Rig:
     """A loaded migration with rejects, duplicates and differences of every kind, all with markers in personal values."""
     rig.write("migrate.yaml", PROJECT)
     people = ["no,email,town,born", *(f"{n},{MARK}{n}@x.org,Köln,1970-01-{n % 27 + 1:02}" for n in range(1, 61))]
-    people += [f"90,{MARK}7@x.org,Bonn,1980-01-01", f"91,{MARK}{'x' * 40}@x.org,Bonn,", f"92,{MARK}92@x.org,far too long,"]
+    people += [
+        f"90,{MARK}7@x.org,Bonn,1980-01-01",
+        f"91,{MARK}{'x' * 40}@x.org,Bonn,",
+        f"92,{MARK}92@x.org,far too long,",
+    ]
     people += [f"93,{MARK}93@x.org,Bonn,1980-01-01,{MARK}", "7,", f'94,"{MARK}94@x.org,Bonn,']
     rig.write("landing/people.csv", "\n".join(people) + "\n")
     rig.write("landing/orders.csv", "id,total\n" + "".join(f"{n},{n}.50\n" for n in range(1, 101)) + "x,1\n")
@@ -102,7 +106,9 @@ def test_neither_personal_values_nor_secrets_are_in_it(shop: Rig) -> None:
     shop.migrate("verify", code=3)
     # What another kind of check says is not known to be masked; nor is what an operator wrote.
     finding = 'migrate_ledger.finding (migration, name, level, "check", severity, message, key, expected, actual)'
-    values = f"'acme', 'people', 'rows', 'regex.email', 'error', 'people: {MARK}@x is odd', '{MARK}', '{MARK}', '{MARK}'"
+    values = (
+        f"'acme', 'people', 'rows', 'regex.email', 'error', 'people: {MARK}@x is odd', '{MARK}', '{MARK}', '{MARK}'"
+    )
     shop.sql(f"INSERT INTO {finding} VALUES ({values})")
     own = f"'acme', 'orders', 'rows', 'own.sql', 'warning', 'orders: at {shop.url}', NULL, NULL, NULL"
     shop.sql(f"INSERT INTO {finding} VALUES ({own})")
