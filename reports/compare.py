@@ -9,8 +9,8 @@ from rich.text import Text
 
 from reports.html import framed
 from reports.markup import Cell, Column, Html, Row, join, number, table, tag, text, words
-from reports.model import FATES, Report, TableReport, plain
-from reports.sections import COMPARING, utc
+from reports.model import COMPARING, FATES, Report, TableReport, plain
+from reports.sections import utc
 from reports.terminal import printable, render_rows
 
 FORMAT = 1

@@ -12,6 +12,9 @@ FORMAT = 1
 FATES = ("loaded", "merged", "filtered", "rejected")
 """What may become of a row that was read, in the order in which it is told."""
 
+COMPARING = ("counts", "aggregates", "rows")
+"""The levels of verification that compare both sides, the farthest-reaching last; others look at one side."""
+
 
 @dataclass(frozen=True, slots=True)
 class RejectSample:

@@ -6,6 +6,7 @@ from html import escape
 
 from reports.markup import NOTHING, Cell, Column, Html, Row, join, number, table, tag, text, words
 from reports.model import (
+    COMPARING,
     FATES,
     Cluster,
     Found,
@@ -25,9 +26,6 @@ FINDINGS = 500
 
 SIGNS = {"loaded": "=", "merged": "+", "filtered": "+", "rejected": "+"}
 """What stands before each fate where they are written as the equation."""
-
-COMPARING = ("counts", "aggregates", "rows")
-"""The levels of verification that compare both sides, the farthest-reaching last; others look at one side."""
 
 _RUNS = 30
 _PICTURES = 5

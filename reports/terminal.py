@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from reports.markup import spelled
-from reports.model import FATES, Report, TableReport, to_json
+from reports.model import COMPARING, FATES, Report, TableReport, to_json
 
 _BRIEF = 400  # characters
 _SAMPLES = 3  # of each rule
@@ -50,7 +50,9 @@ def render(report: Report, console: Console) -> None:
         for note in table.notes:
             console.print(Text(brief(f"{table.name}: {note}"), style="yellow"))
         for v in table.verifications:
-            result = "equal" if not v.findings else f"{v.findings:,} differences"
+            compared = v.level in COMPARING
+            result = f"{v.findings:,} {'difference' if compared else 'finding'}{'s' * (v.findings != 1)}"
+            result = result if v.findings else "equal" if compared else "as it should be"
             age = "" if v.current else " (of an earlier load: run `migrate verify` again)"
             console.print(
                 f"verified {printable(table.name)} by {v.level}: {result}{age}", highlight=False, markup=False
