@@ -44,7 +44,7 @@ _FILES = {"html": "migrate-report.html", "xlsx": "migrate-report.xlsx"}
     nargs=2,
     type=click.Path(path_type=Path),
     metavar="A B",
-    help="Compare two reports, JSON files as --format json writes them. Exit code 3 where not the same became of all rows.",
+    help="Compare two reports, JSON files as --format json writes them. Exit code 3 where the fates of rows differ.",
 )
 @click.option(
     "--evidence",
@@ -189,7 +189,7 @@ def _compare(form: str, out: Path | None, a: Path, b: Path) -> None:
     else:
         _put(f"{render_json(compare.to_json(found))}\n".encode("utf-8", "backslashreplace"), out)
     if not found.same:
-        raise FindingsError("Not the same became of all rows.", hint="See the comparison.")
+        raise FindingsError("The fates of rows differ.", hint="See the comparison.")
 
 
 def _read(file: Path) -> "Report":

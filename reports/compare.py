@@ -66,9 +66,9 @@ class Comparison:
     def sentence(self) -> str:
         wrong = [t.name for t in self.tables if t.state not in ("same", "left out")]
         if not wrong:
-            return f"The same became of all rows: {len(self.tables):,} table{'s' * (len(self.tables) != 1)} compared."
+            return f"The fates of rows are the same: {len(self.tables):,} table{'s' * (len(self.tables) != 1)} compared."
         named = ", ".join(wrong[:5]) + (f" and {len(wrong) - 5:,} more" if len(wrong) > 5 else "")
-        return f"Not the same became of the rows of {len(wrong):,} of {len(self.tables):,} tables: {named}."
+        return f"The fates of rows differ in {len(wrong):,} of {len(self.tables):,} tables: {named}."
 
 
 def compare(a: Report, b: Report) -> Comparison:
@@ -161,7 +161,7 @@ def _named(side: Side) -> str:
 def render_html(comparison: Comparison) -> str:
     """The same as a page."""
     style, sign = ("good", "✓") if comparison.same else ("bad", "✕")
-    verdict = "The same became of all rows" if comparison.same else "Not the same became of all rows"
+    verdict = "The fates are the same" if comparison.same else "The fates differ"
     head = join(
         [
             tag("p", tag("span", Html("Comparison of "), tag("b", text(comparison.a.migration))), class_="eyebrow"),

@@ -133,7 +133,7 @@ def test_a_dry_run_and_its_run_are_compared(shop: Rig) -> None:
     shop.write("a.json", shop.migrate("run", "--dry-run", "--max-rejects", "5", "--output", "json").out)
     shop.write("b.json", shop.migrate("run", "--max-rejects", "5", "--output", "json").out)
     same = shop.migrate("report", "--compare", "a.json", "b.json").out
-    assert "The same became of all rows: 2 tables compared." in same
+    assert "The fates of rows are the same: 2 tables compared." in same
     assert "A: dry run of acme" in same
     assert not shop.migrate("report", "--compare", "a.json", "b.json", "--output", "json").json()["tables"][0][
         "differences"
@@ -147,7 +147,7 @@ def test_a_dry_run_and_its_run_are_compared(shop: Rig) -> None:
     assert not any(line[0] == "orders" for line in lines if line)
     said = shop.migrate("report", "--compare", "b.json", "c.json", "--format", "html", "-o", "ab.html", code=3).out
     assert said == "Wrote ab.html.\n"
-    assert "Not the same became of the rows of 1 of 2 tables: customers." in page(shop, "ab.html")
+    assert "The fates of rows differ in 1 of 2 tables: customers." in page(shop, "ab.html")
     shop.write("bad.json", '{"format": 1}')
     for pair, why in (
         (("nowhere.json", "a.json"), "nowhere.json cannot be read: No such file"),

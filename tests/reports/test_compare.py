@@ -34,7 +34,7 @@ def test_a_dry_run_and_its_run_are_the_same() -> None:
         ("bestellungen", "same"),
         ("société_régions", "left out"),
     ]
-    assert found.sentence == "The same became of all rows: 3 tables compared."
+    assert found.sentence == "The fates of rows are the same: 3 tables compared."
     text = said(found)
     assert text.startswith("A: dry run of nordwind, made 2026-11-24T22:45:10+00:00. Would account for all")
     assert "left out" in text
@@ -43,7 +43,7 @@ def test_a_dry_run_and_its_run_are_the_same() -> None:
 def test_another_fate_of_one_row_is_a_difference_and_shown() -> None:
     found = compare(company(), fewer(company()))
     assert not found.same
-    assert found.sentence == "Not the same became of the rows of 1 of 3 tables: kunden."
+    assert found.sentence == "The fates of rows differ in 1 of 3 tables: kunden."
     [loaded] = [line.split() for line in said(found).splitlines() if " loaded " in line and line.startswith("kunden")]
     assert loaded == ["kunden", "loaded", "1,190,400", "1,190,399", "-1"]
     assert [d.what for d in found.tables[0].differences] == ["loaded", "filtered"]
