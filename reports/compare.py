@@ -66,7 +66,9 @@ class Comparison:
     def sentence(self) -> str:
         wrong = [t.name for t in self.tables if t.state not in ("same", "left out")]
         if not wrong:
-            return f"The fates of rows are the same: {len(self.tables):,} table{'s' * (len(self.tables) != 1)} compared."
+            return (
+                f"The fates of rows are the same: {len(self.tables):,} table{'s' * (len(self.tables) != 1)} compared."
+            )
         named = ", ".join(wrong[:5]) + (f" and {len(wrong) - 5:,} more" if len(wrong) > 5 else "")
         return f"The fates of rows differ in {len(wrong):,} of {len(self.tables):,} tables: {named}."
 
