@@ -62,6 +62,7 @@ docs: setup      ## regenerate the references from the code
 	$(RUN) -m mappings.schema > docs/project-file.md
 	$(RUN) -m mappings.reference docs/mapping.md
 	$(RUN) docs/commands.py > docs/commands.md
+	$(RUN) -m reports.schema > docs/report.schema.json
 
 clean:
 	rm -rf .venv demo dist .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis

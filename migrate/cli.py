@@ -34,6 +34,7 @@ from migrate.command import (
 from migrate.duplicates import dedupe
 from migrate.errors import FindingsError, MigrateError, RetryableError, UsageError
 from migrate.rejects import rejects
+from migrate.report import report
 
 if TYPE_CHECKING:
     from mappings.compile import Mapping
@@ -319,48 +320,7 @@ def status(flags: Common) -> None:
         print_report(flags, work, chosen(flags, work.project))
 
 
-@main.command()
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "json", "html"]),
-    default=None,
-    help="As --output; html writes a page that needs nothing beside it.",
-)
-@click.option(
-    "-o",
-    "--out",
-    type=click.Path(path_type=Path),
-    help="Where to write the page [default: migrate-report.html].",
-)
-@common
-def report(flags: Common, form: str | None, out: Path | None) -> None:
-    """The report of the migration so far. Exit code 3 unless every row is accounted for.
-
-    \b
-    migrate report
-    migrate report --format json > report.json
-    migrate report --format html -o report.html
-    """
-    if out is not None and form != "html":
-        raise UsageError("-o names the page of --format html.", hint="Other formats go to standard output: > FILE.")
-    with opened(flags) as work:
-        names = chosen(flags, work.project)
-        if form == "html":
-            from migrate.conclude import refuse_unwritable, write
-            from migrate.status import gather
-
-            page = out or Path("migrate-report.html")
-            refuse_unwritable(page)
-            found = gather(work.conn, work.project, names)
-            with named_on_the_command_line(page):
-                write(page, found)
-            click.echo(f"Wrote {page}.")
-        else:
-            flags.output = form or flags.output
-            found = print_report(flags, work, names)
-        if not found.accounted:
-            raise FindingsError("Not everything is accounted for.", hint="See the report.")
+main.add_command(report)
 
 
 @main.command()
@@ -525,15 +485,22 @@ main.add_command(rejects)
 
 
 @main.command()
+@click.option(
+    "--of",
+    type=click.Choice(["project", "report"]),
+    default="project",
+    show_default=True,
+    help="Of the project file, or of `report --format json`.",
+)
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Write it to a file.")
 @takes()
-def schema(_flags: Common, out: Path | None) -> None:
-    """Print the JSON Schema of the project file, for editors."""
-    import json
-
-    from mappings.schema import json_schema
-
-    text = json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
+def schema(_flags: Common, of: str, out: Path | None) -> None:
+    """Print the JSON Schema of the project file, for editors, or of a report, for programs."""
+    if of == "report":
+        from reports.schema import schema_text
+    else:
+        from mappings.schema import schema_text
+    text = schema_text()
     if out is None:
         click.echo(text, nl=False)
     else:

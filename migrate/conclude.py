@@ -109,7 +109,7 @@ def _page(flags: Common, page: Path, report: Report | None) -> Path | None:
         say(flags, "warning", f"{page} was not written: if there is one, it is of an earlier run.")
         return None
     try:
-        write(page, report)
+        write(page, render(report).encode())
     except OSError as error:
         again = "`migrate report --format html` makes it again."
         say(flags, "warning", f"{page} was not written: {error.strerror or error}. {again}")
@@ -132,15 +132,14 @@ def refuse_unwritable(page: Path) -> None:
     raise UsageError(f"the report cannot be written to {page}: {wrong}", hint="Name a file in a folder of yours.")
 
 
-def write(page: Path, report: Report) -> None:
-    """Write the page whole or not at all: somebody may be reading the one that is there."""
-    text = render(report)
+def write(page: Path, content: bytes) -> None:
+    """Write a file whole or not at all: somebody may be reading the one that is there."""
     if _in_place(page):
-        page.write_text(text, encoding="utf-8")
+        page.write_bytes(content)
         return
     part = page.with_name(f".{page.name}.{os.getpid()}")
     try:
-        part.write_text(text, encoding="utf-8")
+        part.write_bytes(content)
         part.replace(page)
     except BaseException:
         part.unlink(missing_ok=True)

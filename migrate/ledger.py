@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from psycopg.rows import class_row, scalar_row
+from psycopg.rows import class_row, dict_row, scalar_row
 from psycopg.types.json import Json
 
 from migrate.core import Chunk, Described, Description, Entry, Finding, ForeignKey, Partition, View, Watermark
@@ -614,6 +614,61 @@ def fates(conn: Connection, migration: str, name: str | None = None) -> list[Fat
         ).fetchall()
 
 
+def receipts(conn: Connection, migration: str, names: Sequence[str]) -> Iterable[dict[str, Any]]:
+    """Every entry of some tables, of all generations, in the order in which they were written; of their sums the SHA-256."""
+    with conn.cursor(row_factory=dict_row) as cursor:
+        yield from cursor.stream(
+            f"SELECT e.entry, e.name AS table, e.generation, e.generation = t.generation AS current, e.chunk, e.kind, "
+            f"e.epoch AS run, e.read, e.loaded, e.merged, e.filtered, e.rejected, e.inserted, {_utc('e.began')} AS began, "
+            f"{_utc('e.ended')} AS ended, encode(sha256(e.sums), 'hex') AS sums_sha256 "
+            f"FROM {conn.ledger}.entry e JOIN {conn.ledger}.mapped_table t USING (migration, name) "
+            f"WHERE e.migration = %s AND e.name = ANY(%s) ORDER BY e.entry",
+            [migration, list(names)],
+        )
+
+
+def plan_digests(conn: Connection, migration: str) -> dict[str, str]:
+    """By table, the SHA-256 of the SHA-256s of all slices of the current generation, in their order."""
+    return dict(
+        conn.execute(
+            f"SELECT name, encode(sha256(string_agg(sha256(convert_to(token, 'UTF8')), ''::bytea ORDER BY chunk)), 'hex') "
+            f"FROM {conn.ledger}.partition JOIN {conn.ledger}.mapped_table USING (migration, name, generation) "
+            f"WHERE migration = %s GROUP BY name",
+            [migration],
+        ).fetchall()
+    )
+
+
+def throughput(
+    conn: Connection, migration: str, names: Sequence[str], steps: int
+) -> list[tuple[int, str, float, int, float]]:
+    """(run, when it began to read, seconds of a step, step, rows read in it) of the current generations, the latest run first.
+
+    The rows of a chunk are spread evenly over the time that it took. Steps in which nothing was read are left out.
+    """
+    return conn.execute(
+        f"""
+        WITH chunk AS (
+            SELECT e.epoch, e.read, e.began, greatest(e.ended, e.began + interval '1 millisecond') AS ended
+            FROM {conn.ledger}.entry e JOIN {conn.ledger}.mapped_table t USING (migration, name, generation)
+            WHERE e.migration = %(migration)s AND e.name = ANY(%(names)s) AND e.kind = 'load' AND e.read > 0
+        ), run AS (
+            SELECT epoch, min(began) AS first, extract(epoch FROM max(ended) - min(began))::float8 / %(steps)s AS step
+            FROM chunk GROUP BY epoch
+        ), placed AS (
+            SELECT epoch, first, step, read, extract(epoch FROM began - first)::float8 / step AS lo,
+                   extract(epoch FROM ended - first)::float8 / step AS hi
+            FROM chunk JOIN run USING (epoch)
+        )
+        SELECT epoch, {_utc("first")}, step, n,
+               sum(read * greatest(0, least(hi, n + 1) - greatest(lo, n)) / (hi - lo))::float8
+        FROM placed, generate_series(floor(lo)::int, least(ceil(hi)::int, %(steps)s) - 1) n
+        GROUP BY epoch, first, step, n ORDER BY epoch DESC, n
+        """,
+        {"migration": migration, "names": list(names), "steps": steps},
+    ).fetchall()
+
+
 def sums(conn: Connection, migration: str, name: str, generation: int) -> Iterable[tuple[str, bytes]]:
     """Kind and bucket sums of every entry, to be added up."""
     with conn.cursor() as cursor:
@@ -825,13 +880,14 @@ def verified_since(conn: Connection, migration: str, level: str, began: datetime
     return dict(rows)
 
 
-def findings(conn: Connection, migration: str, level: str | None = None) -> list[Finding]:
-    """What the last verifications (of a level) found, of what is loaded now: a new generation is yet to be verified."""
+def findings(conn: Connection, migration: str) -> list[tuple[str, Finding]]:
+    """(level, finding) of the last verifications of what is loaded now: a new generation is yet to be verified."""
     rows = conn.execute(
-        f'SELECT f."check", f.severity, f.name, f.message, f.key, f.expected, f.actual, f."column" FROM {conn.ledger}.finding f '
+        f'SELECT f.level, f."check", f.severity, f.name, f.message, f.key, f.expected, f.actual, f."column" '
+        f"FROM {conn.ledger}.finding f "
         f"JOIN {conn.ledger}.verification v USING (migration, name, level) "
         f"JOIN {conn.ledger}.mapped_table t ON t.migration = f.migration AND t.name = f.name AND t.generation = v.generation "
-        f"WHERE f.migration = %(m)s AND f.level = coalesce(%(level)s, f.level) ORDER BY f.id",
-        {"m": migration, "level": level},
+        f"WHERE f.migration = %s ORDER BY f.id",
+        [migration],
     ).fetchall()
-    return [Finding(*row) for row in rows]
+    return [(level, Finding(*row)) for level, *row in rows]

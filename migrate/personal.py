@@ -1,4 +1,4 @@
-"""What of a rejected row a listing, a report or a log may show, where the project calls some of its columns personal.
+"""What of rejected and of differing rows may be shown, where the project calls some of a table's columns personal.
 
 Only the text of the mapping is looked at, so the doubt is decided against showing: a value is masked too where the column
 is made of a source column that a personal one is made of.
@@ -7,16 +7,25 @@ is made of a source column that a personal one is made of.
 import re
 from dataclasses import replace
 from functools import lru_cache
+from typing import TypeVar
 
 from mappings.dedupe import Summary
 from mappings.spec import ColumnSpec, TableSpec
+from migrate.core import Finding
 from migrate.quarantine import QuarantinedRow
 
 TELLS_NO_VALUE = frozenset({"structure", "fields", "encoding", "survivor", "check", "not_null", "unique", "length"})
 """Rules whose reason names places, bytes, sizes and constraints only, whichever column they are about."""
 
+F = TypeVar("F", bound=Finding)
+
 _NAMES_KEYS = frozenset({"unique", "survivor"})
 """Rules whose reason names another row by its source key."""
+
+_WITHHELD = "values are not shown, they may be personal"
+
+_SHOWN_MASKED = re.compile(r"[^\s,:]+(?:=| should be )(?:\(personal\)|NULL)(?: and is (?:\(personal\)|NULL))?")
+"""A column whose value a finding shows masked already."""
 
 _LITERAL = re.compile(r"'(?:[^']|'')*'")
 _QUOTED = re.compile(r'"((?:[^"]|"")+)"')
@@ -47,7 +56,47 @@ def masked(row: QuarantinedRow, spec: TableSpec) -> QuarantinedRow:
             row = replace(row, reason=f"(personal; {hidden}")
         locator = row.locator if "file" in row.locator else {"key": "(personal)"}
         row = replace(row, key=None if row.key is None else "(personal)", locator=locator)
+    elif _names(str(row.locator.get("key", "")).casefold(), of_personal):
+        # A database's own key, which the project need not have named.
+        row = replace(row, locator={"key": "(personal)"})
     return replace(row, raw=b"")
+
+
+def doubtful(spec: TableSpec) -> frozenset[str]:
+    """The target columns that are personal, or made of a source column that a personal one is made of."""
+    made_of = {c.name: _made_of(c) for c in spec.columns}
+    of_personal = frozenset[str]().union(*(made_of[name] for name in spec.personal))
+    return frozenset(spec.personal) | {name for name, names in made_of.items() if names & of_personal}
+
+
+def masked_finding(finding: F, spec: TableSpec, *, strictly: bool = False) -> F:
+    """The difference without the values of columns that are, or may be, personal.
+
+    What a check of another kind than ours says is taken as it is, or `strictly` not at all.
+    """
+    hidden, kind = doubtful(spec), finding.check.partition(".")[0]
+    if not hidden or kind == "counts" or finding.check.endswith(".uncovered"):
+        return finding
+    ours = kind in ("rows", "aggregates")
+    if not ours and not strictly:
+        return finding
+    key, shown = finding.key or "", f"{finding.message}\n{finding.key or ''}"
+    named = sorted(c for c in hidden if re.search(rf"(?<!\w){re.escape(c)}(?!\w)", _SHOWN_MASKED.sub("", shown)))
+    if ours and not named:
+        return finding
+    keyed = any(key.startswith(f"{c.name}=") for c in spec.columns if c.name not in hidden)
+    return replace(
+        finding,
+        message=": ".join([finding.table, *([", ".join(named)] if named else []), _WITHHELD]),
+        key=finding.key if keyed and not _names(_SHOWN_MASKED.sub("", key), hidden) else finding.key and "(personal)",
+        expected=finding.expected and "(may be personal)",
+        actual=finding.actual and "(may be personal)",
+    )
+
+
+def _names(key: str, columns: frozenset[str]) -> bool:
+    """Whether a key, as rows are named by it (`a=1, b=2`), has one of the columns in it."""
+    return any(re.search(rf"(?:^|, ){re.escape(name)}=", key) for name in columns)
 
 
 def key_is_personal(spec: TableSpec) -> bool:

@@ -2,26 +2,34 @@
 
 import platform
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version as installed_version
+from itertools import groupby
 
 from mappings.dedupe import Summary
 from mappings.spec import TableSpec
 from migrate import crosswalk, ledger, quarantine
-from migrate.personal import masked, masked_summary
+from migrate.personal import masked, masked_finding, masked_summary
 from migrate.project import Project
 from migrate.target import Connection
 from reports.model import (
     Cluster,
     Duplicates,
+    Found,
     OrphanCount,
     RejectCount,
     RejectSample,
     Report,
     RunReport,
+    SourceReading,
     TableReport,
+    Throughput,
     VerificationResult,
 )
+
+STEPS = 60
+"""Into how many steps the throughput of a run is cut."""
 
 
 def gather(conn: Connection, project: Project, names: Sequence[str]) -> Report:
@@ -36,11 +44,13 @@ def gather(conn: Connection, project: Project, names: Sequence[str]) -> Report:
     samples = quarantine.samples(conn, migration)
     verifications = ledger.verifications(conn, migration)
     merged, orphans = crosswalk.summaries(conn, migration), ledger.orphans(conn, migration)
+    plans = ledger.plan_digests(conn, migration)
     tables = []
     for name in names:
         if name not in states:
             continue
         state, f = states[name], fates[name]
+        readings = ledger.readings(conn, migration, name)
         spec = project.spec.tables[name]
         rejects = tuple(
             RejectCount(
@@ -83,23 +93,58 @@ def gather(conn: Connection, project: Project, names: Sequence[str]) -> Report:
                 duplicates=_duplicates(merged.get(name), spec),
                 orphans=tuple(OrphanCount(c, policy, n) for table, c, policy, n in orphans if table == name),
                 notes=(
-                    *_read_in(ledger.readings(conn, migration, name)),
+                    *_read_in(readings),
                     *(
                         f"the foreign key {key.name} is off until the table is finalized: {definition}"
                         for key, definition in ledger.suspended(conn, migration, name)
                     ),
+                ),
+                digest=state.digest,
+                hash=state.hash,
+                plan=plans.get(name, ""),
+                readings=tuple(
+                    SourceReading(
+                        r.source, r.view, r.note, f"{r.watermark.kind} {r.watermark.value}" if r.watermark else None
+                    )
+                    for r in readings
                 ),
             )
         )
     runs = tuple(
         RunReport(r.epoch, r.command, r.version, r.started, r.finished, r.outcome) for r in ledger.runs(conn, migration)
     )
-    findings = tuple(f for f in ledger.findings(conn, migration) if f.table in names)
+    findings = tuple(
+        Found(**asdict(masked_finding(f, project.spec.tables[f.table])), level=level)
+        for level, f in ledger.findings(conn, migration)
+        if f.table in names
+    )
     errors = any(f.severity == "error" for f in findings)
     missing = tuple(n for n in names if n not in states)
     return Report(
-        migration, tuple(tables), runs, findings, missing, _next(tables, missing, errors), versions=used, made=made
+        migration,
+        tuple(tables),
+        runs,
+        findings,
+        missing,
+        _next(tables, missing, errors),
+        versions=used,
+        made=made,
+        throughput=_throughput(ledger.throughput(conn, migration, names, STEPS)),
     )
+
+
+def _throughput(found: Sequence[tuple[int, str, float, int, float]]) -> tuple[Throughput, ...]:
+    """By run, whole rows in each step: the steps add up to what was read."""
+    runs = []
+    for (epoch, began, step), several in groupby(found, lambda row: row[:3]):
+        in_step = {n: rows for *_, n, rows in several}
+        total, told, rows = 0.0, 0, []
+        for n in range(STEPS):
+            total += in_step.get(n, 0.0)
+            rows.append(round(total) - told)
+            told += rows[-1]
+        runs.append(Throughput(epoch, began, step, tuple(rows)))
+    return tuple(runs)
 
 
 def _read_in(readings: Sequence[ledger.Reading]) -> Iterator[str]:

@@ -83,9 +83,8 @@ def verify_all(work: Session, names: Sequence[str], how: How) -> Iterator[Result
         if name in before and how.epoch is None and not how.from_bucket:
             kept = [
                 f
-                for level in (how.level, expecting.LEVEL)
-                for f in ledger.findings(work.conn, work.migration, level)
-                if f.table == name
+                for level, f in ledger.findings(work.conn, work.migration)
+                if f.table == name and level in (how.level, expecting.LEVEL)
             ]
             yield Result(name, kept, before=before[name])
             continue

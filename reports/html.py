@@ -18,10 +18,18 @@ from reports.sections import SIGNS, sections, utc
 
 
 def render(report: Report) -> str:
-    """The page."""
+    """The page of a report."""
+    title = f"{report.migration}: {_verdict(report)[1].lower()}"
+    parts = [part for part in sections(report) if part[2]]
+    return framed(title, _head(report), parts, _foot(report), dry_run=report.dry_run)
+
+
+def framed(
+    title: str, head: Html, parts: Sequence[tuple[str, str, Html]], foot: Html = NOTHING, *, dry_run: bool = False
+) -> str:
+    """A page of these parts, each (anchor, title, content), one of them `tables`."""
     style, script = (_asset(name) for name in ("page.css", "page.js"))
     policy = f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; base-uri 'none'; form-action 'none'"
-    parts = [part for part in sections(report) if part[2]]
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -30,21 +38,21 @@ def render(report: Report) -> str:
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <meta name="referrer" content="no-referrer">
-<title>{plain(report.migration)}: {_verdict(report)[1].lower()}</title>
+<title>{plain(title)}</title>
 <style>{style}</style>
 </head>
-<body{' class="dry-run"' if report.dry_run else ""}>
+<body{' class="dry-run"' if dry_run else ""}>
 <a class="skip" href="#tables">Skip to the tables</a>
 {PATTERNS}
 <header>
-{_head(report)}
+{head}
 </header>
-{_navigation(report, parts)}
+{_navigation(parts, dry_run=dry_run)}
 <main>
 {join(_section(*part) for part in parts)}
 </main>
 <footer>
-{_foot(report)}
+{foot}
 </footer>
 <p class="aside" id="said" role="status"></p>
 <script>{script}</script>
@@ -94,6 +102,7 @@ def _head(report: Report) -> Html:
         tag("p", tag("span", Html("Migration "), tag("b", text(report.migration))), made, class_="eyebrow"),
         tag("h1", Html(f'<span aria-hidden="true">{sign}</span> {escape(verdict)}'), class_=style),
         tag("p", text(report.sentence), class_="sentence"),
+        tag("p", text(report.proof), class_="proof") if report.proof else NOTHING,
         _failure(report),
         _equation(report) if report.tables else NOTHING,
         tag("p", Html("Next: "), tag("code", text(report.next_command)), class_="next"),
@@ -126,9 +135,9 @@ def _equation(report: Report) -> Html:
     return join([tag("p", join(terms, " "), class_="equation"), picture, scale])
 
 
-def _navigation(report: Report, parts: Sequence[tuple[str, str, Html]]) -> Html:
+def _navigation(parts: Sequence[tuple[str, str, Html]], *, dry_run: bool) -> Html:
     links = [tag("li", tag("a", Html(escape(title)), href=f"#{anchor}")) for anchor, title, _ in parts]
-    dry = tag("strong", Html("Dry run"), class_="dry-mark") if report.dry_run else NOTHING
+    dry = tag("strong", Html("Dry run"), class_="dry-mark") if dry_run else NOTHING
     tools = Html(
         '<div class="tools" hidden>'
         '<label>Filter <input type="search" id="filter" autocomplete="off" spellcheck="false"></label>'

@@ -20,7 +20,7 @@ _BREAKS = re.compile(r"[\s_-]")
 
 def plain(value: str) -> str:
     """A text for a place that holds no markup (the title, an attribute): control characters spelled out, escaped."""
-    return escape("".join(c if c.isprintable() else _spelled(c) for c in value))
+    return escape("".join(c if c.isprintable() else spelled(c) for c in value))
 
 
 def text(value: str, limit: int = LIMIT) -> Html:
@@ -42,10 +42,11 @@ def _character(c: str) -> str:
     if c.isprintable():
         return escape(c)
     name = unicodedata.name(c, "control character")
-    return f'<span class="ctl" title="U+{ord(c):04X} {escape(name.lower())}">{_spelled(c)}</span>'
+    return f'<span class="ctl" title="U+{ord(c):04X} {escape(name.lower())}">{spelled(c)}</span>'
 
 
-def _spelled(c: str) -> str:
+def spelled(c: str) -> str:
+    """A character that cannot be seen, as one writes it in a string: \\n, \\x1b, \\u202e."""
     short = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
     if c in short:
         return short[c]

@@ -1,16 +1,19 @@
-"""What a report says, as frozen data: every rendering (terminal, JSON, HTML) is made from this one model."""
+"""What a report says, as frozen data: every rendering (terminal, JSON, HTML, …) is made from this one model."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
-from migrate.core import Finding
+from migrate.core import Finding, View
 
 FORMAT = 1
 """The version of the JSON form."""
 
 FATES = ("loaded", "merged", "filtered", "rejected")
 """What may become of a row that was read, in the order in which it is told."""
+
+COMPARING = ("counts", "aggregates", "rows")
+"""The levels of verification that compare both sides, the farthest-reaching last; others look at one side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +89,39 @@ class VerificationResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Found(Finding):
+    """A difference, and the level of the verification that found it."""
+
+    level: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceReading:
+    """In which view a source was read that is not simply pinned; `watermark`: changes after it are not in what was read."""
+
+    source: str
+    view: View
+    note: str
+    watermark: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Throughput:
+    """How fast one run read: `rows[i]` rows in the `i`-th `step` (in seconds) after `began`, all tables together."""
+
+    epoch: int
+    began: str
+    step: float
+    rows: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class TableReport:
-    """One mapped table: where it stands, the fates of its rows, and why some were rejected."""
+    """One mapped table: where it stands, the fates of its rows, and why some were rejected.
+
+    `digest` is that of all that decides what a row becomes, `plan` that of the slices it is read in, `hash` the name of the
+    row hash whose sums were kept.
+    """
 
     name: str
     target: str
@@ -109,6 +143,10 @@ class TableReport:
     orphans: tuple[OrphanCount, ...] = ()
     source: str = ""
     notes: tuple[str, ...] = ()
+    digest: str = ""
+    hash: str = ""
+    plan: str = ""
+    readings: tuple[SourceReading, ...] = ()
 
     @property
     def balanced(self) -> bool:
@@ -121,6 +159,11 @@ class TableReport:
     @property
     def open_rejects(self) -> int:
         return sum(r.rows for r in self.rejects if r.state == "open")
+
+    @property
+    def compared(self) -> bool:
+        """Whether what is loaded now was compared row by row and found equal."""
+        return any(v.current and v.level == "rows" and not v.findings for v in self.verifications)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +197,7 @@ class Report:
     migration: str
     tables: tuple[TableReport, ...]
     runs: tuple[RunReport, ...]
-    findings: tuple[Finding, ...]
+    findings: tuple[Found, ...]
     not_started: tuple[str, ...]
     next_command: str
     dry_run: bool = False
@@ -162,6 +205,7 @@ class Report:
     versions: tuple[tuple[str, str], ...] = ()
     made: str = ""
     failure: Failure | None = None
+    throughput: tuple[Throughput, ...] = ()
 
     @property
     def accounted(self) -> bool:
@@ -187,6 +231,19 @@ class Report:
             return state
         ended = "was stopped safely" if self.failure.exit_code in STOPPED else "ended early"
         return f"The {'dry ' if self.dry_run else ''}run {ended} (exit {self.failure.exit_code}). {state}"
+
+    @property
+    def proof(self) -> str:
+        """What is proved beyond the accounting, or what is wanting to it; nothing where the accounting itself is wanting."""
+        if self.dry_run or not self.tables or not self.accounted:
+            return ""
+        if open_ := [t.name for t in self.tables if not t.compared]:
+            return f"Not proved yet: {_named(open_)}: not compared row by row since the load."
+        if moving := [t.name for t in self.tables if any(r.view == "live" for r in t.readings)]:
+            return f"Equal row by row, and yet not proved: the source of {_named(moving)} moved while it was read."
+        warnings = len(self.findings)  # there are no others where all is accounted for
+        but = f", but for what {_counted(warnings, 'warning')} of the verification name{'s' * (warnings == 1)}"
+        return f"Proved: source and target are equal row by row{but if warnings else ''}."
 
     @property
     def _state(self) -> str:
@@ -260,21 +317,26 @@ def _counted(n: int, one: str, many: str = "") -> str:
     return f"{n:,} {one if n == 1 else many or one + 's'}"
 
 
+DERIVED: Mapping[type, Sequence[str]] = {
+    Report: ("accounted", "sentence", "proof", "totals"),
+    TableReport: ("balanced", "complete"),
+    RejectCount: ("sample", "where"),
+}
+"""What the JSON form says besides the fields of a class."""
+
+
 def to_json(report: Report) -> dict[str, Any]:
     """The JSON form: the model's fields, dates in ISO 8601, and what it derives."""
-    plain = asdict(report)
-    for table, plain_table in zip(report.tables, plain["tables"], strict=True):
-        plain_table |= {"balanced": table.balanced, "complete": table.complete}
-        for count, plain_count in zip(table.rejects, plain_table["rejects"], strict=True):
-            plain_count |= {"sample": count.sample, "where": count.where}
-    derived = {"accounted": report.accounted, "sentence": report.sentence, "totals": report.totals}
-    form = {"format": FORMAT, **derived, **plain}
-    return {key: _plain(value) for key, value in form.items()}
+    return {"format": FORMAT, **plain(report)}
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Frozen data as JSON has it: objects and arrays."""
+    if is_dataclass(value) and not isinstance(value, type):
+        names = (*DERIVED.get(type(value), ()), *(f.name for f in fields(value)))
+        return {name: plain(getattr(value, name)) for name in names}
     if isinstance(value, Mapping):
-        return {k: _plain(v) for k, v in value.items()}
+        return {k: plain(v) for k, v in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_plain(v) for v in value]
+        return [plain(v) for v in value]
     return value

@@ -1,6 +1,8 @@
-"""The fates of rows as bars: inline SVG that a reader hears as words, told apart by pattern and order as well as by colour."""
+"""Inline SVG that a reader hears as words: the fates of rows as bars, told apart by pattern and order as well as by colour, and
+how fast rows were read.
+"""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from reports.markup import Html, plain
 from reports.model import FATES
@@ -34,4 +36,14 @@ def bar(label: str, counts: Mapping[str, int], share: float = 1.0, *, large: boo
     return Html(
         f'<svg class="bar{" large" if large else ""}" role="img" aria-label="{plain(f"{label}: {said}{unread}")}">'
         f'<rect class="unread" width="100%" height="100%"/>{"".join(parts)}</svg>'
+    )
+
+
+def steps(label: str, values: Sequence[int]) -> Html:
+    """Values over time, as a staircase as high as the highest of them; what the numbers are stands beside it."""
+    highest = max(max(values, default=0), 1)
+    path = "".join(f"V{100 - 100 * value / highest:.1f}H{at}" for at, value in enumerate(values, 1))
+    return Html(
+        f'<svg class="speed" role="img" aria-label="{plain(label)}" viewBox="0 0 {len(values)} 100" '
+        f'preserveAspectRatio="none"><path d="M0 100{path}V100Z"/></svg>'
     )

@@ -1,23 +1,26 @@
-"""The parts of a report's page, each a heading with its tables: fates, rejects, merged rows, verification, loads, runs."""
+"""The parts of a report's page, each a heading with its tables: fates, rejects, verification, loads and the rest."""
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from html import escape
 
-from migrate.core import Finding
 from reports.markup import NOTHING, Cell, Column, Html, Row, join, number, table, tag, text, words
 from reports.model import (
+    COMPARING,
     FATES,
     Cluster,
+    Found,
     RejectCount,
     RejectSample,
     Report,
     RunReport,
+    SourceReading,
     TableReport,
+    Throughput,
     VerificationResult,
     of_expectations,
 )
-from reports.pictures import bar
+from reports.pictures import bar, steps
 
 FINDINGS = 500
 """How many findings the page shows; the JSON form has them all."""
@@ -26,6 +29,7 @@ SIGNS = {"loaded": "=", "merged": "+", "filtered": "+", "rejected": "+"}
 """What stands before each fate where they are written as the equation."""
 
 _RUNS = 30
+_PICTURES = 5
 _LOSERS = 12
 
 
@@ -37,6 +41,8 @@ def sections(report: Report) -> Iterator[tuple[str, str, Html]]:
     yield "orphans", "Orphans", _orphans(report.tables)
     yield "verification", "Verification", _verification(report)
     yield "loads", "Loads", _loads(report.tables)
+    yield "speed", "Throughput", _speed(report.throughput)
+    yield "origins", "Origins", _origins(report.tables)
     yield "runs", "Runs", _runs(report.runs)
 
 
@@ -96,15 +102,14 @@ def _verified(report: Report, t: TableReport) -> Cell:
     if report.dry_run and not t.verifications:
         return words("–", "muted")
     current = [v for v in t.verifications if v.current]
-    if not current:
-        return words("an earlier load" if t.verifications else "not yet", "muted short")
-    best = max(current, key=lambda v: v.level == "rows")
-    differences = max((v.findings for v in current if v.level != "expectations"), default=0)
-    if differences:
+    if differences := max((v.findings for v in current if v.level in COMPARING), default=0):
         return words(f"✕ {differences:,} difference{'s' * (differences != 1)}", "warn")
-    if unexpected := sum(v.findings for v in current if v.level == "expectations"):
+    if unexpected := sum(v.findings for v in current if v.level not in COMPARING):
         return words(f"✕ {unexpected:,} unexpected", "warn")
-    return words(f"✓ equal ({best.level})", "short")
+    best = max((v.level for v in current if v.level in COMPARING), key=COMPARING.index, default=None)
+    if best is None:
+        return words("an earlier load" if t.verifications and not current else "not yet", "muted short")
+    return words(f"✓ equal ({best})", "short")
 
 
 def _bar(t: TableReport) -> Html:
@@ -236,7 +241,7 @@ def _verification(report: Report) -> Html:
         Column("Table"),
         Column("Level"),
         Column("Result"),
-        Column("differences", numeric=True),
+        Column("found", numeric=True),
         Column("When"),
     ]
     rows = [
@@ -244,7 +249,7 @@ def _verification(report: Report) -> Html:
             [
                 words(t.name),
                 words(v.level),
-                words(_result(v) if v.current else "of an earlier load: verify again"),
+                words(_result(v)),
                 number(v.findings),
                 Cell(utc(v.at), v.at),
             ],
@@ -271,14 +276,17 @@ def _verification(report: Report) -> Html:
 
 
 def _result(v: VerificationResult) -> str:
-    if v.level == "expectations":
-        return "✕ not as expected" if v.findings else "✓ as expected"
-    return "✕ differs" if v.findings else "✓ equal"
+    if not v.current:
+        return "of an earlier load: verify again"
+    if v.level in COMPARING:
+        return "✕ differs" if v.findings else "✓ equal"
+    return "✕ not as expected" if v.findings else "✓ as expected"
 
 
-def _findings(findings: Sequence[Finding]) -> Html:
+def _findings(findings: Sequence[Found]) -> Html:
     columns = [
         Column("Table"),
+        Column("Level"),
         Column("Check"),
         Column("Severity"),
         Column("Key"),
@@ -291,6 +299,7 @@ def _findings(findings: Sequence[Finding]) -> Html:
         Row(
             [
                 words(f.table),
+                words(f.level or "–"),
                 words(f.check),
                 words(f.severity, "warn" if f.severity == "error" else ""),
                 words(f.key or "–"),
@@ -349,6 +358,63 @@ def _loads(tables: Sequence[TableReport]) -> Html:
         return NOTHING
     said = "Time runs from a table's first chunk to its last, over all runs and the pauses between them."
     return join([tag("p", Html(escape(said)), class_="lead"), table("loads-title", columns, rows)])
+
+
+def _speed(throughput: Sequence[Throughput]) -> Html:
+    figures = [_one_run(t) for t in throughput[:_PICTURES] if sum(t.rows)]
+    if not figures:
+        return NOTHING
+    said = "Rows read by each run, all tables together, while it was reading; a chunk's rows are spread over its time."
+    return join([tag("p", Html(escape(said)), class_="lead"), *figures])
+
+
+def _one_run(t: Throughput) -> Html:
+    total, seconds = sum(t.rows), t.step * len(t.rows)
+    mean, most = round(total / seconds), round(max(t.rows) / t.step)
+    said = f"Run {t.epoch:,}: {total:,} rows in {duration(seconds)}, {mean:,} rows/s on average, {most:,} at the most"
+    began = _parsed(t.began)
+    ended = NOTHING if began is None else utc((began + timedelta(seconds=seconds)).isoformat())
+    picture = steps(f"Rows per second over time. {said}", t.rows)
+    return tag("figure", tag("figcaption", Html(escape(said))), picture, tag("div", utc(t.began), ended, class_="ends"))
+
+
+def _origins(tables: Sequence[TableReport]) -> Html:
+    columns = [
+        Column("Table"),
+        Column("View of the source"),
+        Column("Changes count from"),
+        Column("Mapping digest"),
+        Column("Plan digest"),
+        Column("Row hash"),
+    ]
+    rows = [
+        Row(
+            [
+                words(t.name),
+                _lines([_view(r) for r in t.readings] or [Html("pinned by its contents")]),
+                _lines([tag("code", text(r.watermark)) for r in t.readings if r.watermark] or [Html("–")]),
+                *(Cell(tag("code", text(digest), class_="digest")) for digest in (t.digest or "–", t.plan or "–")),
+                words(t.hash or "–"),
+            ],
+            any(r.view == "live" for r in t.readings),
+        )
+        for t in tables
+    ]
+    if not rows:
+        return NOTHING
+    said = (
+        "What the loads rest on: in which view the source was read, the digest of all that decides what a row becomes, that of "
+        "the slices it was read in, and the hash whose sums were kept."
+    )
+    return join([tag("p", Html(escape(said)), class_="lead"), table("origins-title", columns, rows)])
+
+
+def _view(r: SourceReading) -> Html:
+    return join([text(r.source), Html(f" <b>{escape(r.view)}</b>: "), text(r.note)])
+
+
+def _lines(parts: Sequence[Html]) -> Cell:
+    return Cell(join(tag("div", part) for part in parts))
 
 
 def _runs(runs: Sequence[RunReport]) -> Html:

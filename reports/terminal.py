@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from reports.markup import spelled
 from reports.model import FATES, Report, TableReport, to_json
 
 _BRIEF = 400  # characters
@@ -18,7 +19,7 @@ _LOSERS = 4  # of each cluster
 
 def printable(text: str) -> str:
     """Text from data as it may safely be shown: no control characters that would move a terminal's cursor."""
-    return "".join(c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" if ord(c) < 256 else "�" for c in text)
+    return "".join(c if c.isprintable() or c == "\n" else spelled(c) for c in text)
 
 
 def brief(text: str) -> str:
@@ -36,6 +37,8 @@ def render(report: Report, console: Console) -> None:
     if report.dry_run:
         console.print(Text(" DRY RUN: nothing of this has happened ", style="bold reverse"))
     console.print(Text(brief(report.sentence), style="bold green" if report.accounted else "bold yellow"))
+    if report.proof:
+        console.print(Text(report.proof))
     if report.tables:
         console.print(_fates(report.tables))
     for grid in (_rejects(report.tables), _duplicates(report.tables), _orphans(report.tables)):

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from mappings.spec import TableSpec, parse
-from migrate.personal import masked, source_names
+from migrate.core import Finding
+from migrate.personal import masked, masked_finding, source_names
 from migrate.quarantine import QuarantinedRow
 
 PROJECT = """\
@@ -98,3 +99,58 @@ def test_a_key_that_a_personal_column_is_made_of_is_masked() -> None:
 )
 def test_the_names_in_an_expression(expression: str, names: set[str]) -> None:
     assert source_names(expression) == names
+
+
+DIFFERS = Finding(
+    "rows.differ",
+    "error",
+    "people",
+    "people: id=7: domain should be 'a.org' and is 'b.org'",
+    "id=7",
+    "'a.org'",
+    "'b.org'",
+)
+
+
+def test_a_difference_shows_no_value_of_a_column_that_is_or_may_be_personal() -> None:
+    shown = masked_finding(replace(DIFFERS, key="total=7"), spec())
+    assert shown.message == "people: domain: values are not shown, they may be personal"
+    assert (shown.key, shown.expected, shown.actual) == ("total=7", "(may be personal)", "(may be personal)")
+    extremes = Finding("aggregates.most", "error", "people", "people: born: the greatest …9", None, "9", "8")
+    assert "9" not in str(masked_finding(extremes, spec()))
+    keyless = replace(DIFFERS, message="people: a row: domain=a.org, total=1", key="domain=a.org, total=1")
+    assert masked_finding(keyless, spec()).key == "(personal)"
+
+
+@pytest.mark.parametrize(
+    "finding",
+    [
+        replace(
+            DIFFERS, message="people: total=7: joined should be 1 and is 2", key="total=7", expected="1", actual="2"
+        ),
+        replace(
+            DIFFERS, message="people: total=7: email should be (personal) and is NULL", key="total=7", actual="NULL"
+        ),
+        Finding("counts.target", "error", "people", "people: 5 rows", None, "5", "4"),
+        Finding("rows.uncovered", "warning", "people", "people: born: not compared"),
+    ],
+)
+def test_a_difference_elsewhere_and_a_masked_one_stay_as_they_are(finding: Finding) -> None:
+    assert masked_finding(finding, spec()) == finding
+    assert masked_finding(finding, spec(), strictly=True) == finding
+
+
+def test_what_other_checks_say_of_a_table_with_personal_columns_is_strictly_not_shown() -> None:
+    other = Finding("regex.email", "error", "people", "people: 'ada@x' does not match", "total=7", None, "ada@x")
+    assert masked_finding(other, spec()) == other
+    shown = masked_finding(other, spec(), strictly=True)
+    assert "ada" not in str(shown)
+    assert shown.key == "total=7"
+    assert masked_finding(replace(other, key="ada@x"), spec(), strictly=True).key == "(personal)"
+    assert masked_finding(other, spec(personal="[]"), strictly=True) == other
+
+
+def test_a_database_s_own_key_is_masked_where_a_personal_column_is_made_of_it() -> None:
+    row = replace(ROW, key=None, locator={"table": "people", "key": "Region=4, E-Mail=ada@x"})
+    assert masked(row, spec()).locator == {"key": "(personal)"}
+    assert masked(replace(row, locator={"table": "people", "key": "Region=4"}), spec()).locator["key"] == "Region=4"

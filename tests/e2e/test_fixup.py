@@ -27,6 +27,11 @@ CREATE TABLE pets (owner bigint, name text);
 PEOPLE = 500
 
 
+def equal(ended: Ended) -> list[str]:
+    """The tables that are said to be equal."""
+    return [line.partition(":")[0] for line in ended.out.splitlines() if ": equal" in line]
+
+
 def named(ended: Ended) -> list[str]:
     """What is said of single rows."""
     return [line for line in ended.out.splitlines() if "id=" in line or "owner=" in line]
@@ -84,7 +89,7 @@ def test_what_differs_is_repaired_and_nothing_else(loaded: Rig) -> None:
     assert untouched == loaded.sql(
         "SELECT id, xmin::text, ctid::text FROM people WHERE id NOT IN (3, 300, 4, 5, 450) ORDER BY 1"
     )
-    assert loaded.migrate("verify").out == "people: equal\npets: equal\n"
+    assert equal(loaded.migrate("verify")) == ["people", "pets"]
     assert loaded.fates("people") == (PEOPLE, PEOPLE - 1, 0, 0, 1)
     kinds = loaded.sql("SELECT DISTINCT name, chunk FROM migrate_ledger.entry WHERE kind = 'fixup' ORDER BY 1, 2")
     assert [chunk for name, chunk in kinds if name == "people"] == [0, 2, 4]
@@ -128,8 +133,8 @@ def test_a_source_that_changed_is_compared_and_followed(loaded: Rig) -> None:
         (501, "New"),
     ]
     assert loaded.sql("SELECT count(*) FROM pets WHERE name IN ('Kit', 'Kat')") == [(1,)]
-    assert loaded.migrate("verify").out == "people: equal\npets: equal\n"
-    assert loaded.migrate("verify", "--against", "source").out == "people: equal\npets: equal\n"
+    assert equal(loaded.migrate("verify")) == ["people", "pets"]
+    assert equal(loaded.migrate("verify", "--against", "source")) == ["people", "pets"]
     assert loaded.fates("people") == (PEOPLE, PEOPLE - 1, 0, 0, 1)
 
 
@@ -173,9 +178,9 @@ def test_a_killed_verification_goes_on(loaded: Rig) -> None:
     assert "people: 2 differences (verified at " in ended.out
     assert "before this verification was interrupted)" in ended.out
     assert "error: people: id=3: name should be 'Name 3' and is 'x'" in ended.out
-    assert "pets: 2 differences\n" in ended.out
+    assert "pets: 2 differences" in ended.out
     ended = loaded.migrate("verify", code=3)
-    assert "people: equal\n" in ended.out, "one that came to its end is not gone on with"
+    assert equal(ended) == ["people"], "one that came to its end is not gone on with"
 
 
 def test_options_about_rows_are_refused_where_none_are_compared(loaded: Rig) -> None:

@@ -1,13 +1,19 @@
 """What a run leaves for those who did not watch it: a page and a notification, however it ends."""
 
+import csv
+import io
 import json
+import re
 import signal
 import sys
 from pathlib import Path
 from typing import Any
 
+import jsonschema
+import openpyxl
 import psycopg
 import pytest
+from junitparser import JUnitXml
 from servers import free_port
 
 from e2e.rig import Rig
@@ -91,6 +97,67 @@ def test_the_json_report_says_what_took_part_and_when(shop: Rig) -> None:
     assert form["totals"] == {"read": 300, "loaded": 300, "merged": 0, "filtered": 0, "rejected": 0}
 
 
+def test_every_form_goes_to_a_file_or_through_a_pipe_and_fits_the_schema(shop: Rig) -> None:
+    shop.write("landing/customers_2.csv", "id,name\n901,a name too long\n")
+    shop.migrate("run", "--max-rejects", "5")
+    shop.migrate("verify")
+    schema = shop.migrate("schema", "--of", "report").json()
+    form = shop.migrate("report", "--format", "json").json()
+    jsonschema.validate(form, schema)
+    [run] = form["throughput"]
+    assert (sum(run["rows"]), run["epoch"]) == (301, 1)
+    assert form["proof"] == "Proved: source and target are equal row by row."
+    for t in form["tables"]:
+        assert re.fullmatch("[0-9a-f]{64}", t["plan"])
+        assert t["digest"]
+        assert t["hash"].startswith("duckdb-")
+    [line] = csv.DictReader(io.StringIO(shop.migrate("report", "--format", "csv").out))
+    assert (line["kind"], line["table"], line["rows"], line["check"]) == ("rejects", "customers", "1", "length")
+    assert line["where"] == "landing/customers_2.csv:2"
+    assert shop.migrate("report", "--format", "junit", "-o", "out.xml").out == "Wrote out.xml.\n"
+    suites = JUnitXml.fromfile(str(shop.folder / "out.xml"))
+    assert (suites.tests, suites.failures, suites.skipped) == (6, 0, 0)
+    assert shop.migrate("report", "--format", "xlsx").out == "Wrote migrate-report.xlsx.\n"
+    book = openpyxl.load_workbook(shop.folder / "migrate-report.xlsx")
+    assert [row[4].value for row in book["Tables"].iter_rows(min_row=2)] == [101, 200]
+    shop.sql("UPDATE orders SET customer = 7 WHERE id = 9")
+    shop.migrate("verify", code=3)
+    assert 'name="rows.differ"' in shop.migrate("report", "--format", "junit", code=3).out
+    first = next(csv.DictReader(io.StringIO(shop.migrate("report", "--format", "csv", code=3).out)))
+    assert (first["level"], first["check"], first["key"], first["actual"]) == ("rows", "rows.differ", "id=9", "7")
+    jsonschema.validate(shop.migrate("report", "--format", "json", code=3).json(), schema)
+
+
+def test_a_dry_run_and_its_run_are_compared(shop: Rig) -> None:
+    shop.write("landing/customers_2.csv", "id,name\n901,a name too long\n")
+    shop.write("a.json", shop.migrate("run", "--dry-run", "--max-rejects", "5", "--output", "json").out)
+    shop.write("b.json", shop.migrate("run", "--max-rejects", "5", "--output", "json").out)
+    same = shop.migrate("report", "--compare", "a.json", "b.json").out
+    assert "The fates of rows are the same: 2 tables compared." in same
+    assert "A: dry run of acme" in same
+    assert not shop.migrate("report", "--compare", "a.json", "b.json", "--output", "json").json()["tables"][0][
+        "differences"
+    ]
+    shop.write("landing/customers_3.csv", "id,name\n902,this one as well\n903,Zoë\n")
+    shop.write("c.json", shop.migrate("run", "--max-rejects", "5", "--output", "json").out)
+    differs = shop.migrate("report", "--compare", "b.json", "c.json", code=3)
+    lines = [line.split() for line in differs.out.splitlines()]
+    assert ["customers", "read", "101", "103", "+2"] in lines
+    assert ["customers", "rejected", "1", "2", "+1"] in lines
+    assert not any(line[0] == "orders" for line in lines if line)
+    said = shop.migrate("report", "--compare", "b.json", "c.json", "--format", "html", "-o", "ab.html", code=3).out
+    assert said == "Wrote ab.html.\n"
+    assert "The fates of rows differ in 1 of 2 tables: customers." in page(shop, "ab.html")
+    shop.write("bad.json", '{"format": 1}')
+    for pair, why in (
+        (("nowhere.json", "a.json"), "nowhere.json cannot be read: No such file"),
+        (("a.json", "bad.json"), "bad.json: it is no report"),
+        (("migrate.yaml", "a.json"), "migrate.yaml: it is no JSON"),
+    ):
+        assert why in shop.migrate("report", "--compare", *pair, code=2).err
+    assert "no form csv" in shop.migrate("report", "--compare", "a.json", "b.json", "--format", "csv", code=2).err
+
+
 def test_what_the_notification_command_prints_is_an_event_among_json_lines(shop: Rig) -> None:
     shop.environment["WORD"] = "Geheim-123"
     command = "sh -c 'cat >told.txt; echo said {}; echo \"${env:WORD}\" >&2'"
@@ -105,7 +172,7 @@ def test_a_page_that_cannot_be_written_is_refused_before_the_run(shop: Rig) -> N
     for where, why in (("nowhere/report.html", "there is no folder nowhere"), ("landing", "it is a folder")):
         assert why in shop.migrate("run", "--report", where, code=2).err
     assert not shop.value("SELECT to_regclass('migrate_ledger.run') IS NOT NULL")
-    assert "names the page" in shop.migrate("report", "-o", "x.html", code=2).err
+    assert "another --format than table" in shop.migrate("report", "-o", "x.html", code=2).err
 
 
 def test_a_link_or_a_device_is_written_into_and_not_replaced(shop: Rig) -> None:

@@ -1,19 +1,22 @@
 """Reports as real migrations leave them, for every rendering: a company's three tables, hundreds, a failed run, a dry one."""
 
+import hashlib
 import random
 from dataclasses import replace
 
-from migrate.core import Finding
 from reports.model import (
     Cluster,
     Duplicates,
     Failure,
+    Found,
     OrphanCount,
     RejectCount,
     RejectSample,
     Report,
     RunReport,
+    SourceReading,
     TableReport,
+    Throughput,
     VerificationResult,
 )
 
@@ -129,6 +132,7 @@ def company() -> Report:
         verifications=(VerificationResult("rows", "2026-11-24T22:41:30.000000Z", 0, True),),
         orphans=(OrphanCount("vertreter_id", "set to NULL", 118),),
         notes=("column BestellNr. was renamed to BestellNr_",),
+        readings=(SourceReading("erp", "asof", "in one snapshot of all connections", "gtid 0-1-40071"),),
     )
     notes = _table(
         "société_régions",
@@ -155,6 +159,10 @@ def company() -> Report:
         "migrate rejects list",
         versions=VERSIONS,
         made="2026-11-24T22:45:10+00:00",
+        throughput=(
+            Throughput(2, "2026-11-24T21:40:13.000000Z", 23.4, tuple(150_000 + n * n % 97 * 2_500 for n in range(60))),
+            Throughput(1, "2026-11-24T21:32:56.000000Z", 1.9, (*(40_000 + n * 900 for n in range(50)), *[0] * 10)),
+        ),
     )
 
 
@@ -163,7 +171,7 @@ def different() -> Report:
     report = company()
     findings = (
         *(
-            Finding(
+            Found(
                 "rows.differ",
                 "error",
                 "kunden",
@@ -171,16 +179,18 @@ def different() -> Report:
                 f"id={n}",
                 "'Köln'",
                 "'Koeln'",
+                level="rows",
             )
             for n in range(700, 700 + 620)
         ),
-        Finding(
+        Found(
             "rows.uncovered",
             "warning",
             "bestellungen",
             "bestellungen: dauer: not compared, PostgreSQL spells these types in its own way",
+            level="rows",
         ),
-        Finding(
+        Found(
             "counts.target",
             "error",
             "bestellungen",
@@ -188,6 +198,14 @@ def different() -> Report:
             None,
             "18730108",
             "18730107",
+            level="counts",
+        ),
+        Found(
+            "expect_column_values_to_match_regex",
+            "warning",
+            "kunden",
+            "kunden: 3 values of email do not match '@'",
+            level="expectations",
         ),
     )
     kunden = replace(
@@ -316,7 +334,7 @@ def hostile() -> Report:
         merged=5,
         orphans=(OrphanCount(HOSTILE, HOSTILE, 4),),
     )
-    finding = Finding(HOSTILE, "error", table.name, HOSTILE, HOSTILE, HOSTILE, HOSTILE)
+    finding = Found(HOSTILE, "error", table.name, HOSTILE, HOSTILE, HOSTILE, HOSTILE, level=HOSTILE)
     run = RunReport(1, HOSTILE, HOSTILE, HOSTILE, HOSTILE, HOSTILE)
     arabic = _table("العملاء", 12)
     return Report(
@@ -340,6 +358,7 @@ def _table(
     duplicates: Duplicates | None = None,
     orphans: tuple[OrphanCount, ...] = (),
     notes: tuple[str, ...] = (),
+    readings: tuple[SourceReading, ...] = (),
 ) -> TableReport:
     rejected = sum(r.rows for r in rejects if r.state != "replayed")
     chunks = max(1, read // 200_000)
@@ -364,4 +383,8 @@ def _table(
         orphans,
         source,
         notes,
+        hashlib.sha256(name.encode()).hexdigest(),
+        "xxh3-64/1",
+        hashlib.sha256(target.encode()).hexdigest(),
+        readings,
     )

@@ -1,23 +1,27 @@
 """The page in a real browser: nothing leaves it, nothing fails in it, and it can be used by keyboard and read aloud."""
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, Route
 from samples import company, different, dry, failed, hostile, many
 
 from reports import html
+from reports.compare import compare, render_html
 from reports.model import Report
 
-SAMPLES: dict[str, Callable[[], Report]] = {
+SAMPLES: dict[str, Callable[[], Report | str]] = {
     "company": company,
     "different": different,
     "failed": failed,
     "dry": dry,
     "100 tables": lambda: many(100),
     "hostile": hostile,
+    "comparison": lambda: render_html(compare(many(20), failed())),
 }
 
 
@@ -37,9 +41,9 @@ Open = Callable[..., Opened]
 def open_page(browser: Browser, tmp_path: Path) -> Iterator[Open]:
     contexts = []
 
-    def open_(report: Report, *, scheme: str = "light", scripts: bool = True, width: int = 1280) -> Opened:
+    def open_(report: Report | str, *, scheme: str = "light", scripts: bool = True, width: int = 1280) -> Opened:
         file = tmp_path / "report.html"
-        file.write_text(html.render(report), encoding="utf-8")
+        file.write_text(report if isinstance(report, str) else html.render(report), encoding="utf-8")
         context = browser.new_context(
             color_scheme=scheme,  # type: ignore[arg-type]
             java_script_enabled=scripts,
@@ -134,11 +138,11 @@ def test_tables_sort_by_keyboard(number: int, open_page: Open) -> None:
 def test_the_keyboard_reaches_the_page_in_its_order(open_page: Open) -> None:
     page = open_page(company()).page
     reached = []
-    for _ in range(12):
+    for _ in range(14):
         page.keyboard.press("Tab")
         reached.append(page.evaluate("document.activeElement.textContent.trim() || document.activeElement.id"))
     assert reached[:3] == ["Skip to the tables", "Tables", "Rejected rows"]
-    assert reached[8:12] == ["filter", "look", "Table", "read"]
+    assert reached[10:14] == ["filter", "look", "Table", "read"]
 
 
 def test_the_filter_leaves_rows_that_hold_every_word_and_says_how_many(open_page: Open) -> None:
@@ -226,6 +230,79 @@ def test_everything_has_a_name_and_every_text_can_be_read(name: str, scheme: str
     page = open_page(SAMPLES[name](), scheme=scheme).page
     assert page.evaluate(AUDIT) == []
     assert page.evaluate(CONTRAST) == {}, "AA asks for 4.5:1"
+
+
+def violations(page: Page) -> list[tuple[str, str]]:
+    """What axe-core finds: (rule, the first element that breaks it)."""
+    found = Axe().run(page).response["violations"]
+    return [(v["id"], v["nodes"][0]["html"][:200]) for v in found]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", [name for name in SAMPLES if name not in ("100 tables", "different")])
+def test_axe_finds_nothing(name: str, scheme: str, open_page: Open) -> None:
+    assert violations(open_page(SAMPLES[name](), scheme=scheme).page) == []
+
+
+def test_axe_finds_what_is_wrong(open_page: Open) -> None:
+    page = open_page(company()).page
+    page.evaluate("document.querySelector('#filter').labels[0].replaceWith(document.querySelector('#filter'))")
+    page.evaluate("document.querySelector('.lead').style.color = '#ccc'")
+    assert {rule for rule, _ in violations(page)} >= {"label", "color-contrast"}
+
+
+@pytest.mark.parametrize("number", [40, pytest.param(500, marks=pytest.mark.soak)])
+def test_axe_finds_nothing_among_many_tables(number: int, open_page: Open) -> None:
+    """Five hundred keep axe busy for a minute or more."""
+    page = open_page(many(number)).page
+    page.set_default_timeout(600_000)
+    assert violations(page) == []
+
+
+def test_five_hundred_tables_open_sort_and_filter_at_once(open_page: Open) -> None:
+    opened = open_page(many(500))
+    page = opened.page
+    assert (opened.complaints, opened.requests) == ([], [page.url])
+    took = page.evaluate("""async () => {
+        const began = performance.now();
+        [...document.querySelectorAll("#tables thead button")][2].click();
+        document.getElementById("filter").value = "kunde";
+        document.getElementById("filter").dispatchEvent(new Event("input"));
+        await new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
+        return performance.now() - began;
+    }""")
+    assert took < 3_000, "milliseconds, on a busy machine"
+    assert 0 < len(column(page, "tables", "Table")) < 500
+    assert page.evaluate(AUDIT) == []
+
+
+@pytest.mark.parametrize("width", [700, 1000, 1280])
+def test_the_head_of_a_table_hides_none_of_its_rows(width: int, open_page: Open) -> None:
+    page = open_page(many(100), width=width).page
+    hidden = page.evaluate("""() => [...document.querySelectorAll("main table")].filter((table) =>
+        table.tBodies[0].rows.length
+        && table.tBodies[0].rows[0].getBoundingClientRect().top < table.tHead.rows[0].cells[0].getBoundingClientRect().bottom - 1
+    ).map((table) => table.getAttribute("aria-labelledby"))""")
+    assert hidden == []
+
+
+def test_the_throughput_is_drawn_and_said(open_page: Open) -> None:
+    page = open_page(company()).page
+    first = page.locator("#speed figure").first
+    assert first.locator("figcaption").inner_text().startswith("Run 2: 16,472,500 rows in 23 min 24 s, ")
+    box = first.locator("svg path").bounding_box()
+    assert box is not None
+    assert box["width"] > 500
+    assert box["height"] > 50
+    assert "Rows per second over time" in (first.get_by_role("img").get_attribute("aria-label") or "")
+
+
+@pytest.mark.parametrize("number", [3, 100])
+def test_it_prints(number: int, open_page: Open) -> None:
+    page = open_page(company() if number == 3 else many(number)).page
+    pdf = page.pdf(prefer_css_page_size=True)
+    assert pdf.startswith(b"%PDF")
+    assert len(re.findall(rb"/Type\s*/Page\b", pdf)) >= number // 20 + 2
 
 
 @pytest.mark.parametrize("width", [400, 1280])

@@ -11,10 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from samples import HOSTILE, company, different, dry, failed, hostile, many
 
-from migrate.core import Finding
 from reports import html
 from reports.markup import LIMIT, text
-from reports.model import FATES, Failure, Report
+from reports.model import FATES, Failure, Found, Report
 from reports.pictures import bar
 from reports.sections import FINDINGS, duration
 
@@ -156,7 +155,7 @@ def test_errors_come_before_warnings_and_the_rest_is_counted() -> None:
     page = html.render(report)
     assert page.count("data-look", page.index('id="findings-title"'), page.index('id="loads"')) == FINDINGS
     assert f"… and {len(report.findings) - FINDINGS} more" in page
-    few = replace(report, findings=(Finding("a", "warning", "t", "first"), Finding("b", "error", "t", "second")))
+    few = replace(report, findings=(Found("a", "warning", "t", "first"), Found("b", "error", "t", "second")))
     assert html.render(few).index("second") < html.render(few).index("first")
 
 

@@ -6,8 +6,7 @@ from dataclasses import replace
 import pytest
 from samples import company, different, dry, failed
 
-from migrate.core import Finding
-from reports.model import FORMAT, Failure, Report, to_json
+from reports.model import FORMAT, Failure, Found, Report, to_json
 from reports.terminal import render_json
 
 
@@ -19,7 +18,7 @@ def test_the_sentence_of_what_was_loaded() -> None:
     assert report.accounted
     assert different().sentence == "621 differences were found between source and target."
     assert not different().accounted
-    one = replace(company(), findings=(Finding("a", "error", "kunden", "x"), Finding("b", "warning", "kunden", "y")))
+    one = replace(company(), findings=(Found("a", "error", "kunden", "x"), Found("b", "warning", "kunden", "y")))
     assert one.sentence == "1 difference was found between source and target."
     assert Report("m", (), (), (), ("a",), "migrate run").sentence == "Nothing has been loaded yet."
 
