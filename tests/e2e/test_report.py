@@ -188,7 +188,7 @@ def test_a_link_or_a_device_is_written_into_and_not_replaced(shop: Rig) -> None:
 
 def test_a_run_that_fails_leaves_a_page_that_says_why_and_how_far_it_came(shop: Rig) -> None:
     shop.write("landing/customers_2.csv", "id,name\n" + "".join(f"{n},a name too long\n" for n in range(901, 911)))
-    ended = shop.migrate("run", "-s", "customers", "--report", "report.html", "--max-rejects", "5", code=3)
+    ended = shop.migrate("run", "-s", "customers", "--report", "report.html", "--max-rejects", "5", "-j", "1", code=3)
     assert "10 rows rejected" in ended.err
     said = page(shop)
     assert (
