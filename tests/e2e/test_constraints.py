@@ -225,6 +225,14 @@ def test_the_statement_that_makes_a_constraint_valid_does(rig: Rig, weakened: st
     assert found(rig, "children", f"{weakened}; {finding.message.partition('Mend it: ')[2]}") == []
 
 
+def test_asked_for_all_constraints_nothing_is_taken_as_guaranteed(rig: Rig) -> None:
+    held = rig.migrate("verify", "-s", "children", "--all-constraints", "--output", "json").json()["tables"][0][
+        "constraints"
+    ]
+    assert held["guaranteed"] == []
+    assert "unique key children_pkey" in held["looked at"]
+
+
 def test_counts_do_not_compare_rows_with_others(rig: Rig) -> None:
     damage = UNHELD + "DELETE FROM parents WHERE code = 3; ALTER SEQUENCE children_no_seq RESTART WITH 13"
     assert told(found(rig, "children", damage, "counts")) == {("sequence", "error", "no")}
