@@ -78,46 +78,6 @@ def opened(scheme: str, url: str, options: Mapping[str, Any]) -> Tables:
     return cast(Tables, open_url(scheme, url, options))
 
 
-TEXTS = (
-    *(
-        "",
-        " ",
-        "  ",
-        "a",
-        "A",
-        "b",
-        "B",
-        "ä",
-        "Ä",
-        "é",
-        "e",
-        "a ",
-        "a'b",
-        'a"b',
-        "a\\b",
-        "a\\'b",
-        "%",
-        "a%b",
-        "_",
-        "😀",
-        "😁",
-    ),
-    *("a\x01b", "a\tb", "a\nb", "\x1e", "\x1f", "zß", "zss", "Zz", ":x", "{x}", "--", "/*"),
-)
-BYTES = (
-    b"",
-    b"\x00",
-    b"\x00\x00",
-    b"'",
-    b"\\",
-    b"\xff",
-    b"\xff\xff",
-    b"\x80abc",
-    b"%s",
-    *(bytes([n, 1]) for n in range(0, 250, 9)),
-)
-
-
 @dataclass(kw_only=True)
 class Opening:
     """Keeps what a rig has opened, so that a failed test leaves nothing open."""
@@ -532,4 +492,5 @@ def slowly(asked: Mapping[str, Any]) -> Any:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     ended = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert ended.returncode == 0, ended.stderr
+    print(ended.stdout)
     return json.loads(ended.stdout)

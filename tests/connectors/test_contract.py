@@ -17,8 +17,6 @@ from typing import Any, cast
 
 import pytest
 from contract import (
-    BYTES,
-    TEXTS,
     GenericRig,
     MariaRig,
     MySQLRig,
@@ -37,6 +35,7 @@ from contract import (
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from servers import MySQL, Proxy
+from texts import BYTES, TEXTS
 
 from connectors.relational import Tables
 from migrate.core import Partition
@@ -311,7 +310,8 @@ def test_memory_stays_bounded_while_rows_are_wide_and_the_consumer_slow(rig: Rig
     source = rig.open(connections=1)
     columns = named(source, "u", "k", "w")
     source.close()
-    told = slowly({"url": [*rig.place(), {"connections": 1}], "tables": ["t", "u"], "columns": columns})
+    read = [{"url": [*rig.place(), {"connections": 1}], "table": table} for table in ("t", "u")]
+    told = slowly({"read": read, "columns": columns})
     assert told["rows"] == 1200
     assert told["grown"] < 128 << 20, told
 
