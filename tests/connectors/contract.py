@@ -492,5 +492,4 @@ def slowly(asked: Mapping[str, Any]) -> Any:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     ended = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert ended.returncode == 0, ended.stderr
-    print(ended.stdout)
     return json.loads(ended.stdout)
