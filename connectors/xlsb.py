@@ -18,7 +18,7 @@ _ERRORS = {
     0x2B: "#GETTING_DATA",
 }  # fmt: skip
 _BOOK = "xl/workbook.bin"
-_BLOCK = 65_536  # cells made text at a time
+_BLOCK, _LETTERS = 65_536, 4 << 20  # cells made text at a time, and characters of their texts
 
 
 class Xlsb:
@@ -56,12 +56,12 @@ class Xlsb:
 
     def cells(self, sheet: Sheet, /) -> Iterator[Cells]:
         found: list[tuple[int, int, object, int]] = []
-        row = 0
+        row = letters = 0
         for kind, data in self._records(sheet.place):
             if kind == _ROW:
-                if len(found) >= _BLOCK:
+                if len(found) >= _BLOCK or letters >= _LETTERS:
                     yield from_values(found, epoch_1904=self.epoch_1904)
-                    found = []
+                    found, letters = [], 0
                 number = struct.unpack_from("<I", data)[0] + 1
                 if number <= row:
                     raise damaged(self._name, f"row {number} stands behind row {row}")
@@ -70,7 +70,9 @@ class Xlsb:
                 column, style = struct.unpack_from("<II", data)
                 style &= 0xFFFFFF
                 form = self._forms[style] if style < len(self._forms) else PLAIN
-                found.append((row, column, self._value(kind, data), form))
+                value = self._value(kind, data)
+                letters += len(value) if isinstance(value, str) else 0
+                found.append((row, column, value, form))
         if found:
             yield from_values(found, epoch_1904=self.epoch_1904)
 

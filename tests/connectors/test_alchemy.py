@@ -104,7 +104,7 @@ def test_values_that_a_driver_of_postgresql_would_change_arrive_as_they_are(targ
         "a": '{"a,b",NULL}',
         "j": '{"a":  1}',
         "r": "[1,5)",
-        "c": "ab   ",
+        "c": "ab",
         "tz": "2019-12-31 22:00:00+00:00",
         "ti": "24:00:00",
         "d": "2020-01-01",

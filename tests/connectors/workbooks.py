@@ -185,11 +185,11 @@ def write_xlsb(
     book = _record(131) + _record(153, struct.pack("<III", int(epoch_1904), 0, 0))
     book += _record(143) + _record(156, struct.pack("<II", 0, 1) + _wide("rId1") + _wide("Kunden")) + _record(144)
     last = max((column for cells in rows.values() for column, *_ in cells), default=0)
-    sheet = _record(129) + _record(148, struct.pack("<4I", min(rows) - 1, max(rows) - 1, 0, last)) + _record(145)
+    parts = [_record(129) + _record(148, struct.pack("<4I", min(rows) - 1, max(rows) - 1, 0, last)) + _record(145)]
     for r, cells in rows.items():
-        sheet += _record(0, struct.pack("<IIHBBI", r - 1, 0, 300, 0, 0, 0))
-        sheet += b"".join(binary_cell(*cell) for cell in cells)
-    sheet += _record(146)
+        parts.append(_record(0, struct.pack("<IIHBBI", r - 1, 0, 300, 0, 0, 0)))
+        parts += (binary_cell(*cell) for cell in cells)
+    sheet = b"".join(parts) + _record(146)
     if merged:
         sheet += _record(177, struct.pack("<I", len(merged)))
         sheet += b"".join(_record(176, struct.pack("<4I", *area)) for area in merged) + _record(178)
@@ -205,12 +205,12 @@ def write_xlsb(
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as z:
         z.writestr("[Content_Types].xml", "<Types/>")
         z.writestr("_rels/.rels", _relations([("officeDocument", "xl/workbook.bin")]))
-        parts = [
+        related = [
             ("worksheet", "worksheets/sheet1.bin"),
             ("styles", "styles.bin"),
             ("sharedStrings", "sharedStrings.bin"),
         ]
-        z.writestr("xl/_rels/workbook.bin.rels", _relations(parts))
+        z.writestr("xl/_rels/workbook.bin.rels", _relations(related))
         z.writestr("xl/workbook.bin", book + _record(132))
         z.writestr("xl/worksheets/sheet1.bin", sheet + _record(130))
         z.writestr("xl/styles.bin", styles)

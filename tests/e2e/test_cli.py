@@ -89,8 +89,8 @@ def test_the_log_is_json_lines_where_asked(shop: Rig) -> None:
     chunks = [e for e in events if e["event"] == "chunk"]
     assert sum(e["read"] for e in chunks) == sum(e["loaded"] for e in chunks) == 300
     shop.write("landing/customers.csv", "id,name\n1,other\n")
-    refused = shop.migrate("run", "--log-format", "json", code=4).events()
-    assert refused[-1]["exit"] == 4
+    refused = shop.migrate("run", "--log-format", "json", code=3).events()
+    assert refused[-1]["exit"] == 3
     assert "--restart" in refused[-1]["hint"]
 
 

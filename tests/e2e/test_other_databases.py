@@ -110,10 +110,9 @@ def test_a_key_that_was_dropped_between_two_runs_is_told(rig: Rig, postgres: Pos
         )
         assert rig.killed_at("committed", 1, "run", "--batch-rows", "100").code < 0
         ask("ALTER TABLE t DROP CONSTRAINT by_a")
-        ended = rig.migrate("run", code=6)
-        assert "it was planned to be read by a, and would be read by b: its keys or indexes have changed" in ended.said
+        ended = rig.migrate("run", code=3)
+        assert "old.t: the key was a and is b" in ended.said
         ask("ALTER TABLE t ADD CONSTRAINT by_a UNIQUE (a)")
-        ask("ALTER TABLE t DROP CONSTRAINT by_b")
         rig.migrate("run")
         assert rig.fates("t") == (300, 300, 0, 0, 0)
     finally:

@@ -1,0 +1,40 @@
+"""Values that readers and databases get wrong."""
+
+TEXTS = (
+    *(
+        "",
+        " ",
+        "  ",
+        "a",
+        "A",
+        "b",
+        "B",
+        "ä",
+        "Ä",
+        "é",
+        "e",
+        "a ",
+        "a'b",
+        'a"b',
+        "a\\b",
+        "a\\'b",
+        "%",
+        "a%b",
+        "_",
+        "😀",
+        "😁",
+    ),
+    *("a\x01b", "a\tb", "a\nb", "\x1e", "\x1f", "zß", "zss", "Zz", ":x", "{x}", "--", "/*"),
+)
+BYTES = (
+    b"",
+    b"\x00",
+    b"\x00\x00",
+    b"'",
+    b"\\",
+    b"\xff",
+    b"\xff\xff",
+    b"\x80abc",
+    b"%s",
+    *(bytes([n, 1]) for n in range(0, 250, 9)),
+)
