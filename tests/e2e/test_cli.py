@@ -386,7 +386,19 @@ def dump(rig: Rig) -> list[tuple[object, ...]]:
     return rig.sql("SELECT oid, relname, relnamespace FROM pg_class ORDER BY oid")
 
 
-HEAVY = ("pyarrow", "pandas", "duckdb", "psycopg", "numpy", "sqlalchemy", "rich", "yaml", "pgpq", "ftfy")
+HEAVY = (
+    "pyarrow",
+    "pandas",
+    "duckdb",
+    "psycopg",
+    "numpy",
+    "sqlalchemy",
+    "rich",
+    "yaml",
+    "pgpq",
+    "ftfy",
+    "great_expectations",
+)
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["run", "--help"], ["rejects", "replay", "--help"]])
