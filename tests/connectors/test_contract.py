@@ -81,7 +81,7 @@ def made_rig(request: pytest.FixtureRequest, name: str, folder: Path) -> Rig:
         url = os.environ.get(ELSEWHERE[name], "")
         if not url:
             pytest.skip(
-                f"no {name}: docker compose up -d --wait {name}, and export {ELSEWHERE[name]} (CONTRIBUTING.md)"
+                f"no {name}: docker compose up -d --wait {name}, and export {ELSEWHERE[name]} (docs/testing.md)"
             )
         if name == "oracle":
             return OracleRig(url)

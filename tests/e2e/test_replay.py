@@ -44,7 +44,7 @@ def test_a_key_that_a_loaded_row_shares_is_not_what_a_reject_is_found_by(rig: Ri
     rig.migrate(*REPLAY, "--from", "mended.csv")
     assert stored(rig) == [(1, 10), (1, 11), (2, 20), (3, 30)]
     assert rig.fates("t") == (4, 4, 0, 0, 0)
-    rig.migrate("verify")
+    assert "2 rows share k=1: the source's key k lets one have it" in rig.migrate("verify", code=3).out
 
 
 def test_a_loaded_row_is_not_taken_for_the_mended_one_that_was_left_out(rig: Rig) -> None:
