@@ -147,6 +147,24 @@ def test_the_target_is_repaired_before_a_changed_source_is_followed(loaded: Rig)
     assert loaded.value("SELECT name FROM people WHERE id = 3") == "x"
 
 
+def test_live_finds_a_row_again_whose_key_has_a_null(rig: Rig) -> None:
+    old(
+        rig,
+        "CREATE TABLE t (a TEXT, b TEXT, v TEXT); INSERT INTO t VALUES ('1', 'x', 'v'), ('2', NULL, 'w'), (NULL, NULL, 'z')",
+    )
+    rig.sql("CREATE TABLE t (a text, b text, v text, UNIQUE (a, b))")
+    head = PROJECT.partition("tables:")[0]
+    rig.write("migrate.yaml", head + "tables:\n  t: {from: old.t, columns: {a: a, b: b, v: v}}\n")
+    rig.migrate("run")
+    rig.sql("UPDATE t SET v = 'W' WHERE a = '2'; INSERT INTO t VALUES ('9', NULL, 'more'), (NULL, NULL, 'most')")
+    said = rig.migrate("verify", "--live", "1", code=3).out
+    assert "a row of the target was not loaded by this migration: a='9', b=NULL, v='more'" in said
+    assert "a row of the target was not loaded by this migration: a=NULL, b=NULL, v='most'" in said
+    assert "a row of the target was not loaded by this migration: a='2', b=NULL, v='W'" in said
+    assert "a loaded row is not in the target: a='2', b=NULL, v='w'" in said
+    assert "v='z'" not in said
+
+
 def test_a_difference_that_goes_away_within_the_lag_is_none(loaded: Rig) -> None:
     loaded.sql("UPDATE people SET name = 'late' WHERE id IN (20, 21); DELETE FROM people WHERE id = 22")
 
