@@ -47,6 +47,17 @@ class How:
     pause: Callable[[float], object] = time.sleep
     on_event: OnEvent = lambda event: None
 
+    @property
+    def what(self) -> str:
+        """What a verification has to have looked at, beside its level, for this one to go on with it."""
+        parts = [
+            self.against,
+            *(["all constraints"] if self.every else []),
+            *([f"from bucket {self.from_bucket}"] if self.from_bucket else []),
+            *([f"lag {self.lag:g}"] if self.lag else []),
+        ]
+        return ", ".join(parts)
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -76,7 +87,7 @@ def verify_all(work: Session, names: Sequence[str], how: How) -> Iterator[Result
     with explained("write the ledger"):
         if how.restart:
             ledger.end_verification(work.conn, work.migration)
-        began = ledger.begin_verification(work.conn, work.migration, how.level, how.against)
+        began = ledger.begin_verification(work.conn, work.migration, how.level, how.what)
         before = ledger.verified_since(work.conn, work.migration, how.level, began)
     for mapping in mappings:
         name = mapping.spec.name

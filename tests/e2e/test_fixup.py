@@ -147,6 +147,14 @@ def test_the_target_is_repaired_before_a_changed_source_is_followed(loaded: Rig)
     assert loaded.value("SELECT name FROM people WHERE id = 3") == "x"
 
 
+def test_a_verification_goes_on_only_with_one_that_looked_at_as_much(loaded: Rig) -> None:
+    for more in ("--all-constraints",), ("--live", "1"):
+        assert loaded.killed_at("verified", 1, "verify").code < 0
+        assert "interrupted" not in loaded.migrate("verify", *more).out
+        assert loaded.killed_at("verified", 1, "verify", *more).code < 0
+        assert "people: equal (verified at " in loaded.migrate("verify", *more).out
+
+
 def test_live_finds_a_row_again_whose_key_has_a_null(rig: Rig) -> None:
     old(
         rig,
