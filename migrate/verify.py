@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Literal, cast
 
-import numpy as np
-
 from mappings.compile import Mapping
 from migrate import checksum, constraints, drift, expecting, fixup, ledger, live, measures, quarantine, rowdiff
 from migrate.core import Counted, Finding, OnEvent, Partition
@@ -235,11 +233,27 @@ def _by_sums(sides: Sides, how: How) -> rowdiff.Differences:
         for _, batch in sides.mapped():
             kept += checksum.add(*sides.hashed(batch))
     now = sides.sums()
-    buckets = checksum.unequal(kept, now)
-    buckets = buckets[buckets >= how.from_bucket]
-    if not len(buckets):
-        return rowdiff.Differences()
-    found = rowdiff.of_buckets(sides, buckets, np.maximum(kept[0], now[0]), replays)
+    unequal = checksum.unequal(kept, now)
+    buckets = unequal[unequal >= how.from_bucket]
+    found = rowdiff.Differences()
+    if len(buckets):
+        found = _in_buckets(sides, buckets, kept, now, replays)
+    if below := len(unequal) - len(buckets):
+        message = (
+            f"{state.name}: {below} sums of buckets below {how.from_bucket} differ as well, and are not looked into"
+        )
+        found.findings.append(Finding("rows.below", "error", state.name, message))
+    return found
+
+
+def _in_buckets(
+    sides: Sides,
+    buckets: rowdiff.Buckets,
+    kept: checksum.Sums,
+    now: checksum.Sums,
+    replays: Sequence[checksum.Sums],
+) -> rowdiff.Differences:
+    state, found = sides.state, rowdiff.of_buckets(sides, buckets, kept, now, replays)
     if not found and not found.findings and not found.moved:
         message = (
             f"{state.name}: {len(buckets)} of {checksum.BUCKETS} sums differ from those kept in flight, and yet the source maps "
@@ -270,8 +284,15 @@ def _repaired(
         if not found:
             return []
         drifted = _drifted(work, mapping, state, partitions) if how.against == "source" else None
-        done = fixup.fixup(sides, found, how.epoch, may_delete=how.may_delete, drifted=drifted)
-    return [Finding("rows.repaired", "warning", state.name, f"{state.name}: {done.message}")]
+        safe, doubtful = rowdiff.without_buckets(found, found.drifted)
+        done = fixup.fixup(sides, safe, how.epoch, may_delete=how.may_delete, drifted=drifted)
+    message = f"{state.name}: {done.message}"
+    if doubtful:
+        message += (
+            f"; {doubtful:,} were left, for the source does not hold any more what was loaded beside them: "
+            f"`migrate run --restart -s {state.name}` loads the table anew"
+        )
+    return [Finding("rows.repaired", "warning", state.name, message)]
 
 
 def _drifted(work: Session, mapping: Mapping, state: TableState, partitions: Sequence[Partition]) -> dict[int, int]:

@@ -147,6 +147,28 @@ def test_the_target_is_repaired_before_a_changed_source_is_followed(loaded: Rig)
     assert loaded.value("SELECT name FROM people WHERE id = 3") == "x"
 
 
+def test_a_row_beside_one_that_the_source_changed_is_not_repaired_by_guess(loaded: Rig) -> None:
+    """Both in one bucket: its sum does not tell which row is as it was loaded, and the source is no measure any more."""
+    old(loaded, "UPDATE people SET name = 'Renamed ' || id WHERE id % 2 = 0")
+    loaded.sql("UPDATE people SET name = 'damaged' WHERE id % 2 = 1 AND id <> 7")
+    ended = loaded.migrate("verify", "-s", "people", "--fixup", code=3)
+    assert (
+        "for the source does not hold any more what was loaded beside them: `migrate run --restart -s people`"
+        in ended.out
+    )
+    assert "buckets the source does not map any more to what was loaded" in ended.out
+    assert loaded.value("SELECT count(*) FROM people WHERE name LIKE 'Renamed%'") == 0
+    left = loaded.value("SELECT count(*) FROM people WHERE name = 'damaged'")
+    assert 0 < left < PEOPLE / 2 - 1, "rows of buckets that the source did not change are repaired"
+
+
+def test_buckets_below_the_first_one_are_not_taken_for_equal(loaded: Rig) -> None:
+    loaded.sql("UPDATE pets SET name = 'Tim' WHERE name = 'Tom'")
+    ended = loaded.migrate("verify", "-s", "pets", "--from-bucket", "1023", code=3)
+    assert "pets: 2 sums of buckets below 1023 differ as well, and are not looked into" in ended.out
+    assert "Proved" not in loaded.try_("report").out
+
+
 def test_a_verification_goes_on_only_with_one_that_looked_at_as_much(loaded: Rig) -> None:
     for more in ("--all-constraints",), ("--live", "1"):
         assert loaded.killed_at("verified", 1, "verify").code < 0
