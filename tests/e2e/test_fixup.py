@@ -162,6 +162,16 @@ def test_a_row_beside_one_that_the_source_changed_is_not_repaired_by_guess(loade
     assert 0 < left < PEOPLE / 2 - 1, "rows of buckets that the source did not change are repaired"
 
 
+def test_of_two_copies_the_one_that_came_later_is_deleted(loaded: Rig) -> None:
+    """Not the row that was loaded, nor that of the table itself where an inheriting one holds its twin."""
+    loaded.sql("CREATE TABLE staff () INHERITS (people); INSERT INTO staff SELECT * FROM people WHERE id = 12")
+    loaded.sql("INSERT INTO pets VALUES (2, NULL)")
+    before = loaded.sql("SELECT ctid::text FROM pets ORDER BY ctid LIMIT 5")
+    loaded.migrate("verify", "--fixup", "-y")
+    assert loaded.value("SELECT count(*) FROM ONLY people WHERE id = 12") == 1
+    assert loaded.sql("SELECT ctid::text FROM pets ORDER BY ctid") == before
+
+
 def test_buckets_below_the_first_one_are_not_taken_for_equal(loaded: Rig) -> None:
     loaded.sql("UPDATE pets SET name = 'Tim' WHERE name = 'Tom'")
     ended = loaded.migrate("verify", "-s", "pets", "--from-bucket", "1023", code=3)
