@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, cast
 
 from mappings.compile import Mapping
+from mappings.ddl import quote
 from migrate import checksum, constraints, drift, expecting, fixup, ledger, live, measures, quarantine, rowdiff
 from migrate.core import Counted, Finding, OnEvent, Partition
 from migrate.engine import Session, compiled, digest, drifted
@@ -124,6 +125,7 @@ def verify(work: Session, mapping: Mapping, how: How) -> list[Finding]:
         )
     partitions = ledger.pinned(work.conn, work.migration, state.name, state.generation)
     with explained(f"verify {state.name}"):
+        _refuse_hidden(work, mapping)
         repaired = []
         if how.level == "rows" and how.epoch is not None:
             repaired = _repaired(work, mapping, state, partitions, how)
@@ -139,6 +141,19 @@ def verify(work: Session, mapping: Mapping, how: How) -> list[Finding]:
         expected = expecting.verify(work, mapping, state)
         ledger.save_findings(work.conn, work.migration, state.name, state.generation, how.level, findings)
     return findings + expected
+
+
+def _refuse_hidden(work: Session, mapping: Mapping) -> None:
+    """Raise GateError where policies of the table may hide rows from this user: what is not seen is not compared."""
+    row = work.conn.execute(
+        "SELECT row_security_active(to_regclass(%s))", [quote(mapping.target.schema, mapping.target.name)]
+    ).fetchone()
+    if row is not None and row[0]:
+        raise GateError(
+            f"{mapping.spec.name}: row-level security may hide rows of {mapping.target.schema}.{mapping.target.name} "
+            f"from the target's user",
+            hint="Verify as its owner, or as a user with BYPASSRLS.",
+        )
 
 
 def _in_numbers(

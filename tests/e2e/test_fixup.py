@@ -1,9 +1,11 @@
 """`migrate verify`: differing rows repaired, compared with the source as it is now, while it moves, and after a kill."""
 
+import os
 import sqlite3
 import threading
 import time
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -170,6 +172,22 @@ def test_of_two_copies_the_one_that_came_later_is_deleted(loaded: Rig) -> None:
     loaded.migrate("verify", "--fixup", "-y")
     assert loaded.value("SELECT count(*) FROM ONLY people WHERE id = 12") == 1
     assert loaded.sql("SELECT ctid::text FROM pets ORDER BY ctid") == before
+
+
+def test_rows_that_a_policy_may_hide_are_not_called_equal(loaded: Rig) -> None:
+    role = f"seer_{os.getpid()}"
+    loaded.sql(f"INSERT INTO people VALUES (9999, 'hidden', NULL); CREATE ROLE {role} LOGIN SUPERUSER")
+    try:
+        seen = replace(loaded, url=loaded.url.replace("postgres@", f"{role}@"))
+        loaded.sql("ALTER TABLE people ENABLE ROW LEVEL SECURITY; CREATE POLICY few ON people USING (id < 1000)")
+        assert "id=9999" in seen.migrate("verify", "-s", "people", code=3).out
+        loaded.sql(f"ALTER ROLE {role} NOSUPERUSER; GRANT ALL ON ALL TABLES IN SCHEMA public, migrate_ledger TO {role}")
+        loaded.sql(f"GRANT ALL ON SCHEMA public, migrate_ledger TO {role}")
+        loaded.sql(f"GRANT ALL ON ALL SEQUENCES IN SCHEMA migrate_ledger TO {role}")
+        ended = seen.migrate("verify", "-s", "people", code=4)
+        assert "row-level security may hide rows of public.people from the target's user" in ended.said
+    finally:
+        loaded.sql(f"DROP OWNED BY {role}; DROP ROLE {role}")
 
 
 def test_buckets_below_the_first_one_are_not_taken_for_equal(loaded: Rig) -> None:
