@@ -109,7 +109,7 @@ def _plan(sides: Sides, source: Side, target: Side, short: Counter[int], by_chun
     for at, hash_ in enumerate(target.hashes.tolist()):
         surplus = theirs[hash_] - ours.get(hash_, 0)
         if surplus > 0 and at not in overwritten:
-            for place in target.places[at][:surplus]:
+            for place in target.places[at][-surplus:]:  # the last ones: those of tables that inherit, too
                 chunk = next((c for c, n in short.items() if n > 0), first)
                 short[chunk] -= 1
                 by_chunk.setdefault(chunk, _Work()).deletes.append((target, at, place))

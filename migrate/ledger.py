@@ -840,12 +840,21 @@ def _clean(text: str | None) -> str | None:
 
 
 def verifications(conn: Connection, migration: str) -> list[tuple[str, str, str, int, bool]]:
-    """(table, level, when, findings, of the current generation)."""
+    """(table, level, when, findings, of what is loaded now: no row was entered since)."""
     return conn.execute(
-        f"SELECT v.name, v.level, {_utc('v.at')}, v.findings, v.generation = t.generation FROM {conn.ledger}.verification v "
+        f"SELECT v.name, v.level, {_utc('v.at')}, v.findings, v.generation = t.generation AND {_nothing_since(conn)} "
+        f"FROM {conn.ledger}.verification v "
         f"JOIN {conn.ledger}.mapped_table t USING (migration, name) WHERE v.migration = %s ORDER BY 1, 2",
         [migration],
     ).fetchall()
+
+
+def _nothing_since(conn: Connection) -> str:
+    """SQL: nothing was entered for the table `t` since its verification `v`, which has not seen what a run or a replay adds."""
+    return (
+        f"NOT EXISTS (SELECT FROM {conn.ledger}.entry e WHERE (e.migration, e.name, e.generation) = "
+        f"(t.migration, t.name, t.generation) AND e.ended > v.at)"
+    )
 
 
 def begin_verification(conn: Connection, migration: str, level: str, against: str) -> datetime:
@@ -874,7 +883,7 @@ def verified_since(conn: Connection, migration: str, level: str, began: datetime
     rows = conn.execute(
         f"SELECT v.name, {_utc('v.at')} FROM {conn.ledger}.verification v "
         f"JOIN {conn.ledger}.mapped_table t USING (migration, name, generation) "
-        f"WHERE v.migration = %s AND v.level = %s AND v.at >= %s",
+        f"WHERE v.migration = %s AND v.level = %s AND v.at >= %s AND {_nothing_since(conn)}",
         [migration, level, began],
     ).fetchall()
     return dict(rows)

@@ -1,6 +1,7 @@
 """Verification of what still moves: a difference counts only once it has stood unchanged for longer than the lag."""
 
 from collections.abc import Callable, Collection
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -59,7 +60,8 @@ def _again(sides: Sides, found: Differences) -> Differences:
         here = together(sides, [side_of(sides, rows, -1) for rows in sides.of_keys(asked)])
         there = _of_source(sides, keys, _chunks(source, target))
         parts.append(without_equals(there, here))
-    return Differences([(there, here) for there, here in parts if len(there.keys) or len(here.keys)])
+    # What is not about single rows cannot be looked at again, and stands.
+    return replace(found, parts=[(there, here) for there, here in parts if len(there.keys) or len(here.keys)], moved=0)
 
 
 def _chunks(source: Side, target: Side) -> Collection[int] | None:

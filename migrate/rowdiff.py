@@ -5,7 +5,7 @@ kept whose hash the target lacks. Rows go in the order of their keys' hashes, in
 of more differences than memory holds, the first ones are whole.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations, islice
 
@@ -57,6 +57,8 @@ class Differences:
     """What differs, of what was looked at. `more`: rows past those, in the buckets from `bucket` on.
 
     `replayed` rows that a replay loaded could not be told from others; `moved` changed while they were compared.
+    `drifted` are the buckets in which the source does not map to what was loaded from it: what it maps to there now is
+    no measure of the target.
     """
 
     parts: list[tuple[Side, Side]] = field(default_factory=list)
@@ -65,19 +67,20 @@ class Differences:
     moved: int = 0
     more: int = 0
     bucket: int | None = None
+    drifted: set[int] = field(default_factory=set)
 
     def __len__(self) -> int:
         return sum(max(len(source.hashes), len(target.hashes)) for source, target in self.parts)
 
 
 def of_buckets(
-    sides: Sides, buckets: Buckets, sizes: npt.NDArray[np.int64], replays: Sequence[checksum.Sums]
+    sides: Sides, buckets: Buckets, kept: checksum.Sums, now: checksum.Sums, replays: Sequence[checksum.Sums]
 ) -> Differences:
-    """The differences in some buckets; `sizes` are the rows of each bucket. After `Sides.sums`."""
+    """The differences in some buckets, by the sums that were kept and those of the target now. After `Sides.sums`."""
     found = Differences()
-    ends = np.cumsum(sizes[buckets]) // _TOGETHER
+    ends = np.cumsum(np.maximum(kept[0], now[0])[buckets]) // _TOGETHER
     for turn in np.unique(ends):
-        _of_group(sides, buckets[ends == turn], replays, found)
+        _of_group(sides, buckets[ends == turn], kept, replays, found)
         if found.more or len(found) >= comparing.LIMIT:
             if found.bucket is None and (left := buckets[ends > turn]).size:
                 found.bucket = int(left[0])
@@ -85,7 +88,21 @@ def of_buckets(
     return found
 
 
-def _of_group(sides: Sides, group: Buckets, replays: Sequence[checksum.Sums], found: Differences) -> None:
+def without_buckets(found: Differences, buckets: Collection[int]) -> tuple[Differences, int]:
+    """The differences without those in some buckets, and how many rows these are."""
+    if not buckets:
+        return found, 0
+    left_out, parts = np.array(sorted(buckets)), []
+    for part in found.parts:
+        source, target = (side.take(np.flatnonzero(~np.isin(bucket_of(side.keys), left_out))) for side in part)
+        parts.append((source, target))
+    safe = replace(found, parts=parts)
+    return safe, len(found) - len(safe)
+
+
+def _of_group(
+    sides: Sides, group: Buckets, loaded: checksum.Sums, replays: Sequence[checksum.Sums], found: Differences
+) -> None:
     """Add the differences in some buckets, of which all hashes are held."""
     member = np.zeros(checksum.BUCKETS, np.bool_)
     member[group] = True
@@ -107,6 +124,8 @@ def _of_group(sides: Sides, group: Buckets, replays: Sequence[checksum.Sums], fo
         if lacking.any():
             kept.add(batch.filter(pa.array(lacking)), keys[lacking], hashes[lacking], chunk)
     there = _with_replayed(sides, group, _joined(read), here, replays, found)
+    drifted = checksum.unequal(checksum.add(*there), loaded)
+    found.drifted |= set(np.intersect1d(drifted, group).tolist())
     different = comparing.unmatched(there[1], here[1])
     if not len(different):
         return
@@ -293,6 +312,12 @@ def findings(sides: Sides, found: Differences) -> list[Finding]:
     if found.moved:
         message = f"{name}: {found.moved:,} rows of the target changed while they were compared: verify again"
         listed.append(Finding("rows.moved", "error", name, message, None, None, None))
+    if len(found) and found.drifted and not found.replayed:
+        message = (
+            f"{name}: in {len(found.drifted)} of {checksum.BUCKETS} buckets the source does not map any more to what was "
+            f"loaded: what should be there is what it maps to now"
+        )
+        listed.insert(0, Finding("rows.drifted", "warning", name, message))
     if found.more or found.bucket is not None or len(listed) > comparing.LIMIT:
         listed = [*listed[: comparing.LIMIT], _more(name, found)]
     return listed

@@ -145,7 +145,8 @@ class Sides:
                     f"CREATE TEMP TABLE {stage} ON COMMIT DROP AS SELECT {columns(key)} FROM {relation} WITH NO DATA"
                 )
                 writer.copy_into(conn, stage, rows.select(list(key)))
-                return list(self.stored(f"WHERE ({columns(key)}) IN (SELECT {columns(key)} FROM {stage})"))
+                alike = [_alike(key, nulls, stage) for nulls in sorted(_null_in(rows, key))]
+                return list(self.stored(f"WHERE {' OR '.join(alike)}")) if alike else []
         finally:
             writer.close()
 
@@ -209,6 +210,23 @@ class Sides:
                 ]
                 texts = texts.set_column(i, column, pa.chunked_array(mended, pa.string()))
         return texts
+
+
+def _null_in(rows: pa.RecordBatch, key: Sequence[str]) -> set[tuple[bool, ...]]:
+    """Which columns of the key are NULL in a row, as often as there is such a row."""
+    if not any(rows[name].null_count for name in key):
+        return {(False,) * len(key)} if rows.num_rows else set()
+    return set(zip(*(rows[name].is_null().to_pylist() for name in key), strict=True))
+
+
+def _alike(key: Sequence[str], nulls: Sequence[bool], stage: str) -> str:
+    """SQL: a row's key is one of the stage's, with NULLs in these columns, which IN alone finds equal to nothing."""
+    null = [f"{quote(name)} IS NULL" for name, is_null in zip(key, nulls, strict=True) if is_null]
+    rest = [name for name, is_null in zip(key, nulls, strict=True) if not is_null]
+    if not rest:
+        return f"({' AND '.join(null)})"
+    within = f"WHERE {' AND '.join(null)}" if null else ""
+    return f"({' AND '.join([*null, f'({columns(rest)}) IN (SELECT {columns(rest)} FROM {stage} {within})'])})"
 
 
 def _standing_at(places: Sequence[str]) -> Iterator[str]:

@@ -7,9 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Literal, cast
 
-import numpy as np
-
 from mappings.compile import Mapping
+from mappings.ddl import quote
 from migrate import checksum, constraints, drift, expecting, fixup, ledger, live, measures, quarantine, rowdiff
 from migrate.core import Counted, Finding, OnEvent, Partition
 from migrate.engine import Session, compiled, digest, drifted
@@ -47,6 +46,17 @@ class How:
     pause: Callable[[float], object] = time.sleep
     on_event: OnEvent = lambda event: None
 
+    @property
+    def what(self) -> str:
+        """What a verification has to have looked at, beside its level, for this one to go on with it."""
+        parts = [
+            self.against,
+            *(["all constraints"] if self.every else []),
+            *([f"from bucket {self.from_bucket}"] if self.from_bucket else []),
+            *([f"lag {self.lag:g}"] if self.lag else []),
+        ]
+        return ", ".join(parts)
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -76,7 +86,7 @@ def verify_all(work: Session, names: Sequence[str], how: How) -> Iterator[Result
     with explained("write the ledger"):
         if how.restart:
             ledger.end_verification(work.conn, work.migration)
-        began = ledger.begin_verification(work.conn, work.migration, how.level, how.against)
+        began = ledger.begin_verification(work.conn, work.migration, how.level, how.what)
         before = ledger.verified_since(work.conn, work.migration, how.level, began)
     for mapping in mappings:
         name = mapping.spec.name
@@ -115,6 +125,7 @@ def verify(work: Session, mapping: Mapping, how: How) -> list[Finding]:
         )
     partitions = ledger.pinned(work.conn, work.migration, state.name, state.generation)
     with explained(f"verify {state.name}"):
+        _refuse_hidden(work, mapping)
         repaired = []
         if how.level == "rows" and how.epoch is not None:
             repaired = _repaired(work, mapping, state, partitions, how)
@@ -130,6 +141,19 @@ def verify(work: Session, mapping: Mapping, how: How) -> list[Finding]:
         expected = expecting.verify(work, mapping, state)
         ledger.save_findings(work.conn, work.migration, state.name, state.generation, how.level, findings)
     return findings + expected
+
+
+def _refuse_hidden(work: Session, mapping: Mapping) -> None:
+    """Raise GateError where policies of the table may hide rows from this user: what is not seen is not compared."""
+    row = work.conn.execute(
+        "SELECT row_security_active(to_regclass(%s))", [quote(mapping.target.schema, mapping.target.name)]
+    ).fetchone()
+    if row is not None and row[0]:
+        raise GateError(
+            f"{mapping.spec.name}: row-level security may hide rows of {mapping.target.schema}.{mapping.target.name} "
+            f"from the target's user",
+            hint="Verify as its owner, or as a user with BYPASSRLS.",
+        )
 
 
 def _in_numbers(
@@ -224,11 +248,27 @@ def _by_sums(sides: Sides, how: How) -> rowdiff.Differences:
         for _, batch in sides.mapped():
             kept += checksum.add(*sides.hashed(batch))
     now = sides.sums()
-    buckets = checksum.unequal(kept, now)
-    buckets = buckets[buckets >= how.from_bucket]
-    if not len(buckets):
-        return rowdiff.Differences()
-    found = rowdiff.of_buckets(sides, buckets, np.maximum(kept[0], now[0]), replays)
+    unequal = checksum.unequal(kept, now)
+    buckets = unequal[unequal >= how.from_bucket]
+    found = rowdiff.Differences()
+    if len(buckets):
+        found = _in_buckets(sides, buckets, kept, now, replays)
+    if below := len(unequal) - len(buckets):
+        message = (
+            f"{state.name}: {below} sums of buckets below {how.from_bucket} differ as well, and are not looked into"
+        )
+        found.findings.append(Finding("rows.below", "error", state.name, message))
+    return found
+
+
+def _in_buckets(
+    sides: Sides,
+    buckets: rowdiff.Buckets,
+    kept: checksum.Sums,
+    now: checksum.Sums,
+    replays: Sequence[checksum.Sums],
+) -> rowdiff.Differences:
+    state, found = sides.state, rowdiff.of_buckets(sides, buckets, kept, now, replays)
     if not found and not found.findings and not found.moved:
         message = (
             f"{state.name}: {len(buckets)} of {checksum.BUCKETS} sums differ from those kept in flight, and yet the source maps "
@@ -259,8 +299,15 @@ def _repaired(
         if not found:
             return []
         drifted = _drifted(work, mapping, state, partitions) if how.against == "source" else None
-        done = fixup.fixup(sides, found, how.epoch, may_delete=how.may_delete, drifted=drifted)
-    return [Finding("rows.repaired", "warning", state.name, f"{state.name}: {done.message}")]
+        safe, doubtful = rowdiff.without_buckets(found, found.drifted)
+        done = fixup.fixup(sides, safe, how.epoch, may_delete=how.may_delete, drifted=drifted)
+    message = f"{state.name}: {done.message}"
+    if doubtful:
+        message += (
+            f"; {doubtful:,} were left, for the source does not hold any more what was loaded beside them: "
+            f"`migrate run --restart -s {state.name}` loads the table anew"
+        )
+    return [Finding("rows.repaired", "warning", state.name, message)]
 
 
 def _drifted(work: Session, mapping: Mapping, state: TableState, partitions: Sequence[Partition]) -> dict[int, int]:
