@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
+from mappings.compile import Mapping
 from mappings.spec import Expected, TableSpec
 from migrate import drift, expecting, layout, ledger
 from migrate.core import Estimated, Notice, Preflight
@@ -48,11 +49,21 @@ def check(work: Session, names: Sequence[str], jobs: int = 1) -> list[Result]:
         results += [_layout(work, name, origin, jobs) for origin in promised]
         looked_at.update(promised)
         if source.ok:
-            mapping = _tried(f"{name}, mapping", lambda name=name: _mapping(work, name))  # type: ignore[misc]
-            results += [mapping, *(_drift(work, name) if mapping.ok else ())]
-            if mapping.ok and (spec.expect or spec.checks):
-                what = f"{name}, expectations"
-                results.append(_tried(what, lambda name=name: _expectations(work, name)))  # type: ignore[misc]
+            results += _mapped(work, name)
+    return results
+
+
+def _mapped(work: Session, name: str) -> list[Result]:
+    """What rests on the table's mapping, which is compiled once."""
+    what = f"{name}, mapping"
+    try:
+        [mapping] = compiled(work, [name])
+        results = [Result(True, what, _mapping(work, mapping))]
+    except MigrateError as error:
+        return [_failed(what, error)]
+    results += _drift(work, mapping)
+    if mapping.spec.expect or mapping.spec.checks:
+        results.append(_tried(f"{name}, expectations", lambda: _expectations(work, mapping)))
     return results
 
 
@@ -232,13 +243,13 @@ def _layout(work: Session, name: str, origin: layout.Origin, jobs: int) -> Resul
     return Result(True, what, "; ".join(parts))
 
 
-def _drift(work: Session, name: str) -> list[Result]:
+def _drift(work: Session, mapping: Mapping) -> list[Result]:
     """What has changed since the table was planned, if anything has."""
+    name = mapping.spec.name
     what = f"{name}, since it was planned"
     try:
         if not ledger.exists(work.conn):
             return []
-        [mapping] = compiled(work, [name])
         findings = drifted(work, mapping, ledger.table_states(work.conn, work.migration).get(name))
         drift.refuse(findings)
     except MigrateError as error:
@@ -246,8 +257,7 @@ def _drift(work: Session, name: str) -> list[Result]:
     return [Result(True, what, f"warning: {f.message.removeprefix(f'{name}: ')}", True) for f in findings]
 
 
-def _mapping(work: Session, name: str) -> str:
-    [mapping] = compiled(work, [name])
+def _mapping(work: Session, mapping: Mapping) -> str:
     target = mapping.target
     if target.exists:
         with explained("ask for privileges"):
@@ -266,8 +276,7 @@ def _mapping(work: Session, name: str) -> str:
     return "; ".join([f"{len(mapping.columns)} columns into {target.qualified}{created}", *cautions(mapping)])
 
 
-def _expectations(work: Session, name: str) -> str:
+def _expectations(work: Session, mapping: Mapping) -> str:
     """Whether what the table is expected to be can be asked; nothing is asked yet."""
-    [mapping] = compiled(work, [name])
     expecting.refuse_faults(work, [mapping])
     return f"{len(mapping.spec.expect)} expectations, {len(mapping.spec.checks)} checks in SQL; `migrate verify` asks"

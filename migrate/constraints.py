@@ -1,7 +1,7 @@
 """Holds a target table against its constraints and against what the mapping promises; says what was looked at."""
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import psycopg
@@ -15,7 +15,7 @@ from migrate.core import Finding
 from migrate.engine import Session
 from migrate.ledger import TableState
 from migrate.plan import finding_key, reference_key
-from migrate.target import Connection, explained
+from migrate.target import Connection
 from validators import constraints as validator
 from validators.constraints import Rule
 from validators.rows import LIMIT, Shape
@@ -82,16 +82,18 @@ ORDER BY a.attnum
 """
 
 
-def compare(work: Session, mapping: Mapping, state: TableState, level: str, *, every: bool = False) -> list[Finding]:
-    """Hold a table against its constraints. At level `counts`, rules that compare rows with others are left out.
+def compare(
+    work: Session, mapping: Mapping, state: TableState, rules: Sequence[Rule], level: str, *, every: bool = False
+) -> list[Finding]:
+    """Hold a table against its constraints, `rules_of` it. At level `counts`, rules that compare rows with others are left out.
 
     `every`: look also at what PostgreSQL guarantees, and past its indexes.
     """
     conn = work.conn
     fates = ledger.fates(conn, work.migration, state.name)[0]
-    among = state.rows_before > 0 or fates.inserted != fates.loaded
+    among = not ledger.alone(state, fates)
     findings = [*_states(conn, mapping), *_sequences(conn, mapping)]
-    for rule in _rules(work, mapping):
+    for rule in rules:
         how = _how(rule, level, every=every)
         if how == "guaranteed":
             continue
@@ -106,12 +108,11 @@ def compare(work: Session, mapping: Mapping, state: TableState, level: str, *, e
     return findings
 
 
-def described(work: Session, mapping: Mapping, level: str, *, every: bool = False) -> dict[str, list[str]]:
+def described(rules: Sequence[Rule], level: str, *, every: bool = False) -> dict[str, list[str]]:
     """For people, the names of rules by how `compare` deals with them: looked at, guaranteed, left out at this level."""
     found: dict[str, list[str]] = {"looked at": [], "guaranteed": [], "left out": []}
-    with explained(f"read the constraints of {mapping.target.qualified}"):
-        for rule in _rules(work, mapping):
-            found[_how(rule, level, every=every)].append(rule.title)
+    for rule in rules:
+        found[_how(rule, level, every=every)].append(rule.title)
     return found
 
 
@@ -121,7 +122,8 @@ def _how(rule: Rule, level: str, *, every: bool) -> str:
     return "left out" if level == "counts" and rule.kind in validator.JOINS else "looked at"
 
 
-def _rules(work: Session, mapping: Mapping) -> list[Rule]:
+def rules_of(work: Session, mapping: Mapping) -> list[Rule]:
+    """What a table's target declares, and what the mapping promises of it."""
     rules = list(_declared(work.conn, mapping))
     return rules + list(_promised(work, mapping, {frozenset(r.columns) for r in rules if r.kind == "unique key"}))
 

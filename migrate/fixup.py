@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pyarrow as pa
 
-from mappings.ddl import columns, quote
+from mappings.ddl import quote
 from migrate import checksum, ledger
 from migrate.commit import enter
 from migrate.core import Chunk, Entry
@@ -55,16 +55,16 @@ class _Work:
 
 
 def fixup(
-    sides: Sides, found: Differences, epoch: int, *, may_delete: bool, drifted: Mapping[int, int] | None
+    sides: Sides, found: Differences, epoch: int, *, may_delete: bool, grown: Mapping[int, int] | None
 ) -> Repaired:
     """Repair what was found. `may_delete`: rows that are not the source's too.
 
-    `drifted`: the source itself changed since the load, by so many rows in each chunk; then the entries say what changed.
+    `grown`: the source itself changed since the load, by so many rows in each chunk; then the entries say what changed.
     Raises GateError where deleting would take other tables' rows along, FindingsError where rows changed meanwhile or the
     server refuses one; then what other chunks repaired stands.
     """
     done = Repaired()
-    short = Counter({chunk: -n for chunk, n in (drifted or {}).items() if n < 0})
+    short = Counter({chunk: -n for chunk, n in (grown or {}).items() if n < 0})
     by_chunk: dict[int, _Work] = {}
     for source, target in found.parts:
         _plan(sides, source, target, short, by_chunk)
@@ -78,7 +78,7 @@ def fixup(
     for chunk, work in sorted(by_chunk.items()):
         if work.updates or work.inserts or work.deletes:
             with explained(f"repair {sides.state.name}, chunk {chunk}"):
-                _repair(sides, chunk, work, epoch, drifted=drifted is not None)
+                _repair(sides, chunk, work, epoch, drifted=grown is not None)
             done.inserted += len(work.inserts)
             done.updated += len(work.updates)
             done.deleted += len(work.deletes)
@@ -179,8 +179,7 @@ def _update(sides: Sides, writer: Writer, rows: pa.RecordBatch) -> None:
     conn, mapping, key = sides.work.conn, sides.mapping, sides.key
     relation, stage = quote(mapping.target.schema, mapping.target.name), quote(_STAGE)
     names = mapping.schema.names
-    conn.execute(f"CREATE TEMP TABLE {stage} ON COMMIT DROP AS SELECT {columns(names)} FROM {relation} WITH NO DATA")
-    writer.copy_into(conn, stage, rows)
+    writer.stage(conn, stage, rows)
     rest = [name for name in names if name not in key]
     values = ", ".join(f"{quote(name)} = s.{quote(name)}" for name in rest)
     same = " AND ".join(f"t.{quote(name)} = s.{quote(name)}" for name in key)

@@ -316,6 +316,11 @@ class Fates:
         return self.read == self.loaded + self.merged + self.filtered + self.rejected
 
 
+def alone(state: TableState, fates: Fates) -> bool:
+    """Whether the target table holds nothing but rows that this migration inserted."""
+    return state.rows_before == 0 and fates.inserted == fates.loaded
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     epoch: int
@@ -858,7 +863,10 @@ def _nothing_since(conn: Connection) -> str:
 
 
 def begin_verification(conn: Connection, migration: str, level: str, against: str) -> datetime:
-    """When the verification began: now, or when the one of this kind did that has not come to its end."""
+    """When the verification began: now, or when the one of this kind did that has not come to its end.
+
+    `against` is all that it looks at beside its level, as `How.what` says it.
+    """
     with conn.transaction():
         conn.execute(
             f"DELETE FROM {conn.ledger}.verifying WHERE migration = %s AND (level, against) <> (%s, %s)",

@@ -34,7 +34,7 @@ def compare(work: Session, mapping: Mapping, state: TableState, partitions: Sequ
     source = work.source_of(mapping.spec)
     if not hasattr(source, "aggregates"):
         return []
-    if state.rows_before or fates.inserted != fates.loaded:
+    if not ledger.alone(state, fates):
         return [_uncovered(name, "its rows stand among others in the target")]
     engine, table = cast(Aggregated, source), mapping.source
     asked = [each for each in _asked(work, mapping, state) if engine.computes(table.name, _measure(*each))]

@@ -172,6 +172,10 @@ class _Kept:
         return left
 
 
+def _ordered(side: Side) -> Side:
+    return side.take(np.argsort(side.keys, kind="stable"))
+
+
 def _concat(parts: Sequence[Side]) -> Side:
     return Side(
         pa.concat_batches([p.rows for p in parts]),
@@ -189,7 +193,7 @@ def _of_source(kept: Side, different: Hashes, last: np.uint64, there: tuple[Hash
     lacking = kept.take(np.flatnonzero(comparing.among(kept.hashes, different) & (kept.keys <= last)))
     both = target.take(np.flatnonzero(comparing.among(target.hashes, values)))
     every = _concat([lacking, replace(both, rows=both.rows.select(kept.rows.schema.names), places=())])
-    every = every.take(np.argsort(every.keys, kind="stable"))
+    every = _ordered(every)
     return replace(every, counts=counts[np.searchsorted(values, every.hashes)])
 
 
@@ -201,18 +205,12 @@ def _of_target(sides: Sides, within: Within, different: Hashes, found: Differenc
         for hash_, place in zip(hashes[hit].tolist(), where.take(pa.array(hit)).to_pylist(), strict=True):
             places.setdefault(hash_, []).append(place)
     firsts = [each[0] for each in places.values()]
-    parts = [Side(sides.nothing, _NO_HASHES, _NO_HASHES, _NO_NUMBERS, _NO_NUMBERS)]
-    for batch in sides.at(firsts):
-        keys, hashes = sides.hashed(batch)
-        standing = zip(batch[PLACE].to_pylist(), hashes.tolist(), strict=True)
-        same = [at for at, (place, hash_) in enumerate(standing) if places.get(hash_, [""])[0] == place]
-        counts = np.array([len(places[h]) for h in hashes[same].tolist()], np.int64)
-        rows = batch.drop_columns([PLACE]).take(pa.array(same, pa.int64()))
-        parts.append(Side(rows, keys[same], hashes[same], counts, np.full(len(same), -1)))
-    every = _concat(parts)
+    now = together(sides, [side_of(sides, rows, -1) for rows in sides.at(firsts)])
+    same = [places.get(h, [""])[0] == place for h, (place,) in zip(now.hashes.tolist(), now.places, strict=True)]
+    every = _ordered(now.take(np.flatnonzero(same)))
     found.moved += len(firsts) - len(every.keys)
-    every = every.take(np.argsort(every.keys, kind="stable"))
-    return replace(every, places=[places[h] for h in every.hashes.tolist()])
+    copies = [places[h] for h in every.hashes.tolist()]
+    return replace(every, counts=np.array([len(each) for each in copies], np.int64), places=copies)
 
 
 # ------------------------------------------------------------------------------------------------- rows of replays
@@ -290,8 +288,10 @@ def without_equals(there: Side, here: Side) -> tuple[Side, Side]:
 def side_of(sides: Sides, rows: pa.RecordBatch, chunk: int) -> Side:
     """All of some rows, each for itself."""
     keys, hashes = sides.hashed(rows)
-    places = [[place] for place in rows[PLACE].to_pylist()] if PLACE in rows.schema.names else []
-    rows = rows.drop_columns([PLACE]) if places or PLACE in rows.schema.names else rows
+    places: Sequence[Sequence[str]] = ()
+    if PLACE in rows.schema.names:
+        places = [[place] for place in rows[PLACE].to_pylist()]
+        rows = rows.drop_columns([PLACE])
     return Side(rows, keys, hashes, np.ones(len(keys), np.int64), np.full(len(keys), chunk), places)
 
 

@@ -43,15 +43,17 @@ class Sides:
         state: TableState,
         partitions: Sequence[Partition],
         key: tuple[str, ...],
+        rows: int,
         on_event: OnEvent,
     ) -> None:
+        """`key` are the columns that rows are found by; `rows` is how many there should be."""
         self.work = work
         self.mapping = mapping
         self.state = state
         self.partitions = partitions
         self.key = key
         self._on_event = on_event
-        self._rows = ledger.fates(work.conn, work.migration, state.name)[0].loaded
+        self._rows = rows
         self._hasher = checksum.Hasher(mapping.schema, mapping.wires, self.key)
         self._spread = _spread(work, mapping)
         self._notes: Notes | None = None
@@ -138,13 +140,10 @@ class Sides:
         indices = [self.mapping.schema.get_field_index(name) for name in key]
         schema = pa.schema([self.mapping.schema.field(i) for i in indices])
         writer = Writer(self.mapping.target, schema, [self.mapping.wires[i] for i in indices])
-        relation, stage = quote(self.mapping.target.schema, self.mapping.target.name), quote(_STAGE)
+        stage = quote(_STAGE)
         try:
             with conn.transaction():
-                conn.execute(
-                    f"CREATE TEMP TABLE {stage} ON COMMIT DROP AS SELECT {columns(key)} FROM {relation} WITH NO DATA"
-                )
-                writer.copy_into(conn, stage, rows.select(list(key)))
+                writer.stage(conn, stage, rows.select(list(key)))
                 alike = [_alike(key, nulls, stage) for nulls in sorted(_null_in(rows, key))]
                 return list(self.stored(f"WHERE {' OR '.join(alike)}")) if alike else []
         finally:

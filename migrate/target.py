@@ -385,10 +385,7 @@ class Writer:
             stored = inserted = self.copy_into(conn, self._relation, batch)
         else:
             stage = quote("migrate_stage")
-            conn.execute(
-                f"CREATE TEMP TABLE {stage} ON COMMIT DROP AS SELECT {self._names} FROM {self._relation} WITH NO DATA"
-            )
-            self.copy_into(conn, stage, batch)
+            self.stage(conn, stage, batch)
             if self._brought:
                 self._bring(conn, alone=batch.num_rows == 1)
             same = " AND ".join(f"t.{quote(n)} = s.{quote(n)}" for n in self._on)
@@ -423,6 +420,13 @@ class Writer:
         except psycopg.Error as error:
             if not (alone and _of_a_row(error)):
                 raise
+
+    def stage(self, conn: Connection, stage: str, batch: pa.RecordBatch) -> None:
+        """Put rows into a temporary table of their columns in the relation, until the transaction ends."""
+        conn.execute(
+            f"CREATE TEMP TABLE {stage} ON COMMIT DROP AS SELECT {self._names} FROM {self._relation} WITH NO DATA"
+        )
+        self.copy_into(conn, stage, batch)
 
     def copy_into(self, conn: Connection, relation: str, batch: pa.RecordBatch) -> int:
         """COPY rows of the wire schema into any relation with these columns; how many the server stored."""

@@ -31,8 +31,7 @@ class How:
     `against`: rows are compared with what was loaded, or with the source as it is now. `from_bucket`: rows are compared from
     this bucket on. `lag`: seconds that a difference has to stand before it counts; 0: it counts at once. `restart`: what an
     interrupted verification has done is done again. `every`: constraints that PostgreSQL guarantees are looked at too.
-    `epoch`: of the run that repairs what differs, if it is to be repaired,
-    `may_delete` rows that are not the source's too.
+    `epoch`: of the run that repairs what differs, if it is to be repaired, `may_delete` rows that are not the source's too.
     """
 
     level: Level = "rows"
@@ -88,26 +87,22 @@ def verify_all(work: Session, names: Sequence[str], how: How) -> Iterator[Result
             ledger.end_verification(work.conn, work.migration)
         began = ledger.begin_verification(work.conn, work.migration, how.level, how.what)
         before = ledger.verified_since(work.conn, work.migration, how.level, began)
+        found_before = ledger.findings(work.conn, work.migration) if before else []
     for mapping in mappings:
         name = mapping.spec.name
         if name in before and how.epoch is None and not how.from_bucket:
-            kept = [
-                f
-                for level, f in ledger.findings(work.conn, work.migration)
-                if f.table == name and level in (how.level, expecting.LEVEL)
-            ]
+            levels = (how.level, expecting.LEVEL)
+            kept = [f for level, f in found_before if f.table == name and level in levels]
             yield Result(name, kept, before=before[name])
             continue
         try:
-            found = verify(work, mapping, how)
-            held = constraints.described(work, mapping, how.level, every=how.every)
-            yield Result(name, found, constraints=held)
+            yield verify(work, mapping, how)
         except MigrateError as error:
             yield Result(name, failure=error)
     ledger.end_verification(work.conn, work.migration)
 
 
-def verify(work: Session, mapping: Mapping, how: How) -> list[Finding]:
+def verify(work: Session, mapping: Mapping, how: How) -> Result:
     """Verify one table and keep the findings in the ledger. Raises GateError for a table that is not loaded."""
     states = ledger.table_states(work.conn, work.migration)
     state = states.get(mapping.spec.name)
@@ -136,11 +131,15 @@ def verify(work: Session, mapping: Mapping, how: How) -> list[Finding]:
             findings = _in_numbers(work, mapping, state, partitions, how)
         if how.level == "rows":
             findings += rows(work, mapping, state, partitions, how)
-        findings += changed + constraints.compare(work, mapping, state, how.level, every=how.every) + repaired
+        rules = constraints.rules_of(work, mapping)
+        findings += changed
+        findings += constraints.compare(work, mapping, state, rules, how.level, every=how.every)
+        findings += repaired
         # First, for what is saved at the level is not looked at again by a verification that goes on.
         expected = expecting.verify(work, mapping, state)
         ledger.save_findings(work.conn, work.migration, state.name, state.generation, how.level, findings)
-    return findings + expected
+    held = constraints.described(rules, how.level, every=how.every)
+    return Result(state.name, findings + expected, constraints=held)
 
 
 def _refuse_hidden(work: Session, mapping: Mapping) -> None:
@@ -215,14 +214,14 @@ def _sides(
 ) -> Iterator[tuple[Sides, bool]]:
     """The table's two sides, and whether it holds nothing but rows of this migration."""
     fates = ledger.fates(work.conn, work.migration, state.name)[0]
-    alone = state.rows_before == 0 and fates.inserted == fates.loaded
+    alone = ledger.alone(state, fates)
     key = tuple(state.bucket_key) if alone else finding_key(mapping)
     if not alone and not key:
         raise GateError(
             f"{state.name}: its rows stand among {state.rows_before} others and have no key to find them by",
             hint="`migrate verify --level counts` works; for rows, map a primary key, or a unique one that is NOT NULL.",
         )
-    sides = Sides(work, mapping, state, partitions, key, how.on_event)
+    sides = Sides(work, mapping, state, partitions, key, fates.loaded, how.on_event)
     try:
         yield sides, alone
     finally:
@@ -298,9 +297,9 @@ def _repaired(
         found = _different(sides, how, alone=alone)
         if not found:
             return []
-        drifted = _drifted(work, mapping, state, partitions) if how.against == "source" else None
+        grown = _grown(work, mapping, state, partitions) if how.against == "source" else None
         safe, doubtful = rowdiff.without_buckets(found, found.drifted)
-        done = fixup.fixup(sides, safe, how.epoch, may_delete=how.may_delete, drifted=drifted)
+        done = fixup.fixup(sides, safe, how.epoch, may_delete=how.may_delete, grown=grown)
     message = f"{state.name}: {done.message}"
     if doubtful:
         message += (
@@ -310,7 +309,7 @@ def _repaired(
     return [Finding("rows.repaired", "warning", state.name, message)]
 
 
-def _drifted(work: Session, mapping: Mapping, state: TableState, partitions: Sequence[Partition]) -> dict[int, int]:
+def _grown(work: Session, mapping: Mapping, state: TableState, partitions: Sequence[Partition]) -> dict[int, int]:
     """By how many rows the source's chunks have grown since they were read."""
     read = ledger.rows_read(work.conn, work.migration, state.name, state.generation)
     there = _counted(work, mapping, partitions)

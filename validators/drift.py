@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from functools import partial
 
 from migrate.core import Described, Description, Finding, Severity
 
@@ -18,9 +19,7 @@ def of_source(
     estimate, never is. That a column may be NULL now is judged row by row.
     """
 
-    def finding(what: str, matters: bool, told: str, key: str, was: str | None, is_: str | None) -> Finding:
-        return _finding(table, where, what, matters, told, key, was, is_)
-
+    finding = partial(_finding, table, where)
     for name, old, new in _pairs(before, now):
         read = name in reads
         if new is None and old is not None:
@@ -62,9 +61,7 @@ def of_target(
     toolkit has made itself since.
     """
 
-    def finding(what: str, matters: bool, told: str, key: str, was: str | None, is_: str | None) -> Finding:
-        return _finding(table, where, what, matters, told, key, was, is_)
-
+    finding = partial(_finding, table, where)
     for name, old, new in _pairs(before, now):
         ruled = name in mapped
         if new is None and old is not None:

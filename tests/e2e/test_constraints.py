@@ -81,7 +81,8 @@ def found(rig: Rig, table: str, damage: str = "", level: str = "rows", *, every:
         work.conn.execute(damage or "SELECT 1")
         [mapping] = engine.compiled(work, [table])
         state = ledger.table_states(work.conn, work.migration)[table]
-        return constraints.compare(work, mapping, state, level, every=every)
+        rules = constraints.rules_of(work, mapping)
+        return constraints.compare(work, mapping, state, rules, level, every=every)
 
 
 def told(findings: Sequence[Finding]) -> set[tuple[str, str, str | None]]:
