@@ -94,15 +94,16 @@ class Bench:
             f"select {', '.join(KEY)} from read_csv('{self.clean.csv}') where (hash({', '.join(KEY)}) >> 54) < {buckets} "
             f"order by hash({', '.join(KEY)} , 1) limit {ROWS}"
         ).fetchall()
-        update = f"update {TABLE} set l_partkey = -l_partkey from damaged d where l_orderkey = a and l_linenumber = b"
-        with self.server.connect(DATABASE) as connection:
-            connection.execute("create temp table damaged (a bigint, b int)")
-            with connection.cursor().copy("copy damaged from stdin") as copy:
-                for key in keys:
-                    copy.write_row(key)
-            connection.execute(update.encode())
-            yield
-            connection.execute(update.encode())
+        update = f"update {TABLE} set l_partkey = -l_partkey from unnest(%s::bigint[], %s::int[]) d(a, b) "
+        update += "where l_orderkey = a and l_linenumber = b"
+
+        def turn() -> None:
+            with self.server.connect(DATABASE) as connection:
+                connection.execute(update.encode(), [list(each) for each in zip(*keys, strict=True)])
+
+        turn()
+        yield
+        turn()
 
     def reladiff(self) -> Iterator[Cost]:
         install(
