@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import numpy as np
+import psycopg
 import pyarrow as pa
 
 from mappings.ddl import quote
@@ -183,13 +184,39 @@ def _update(sides: Sides, writer: Writer, rows: pa.RecordBatch) -> None:
     rest = [name for name in names if name not in key]
     values = ", ".join(f"{quote(name)} = s.{quote(name)}" for name in rest)
     same = " AND ".join(f"t.{quote(name)} = s.{quote(name)}" for name in key)
-    updated = conn.execute(f"UPDATE {relation} t SET {values} FROM {stage} s WHERE {same}").rowcount
+    overwrite = f"UPDATE {relation} t SET {values} FROM {stage} s WHERE {same}"
+    try:
+        with conn.transaction():
+            updated = conn.execute(overwrite).rowcount
+    except psycopg.errors.UniqueViolation as error:
+        freed = _freed(sides)
+        if not freed:
+            raise FindingsError(
+                f"{sides.state.name}: rows that are to be overwritten exchange values of {error.diag.constraint_name}, which is "
+                "checked row by row, or another row has their value",
+                hint=f"Drop {error.diag.constraint_name}, repair, and create it again. Nothing of this chunk was repaired.",
+            ) from None
+        conn.execute(f"UPDATE {relation} t SET {freed} FROM {stage} s WHERE {same}")
+        updated = conn.execute(overwrite).rowcount
     if updated != rows.num_rows:
         raise FindingsError(
             f"{sides.state.name}: {rows.num_rows:,} rows were to be overwritten by their key ({', '.join(key)}), "
             f"and {updated:,} would have been",
             hint="The key is not unique in the target, or a trigger discards the change. Nothing of this chunk was repaired.",
         )
+
+
+def _freed(sides: Sides) -> str:
+    """What makes room for values that rows exchange: NULL in the columns of unique keys, in one of each at least; or ''."""
+    target = sides.mapping.target
+    nullable = {c.name for c in target.columns if c.nullable}
+    freed: set[str] = set()
+    for key in target.uniques:
+        able = [n for n in key if n in nullable and n in sides.mapping.schema.names and n not in sides.key]
+        if not able and set(key) != set(sides.key):
+            return ""
+        freed.update(able)
+    return ", ".join(f"{quote(name)} = NULL" for name in sorted(freed))
 
 
 def _see_unchanged(sides: Sides, work: _Work) -> None:
