@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from mappings.compile import Mapping
+from mappings.ddl import quote
 from mappings.spec import Expected, TableSpec
 from migrate import drift, expecting, layout, ledger
 from migrate.core import Estimated, Notice, Preflight
@@ -118,12 +119,15 @@ def _privileges(work: Session) -> str:
 
 
 def _connections(work: Session, jobs: int) -> str:
-    """Each worker has one for its chunk and one for what it looks up; the run itself has one, and a spare one is kept."""
+    """Each worker has one for its chunk and one for what it looks up; the run itself has one, and a spare one is kept.
+
+    Counted by what every user may see: of the sessions of others it is told only whose they are.
+    """
     with explained("ask for connections"):
         row = work.conn.execute(
             "SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int "
             "- coalesce(current_setting('reserved_connections', true)::int, 0) "
-            "- (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'), "
+            "- (SELECT sum(numbackends)::int FROM pg_stat_database), "
             "(SELECT datconnlimit - (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()) "
             "FROM pg_database WHERE datname = current_database() AND datconnlimit >= 0), "
             "(SELECT rolconnlimit - (SELECT count(*) FROM pg_stat_activity WHERE usename = current_user) "
@@ -272,8 +276,25 @@ def _mapping(work: Session, mapping: Mapping) -> str:
                 f"{target.qualified}: missing privileges {row[0]}",
                 hint=f"GRANT {row[0]} ON {target.qualified} TO the target's user.",
             )
+    else:
+        _refuse_to_create(work, target.schema, target.qualified)
     created = "" if target.exists else " (will be created)"
     return "; ".join([f"{len(mapping.columns)} columns into {target.qualified}{created}", *cautions(mapping)])
+
+
+def _refuse_to_create(work: Session, schema: str, table: str) -> None:
+    """Raise MigrateError unless there is the schema, and tables may be made in it."""
+    with explained("look for the schema"):
+        row = work.conn.execute(
+            "SELECT has_schema_privilege(to_regnamespace(%s)::oid, 'CREATE')", [quote(schema)]
+        ).fetchone()
+    assert row is not None
+    if row[0] is None:
+        hint = f"CREATE SCHEMA {quote(schema)}; or mend the table's `to` in the project file."
+        raise MigrateError(f"{table} would be created, and there is no schema {schema}", hint=hint)
+    if not row[0]:
+        hint = f"GRANT CREATE ON SCHEMA {quote(schema)} TO the target's user, or create the table for it."
+        raise MigrateError(f"{table} would be created, and no table may be made in schema {schema}", hint=hint)
 
 
 def _expectations(work: Session, mapping: Mapping) -> str:

@@ -112,25 +112,22 @@ def _of_group(
         return inside
 
     here = _joined((keys, hashes) for keys, hashes, _ in sides.noted(within))
-    standing, _ = comparing.counted(here[1])
+    there = _There(here[1])
     kept = _Kept(sides.mapping.schema)
-    read: list[tuple[Hashes, Hashes]] = []
     for chunk, batch in sides.mapped(within=within if len(group) < _FEW else None):
         keys, hashes = sides.hashed(batch)
-        inside = within(keys)
-        read.append((keys[inside], hashes[inside]))
-        lacking = inside.copy()
-        lacking[inside] = ~comparing.among(hashes[inside], standing)
-        if lacking.any():
-            kept.add(batch.filter(pa.array(lacking)), keys[lacking], hashes[lacking], chunk)
-    there = _with_replayed(sides, group, _joined(read), here, replays, found)
-    drifted = checksum.unequal(checksum.add(*there), loaded)
-    found.drifted |= set(np.intersect1d(drifted, group).tolist())
-    different = comparing.unmatched(there[1], here[1])
+        inside = np.flatnonzero(within(keys))
+        lacking = inside[there.take(keys[inside], hashes[inside])]
+        if lacking.size:
+            kept.add(batch.take(pa.array(lacking)), keys[lacking], hashes[lacking], chunk)
+    there.take(*_replayed(sides, group, there.different(), here, replays, found))
+    found.drifted |= set(np.intersect1d(checksum.unequal(there.sums, loaded), group).tolist())
+    different = there.different()
     if not len(different):
         return
     lacking_rows = kept.narrow()
-    keys = np.sort(np.concatenate([k[comparing.among(h, different)] for k, h in (there, here)]))
+    mine = np.flatnonzero(comparing.among(here[1], different))
+    keys = np.sort(np.concatenate([there.keys(here[0][mine], here[1][mine]), here[0][mine]]))
     last = min(kept.last, keys[min(len(keys), comparing.LIMIT) - 1])
     beyond = keys[keys > last]
     if len(beyond):
@@ -142,6 +139,51 @@ def _of_group(
 def _joined(parts: Iterable[tuple[Hashes, Hashes]]) -> tuple[Hashes, Hashes]:
     some = [(_NO_HASHES, _NO_HASHES), *parts]
     return np.concatenate([k for k, _ in some]), np.concatenate([h for _, h in some])
+
+
+class _There:
+    """What the source holds, told by the hashes that the target has: how often each of these came, and those that it lacks.
+
+    So no more is held of the source than of its differences.
+    """
+
+    def __init__(self, here: Hashes) -> None:
+        self._standing, self._expected = comparing.counted(here)
+        self._seen = np.zeros(len(self._standing), np.int64)
+        self._lacking: list[tuple[Hashes, Hashes]] = []
+        self.sums = checksum.zero()
+
+    def take(self, keys: Hashes, hashes: Hashes) -> npt.NDArray[np.intp]:
+        """Rows come; which of them the target lacks. They are looked for in the order of their hashes, as `among` does."""
+        self.sums += checksum.add(keys, hashes)
+        order = np.argsort(hashes)
+        at = np.searchsorted(self._standing, hashes[order])
+        hit = at < len(self._standing)
+        hit[hit] = self._standing[at[hit]] == hashes[order][hit]
+        np.add.at(self._seen, at[hit], 1)
+        lacking = np.sort(order[~hit])
+        if lacking.size:
+            self._lacking.append((keys[lacking], hashes[lacking]))
+        return lacking
+
+    def different(self) -> Hashes:
+        """The hashes that both sides do not have as often, sorted."""
+        lacking, _ = comparing.counted(_joined(self._lacking)[1])
+        return np.sort(np.concatenate([lacking, self._standing[self._seen != self._expected]]))
+
+    def keys(self, keys: Hashes, hashes: Hashes) -> Hashes:
+        """The keys of the source's different rows, each as often as it came; `keys`, `hashes`: of the target's different rows."""
+        both, first = np.unique(hashes, return_index=True)
+        often = self._seen[np.searchsorted(self._standing, both)]
+        return np.concatenate([_joined(self._lacking)[0], np.repeat(keys[first], often)])
+
+    def counts(self) -> tuple[Hashes, npt.NDArray[np.int64]]:
+        """The hashes of the source's different rows, sorted, and how often each came."""
+        lacking, counts = comparing.counted(_joined(self._lacking)[1])
+        both = (self._seen != self._expected) & (self._seen > 0)
+        values = np.concatenate([lacking, self._standing[both]])
+        order = np.argsort(values)
+        return values[order], np.concatenate([counts, self._seen[both]])[order]
 
 
 class _Kept:
@@ -187,9 +229,9 @@ def _concat(parts: Sequence[Side]) -> Side:
     )
 
 
-def _of_source(kept: Side, different: Hashes, last: np.uint64, there: tuple[Hashes, Hashes], target: Side) -> Side:
+def _of_source(kept: Side, different: Hashes, last: np.uint64, there: _There, target: Side) -> Side:
     """The source's different rows; those that the target has too, only not as often, are taken from there."""
-    values, counts = comparing.counted(there[1])
+    values, counts = there.counts()
     lacking = kept.take(np.flatnonzero(comparing.among(kept.hashes, different) & (kept.keys <= last)))
     both = target.take(np.flatnonzero(comparing.among(target.hashes, values)))
     every = _concat([lacking, replace(both, rows=both.rows.select(kept.rows.schema.names), places=())])
@@ -216,24 +258,23 @@ def _of_target(sides: Sides, within: Within, different: Hashes, found: Differenc
 # ------------------------------------------------------------------------------------------------- rows of replays
 
 
-def _with_replayed(
+def _replayed(
     sides: Sides,
     group: Buckets,
-    there: tuple[Hashes, Hashes],
+    spare: Hashes,
     here: tuple[Hashes, Hashes],
     replays: Sequence[checksum.Sums],
     found: Differences,
 ) -> tuple[Hashes, Hashes]:
-    """Add the rows that replays loaded, which the source does not hold, to its side.
+    """The rows that replays loaded, which the source does not hold, by their keys and hashes.
 
-    The ledger has only their sums by bucket: rows that are in the target, not in the source, and have that very sum, are
-    they. Each bucket where they cannot be found so is a finding.
+    The ledger has only their sums by bucket: rows that are in the target, not in the source (`spare`), and have that very
+    sum, are they. Each bucket where they cannot be found so is a finding.
     """
     if not replays:
-        return there
+        return _NO_HASHES, _NO_HASHES
     name = sides.state.name
     extra: list[tuple[Hashes, Hashes]] = []
-    spare = comparing.unmatched(there[1], here[1])
     of = bucket_of(here[0])
     for sums in replays:
         for bucket in group[sums[0][group] > 0]:
@@ -252,7 +293,7 @@ def _with_replayed(
                 continue
             spare = np.setdiff1d(spare, np.array(rows))
             extra.append((keys, np.array(rows)))
-    return _joined([there, *extra])
+    return _joined(extra)
 
 
 # ------------------------------------------------------------------------------------------------ among other rows

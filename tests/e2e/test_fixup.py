@@ -119,6 +119,18 @@ def test_what_the_server_refuses_is_said_and_undone(loaded: Rig) -> None:
     assert loaded.value("SELECT name FROM people WHERE id = 3") == "x"
 
 
+def test_rows_that_exchange_unique_values_are_repaired(loaded: Rig) -> None:
+    exchange = "UPDATE people SET name = CASE id WHEN 3 THEN 'Name 4' ELSE 'Name 3' END WHERE id IN (3, 4)"
+    loaded.sql(exchange + "; CREATE UNIQUE INDEX once ON people (name)")
+    assert "2 updated" in loaded.migrate("verify", "-s", "people", "--fixup").said
+    assert loaded.sql("SELECT id, name FROM people WHERE id IN (3, 4) ORDER BY id") == [(3, "Name 3"), (4, "Name 4")]
+    loaded.sql(f"DROP INDEX once; {exchange}; CREATE UNIQUE INDEX once ON people (lower(name))")
+    said = loaded.migrate("verify", "-s", "people", "--fixup", code=3).said
+    assert "exchange values of once" in said
+    assert "Drop once, repair, and create it again" in said
+    assert "Name 4" not in said.partition("exchange values")[2]
+
+
 def test_a_source_that_changed_is_compared_and_followed(loaded: Rig) -> None:
     old(
         loaded,

@@ -199,6 +199,18 @@ def test_check_says_which_privilege_is_missing_and_how_to_grant_it(rig: Rig, gra
     assert "GRANT" in ended.said
 
 
+def test_check_says_that_a_table_cannot_be_created(rig: Rig) -> None:
+    database = rig.url.rpartition("/")[2]
+    rig.sql("DROP ROLE IF EXISTS bare")
+    rig.sql(f"CREATE ROLE bare LOGIN; GRANT CREATE, TEMP ON DATABASE {database} TO bare; CREATE SCHEMA taken")
+    rig.write("t.csv", "id,v\n1,a\n")
+    bare = Rig(rig.folder, rig.url.replace("postgres@", "bare@"))
+    for schema, said in (("sales", 'CREATE SCHEMA "sales"; or mend'), ("taken", 'GRANT CREATE ON SCHEMA "taken" TO')):
+        rig.write("migrate.yaml", PROJECT.replace("MODE", f"append\n    to: {schema}.t"))
+        assert said in bare.migrate("check", code=3).said
+    rig.sql("DROP OWNED BY bare; DROP ROLE bare")
+
+
 def test_a_key_that_only_the_server_can_compare_is_told(rig: Rig) -> None:
     rig.sql("CREATE TABLE t (id int PRIMARY KEY, v jsonb UNIQUE)")
     rig.write("migrate.yaml", PROJECT.replace("MODE", "append"))

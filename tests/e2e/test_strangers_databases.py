@@ -78,3 +78,17 @@ def test_what_a_sqlite_file_may_hold(rig: Rig) -> None:
     assert rig.sql("SELECT k::text FROM k ORDER BY k") == [("-Infinity",), ("0.5",), ("1e+300",), ("Infinity",)]
     assert rig.sql("SELECT * FROM n") == [(1, 5)]
     assert rig.migrate("verify").said.count("equal") == 2
+
+
+def test_a_sqlite_sum_may_be_greater_than_its_integers(rig: Rig) -> None:
+    most = 2**63 - 1
+    with sqlite3.connect(rig.folder / "old.db") as file:
+        file.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, n INTEGER, less INTEGER)")
+        file.executemany("INSERT INTO t VALUES (?, ?, ?)", [(i, most, -most - 1) for i in range(1, 6)])
+    file.close()
+    project(rig, "sqlite:///old.db", "  t: {from: erp.t, key: id, columns: {id: id, n: n, less: less}}\n")
+    rig.migrate("run")
+    assert "t: equal" in rig.migrate("verify").said
+    rig.sql("UPDATE t SET less = less + 1 WHERE id = 5")
+    said = rig.migrate("verify", "--level", "aggregates", code=3).said
+    assert f"less: the sum should be {5 * (-most - 1)} by the source, and is {5 * (-most - 1) + 1}" in said
