@@ -79,8 +79,11 @@ class Form(Protocol):
         """Look for fields in the documents at `starts[i]:ends[i]`."""
         ...
 
-    def elements(self, data: Data, cells: Cells, /) -> tuple[Offsets, Cells]:
-        """The elements of arrays, in their order: which of the cells each is of, and itself. Cells of other kinds have none."""
+    def elements(self, data: Data, cells: Cells, /) -> tuple[Offsets, Cells, Mapping[int, str]]:
+        """The elements of arrays, in their order: which of the cells each is of, and itself. Cells of other kinds have none.
+
+        Last the arrays, by their place among the cells, that are damaged inside, with why: their elements are not given.
+        """
         ...
 
     def values(self, data: Data, cells: Cells, type_: Type, /) -> tuple[pa.Array, Mask]:

@@ -433,7 +433,8 @@ def _descend(
         held = scan.cells[at[below.path]]
         for each in np.flatnonzero(~np.isin(held.kinds, (ABSENT, NULL, ARRAY))).tolist():
             bad.append(Damage(int(held.starts[each]), int(held.ends[each]), f"{place} is no array", "type"))
-        of, cells = form.elements(data, held)
+        of, cells, broken = form.elements(data, held)
+        bad += [Damage(int(held.starts[each]), int(held.ends[each]), why) for each, why in broken.items()]
         above: dict[str, _Column] = {}
         for name in names:
             if own[name].path:

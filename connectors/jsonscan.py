@@ -65,7 +65,7 @@ class JsonForm:
         cells, others = fields.found(wanted)
         return Scan(cells, others, dict(sorted(faults.items())))
 
-    def elements(self, data: Data, cells: Cells, /) -> tuple[Offsets, Cells]:
+    def elements(self, data: Data, cells: Cells, /) -> tuple[Offsets, Cells, Mapping[int, str]]:
         arrays = np.flatnonzero(cells.kinds == ARRAY)
         text = _gathered(data, cells.starts[arrays], cells.ends[arrays])
         outer = np.flatnonzero((text.levels == 1) & (text.classes != _QUOTE))
@@ -75,7 +75,7 @@ class JsonForm:
         there = starts < ends  # nothing stands in an empty array
         of = text.documents[outer[first[there]]]
         found = text.cells(starts[there], ends[there], of)
-        return arrays[of], found
+        return arrays[of], found, {}
 
     def values(self, data: Data, cells: Cells, type_: Type, /) -> tuple[pa.Array, Mask]:
         return read_values(data, cells, type_)

@@ -1,0 +1,437 @@
+"""MongoDB as a source: each collection as a table, and each array in its documents as another, read as raw BSON."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from threading import RLock, Semaphore
+from typing import Any, TypeVar
+
+import bson
+import numpy as np
+from bson import json_util
+from pymongo import errors
+
+from connectors import documents, mongomeasure
+from connectors.bsonscan import BSON
+from connectors.bsonscan import documents as cut_up
+from connectors.docscan import Offsets
+from connectors.documents import Level, Levels, Path, Seen
+from connectors.mongoserver import CODEC, About, Server, explained
+from connectors.mongoslices import WHOLE, Slice, cut
+from connectors.relational import CONNECTIONS, given
+from migrate.core import Batch, Measure, Notice, Origin, Partition, Reference, Source, Table, View, Watermark
+from migrate.errors import RetryableError, SourceError, UsageError
+
+T = TypeVar("T")
+
+_ATTEMPTS = 3
+_REPLY = 8 << 20  # bytes that one answer of the server should have; it never gives more than 16 MB
+_LOOKED = 10_000  # documents at each end, of a collection whose fields nobody declared
+_SAMPLE = 2_000  # documents that are looked at for what a person must decide
+_UNKNOWN = (9, 59, 115, 168, 238, 40324, 31325, 31249)  # codes of servers that lack an operator or a stage
+_DOUBTFUL = "Such rows are rejected: declare the fields, as json where their types vary, map _rest, or say mixed: rest."
+_PICKED = 1_000  # documents asked for by their keys at once
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the project file may say of a MongoDB. `fields`: of tables, those that are columns, with their types.
+
+    `mixed`: what becomes of a value that its column's type does not take: reject its row, or keep it in `_rest`.
+    """
+
+    connections: int = CONNECTIONS
+    quiesced: bool = False
+    snapshot: bool = True
+    mixed: str = "reject"
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+
+def open_url(url: str, options: Mapping[str, Any]) -> Source:
+    """A database of a MongoDB server. Raises UsageError for a wrong option; nothing is connected to yet."""
+    chosen = given(Options, options, "MongoDB")
+    declared = {table: documents.fields_of(fields, f"fields.{table}") for table, fields in chosen.fields.items()}
+    server = Server(url, chosen.connections, quiesced=chosen.quiesced, snapshot=chosen.snapshot)
+    return Collections(server, declared, chosen)
+
+
+@dataclass(slots=True)
+class Collections:
+    """`Source` and all that it is able to do, over a database of MongoDB. Safe to read from several threads.
+
+    A table is a collection, or `collection/lines`: the elements of the array `lines` in its documents.
+    """
+
+    server: Server
+    declared: Mapping[str, Level]
+    options: Options
+    _abouts: dict[str, About] = field(default_factory=dict)
+    _levels: dict[str, Level] = field(default_factory=dict)
+    _able: dict[str, bool] = field(default_factory=dict)
+    _lock: Any = field(default_factory=RLock)
+    _turns: Semaphore = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._turns = Semaphore(self.options.connections)
+
+    def tables(self) -> Sequence[str]:
+        return self.server.names()
+
+    def offers(self) -> Sequence[tuple[str, str]]:
+        return [(name, "view") for name in self.server.names(("view",))]
+
+    def close(self) -> None:
+        self.server.close()
+
+    # ---------------------------------------------------------------------------------------------------------- fields
+
+    def schema(self, table: str, /) -> Table:
+        """Its columns; where nobody declared them, those that the documents have."""
+        about, paths = self._known(table)
+        schema = documents.schema(self._fields(table))
+        key = ("_id",) if about.kind == "collection" and not paths and "_id" in schema.names else ()
+        return Table(table, schema, key, tuple(self._notes(table, about)))
+
+    def _notes(self, table: str, about: About) -> Iterator[str]:
+        if not about.sliced:
+            yield f"it is a {about.kind}: it is one slice, read in one go, and resumed from its beginning"
+        if table not in self.declared:
+            all_ = about.kind == "collection" and about.documents <= 2 * _LOOKED
+            where = "all documents" if all_ else f"the first and the last {_LOOKED:,} documents"
+            yield f"its fields were found in {where}: declare them under fields: of the source (`migrate init` writes them)"
+
+    def _known(self, table: str) -> tuple[About, tuple[Path, ...]]:
+        """The collection of a table, and the paths of the arrays that its rows are elements of."""
+        name, *steps = table.split("/")
+        with self._lock:
+            if name not in self._abouts:
+                self._abouts[name] = self.server.about(name)
+            return self._abouts[name], tuple(tuple(step.split(".")) for step in steps)
+
+    def _fields(self, table: str) -> Levels:
+        """The levels of a table: its own, and those around it."""
+        about, paths = self._known(table)
+        names = ["/".join(table.split("/")[: depth + 1]) for depth in range(len(paths) + 1)]
+        return tuple(
+            replace(self._level(name, about, paths[:depth]), path=paths[depth - 1] if depth else ())
+            for depth, name in enumerate(names)
+        )
+
+    def _level(self, name: str, about: About, paths: Sequence[Path]) -> Level:
+        if name in self.declared:
+            return self.declared[name]
+        with self._lock:
+            if name not in self._levels:
+                self._levels[name] = documents.found(self._profiled(about, paths), paths[-1] if paths else ())
+            return self._levels[name]
+
+    def _profiled(self, about: About, paths: Sequence[Path]) -> Seen:
+        """What is in all documents, or in those at both ends of a large collection: the same each time, so not in a sample."""
+        seen = Seen()
+        if about.documents <= 2 * _LOOKED or not about.sliced:
+            looks: list[dict[str, Any]] = [{"limit": 0 if about.kind == "collection" else 2 * _LOOKED}]
+        else:
+            looks = [{"sort": [("_id", way)], "limit": _LOOKED} for way in (1, -1)]
+        for look in looks:
+            for answer in self._raw(about, {}, **look):
+                data = np.frombuffer(answer, np.uint8)
+                documents.note(BSON, data, documents.elements(BSON, data, *cut_up(answer), paths), seen)
+        return seen
+
+    # --------------------------------------------------------------------------------------------------------- reading
+
+    def partitions(self, table: Table, /, *, rows: int, bytes: int) -> Iterator[Partition]:
+        """Slices of so many documents; of so few that they have no more bytes, by the server's average."""
+        about, _ = self._known(table.name)
+        if about.size:
+            rows = max(1, min(rows, bytes // about.size))
+        if not about.sliced:
+            yield Partition(table.name, 0, Slice(WHOLE).dump(table.name), about.documents, about.documents * about.size)
+            return
+        for ordinal, slice_ in enumerate(cut(lambda found: self._last(about, found, rows), self._any(about))):
+            full = rows if slice_.upto is not None else 0
+            yield Partition(table.name, ordinal, slice_.dump(table.name), full, full * about.size)
+
+    def _last(self, about: About, found: Mapping[str, Any], rows: int) -> Any | None:
+        """The `_id` of document number `rows`; None where no more follow."""
+        with self._reading(f"cut {about.name}") as session:
+            cursor = self.server.collection(about.name).find(found, {"_id": 1}, session=session)
+            there = list(cursor.sort("_id", 1).skip(rows - 1).limit(2))
+        return there[0]["_id"] if len(there) == 2 else None
+
+    def _any(self, about: About) -> Callable[[Mapping[str, Any]], bool]:
+        def there(found: Mapping[str, Any]) -> bool:
+            with self._reading(f"cut {about.name}") as session:
+                one = self.server.collection(about.name).find_one(found, {"_id": 1}, session=session)
+            return one is not None
+
+        return there
+
+    def read(self, partition: Partition, /, columns: Sequence[str]) -> Iterator[Batch]:
+        """The slice's rows with these columns, in the order of `_id`."""
+        about, _ = self._known(partition.table)
+        levels = self._fields(partition.table)
+        missing = [column for column in columns if column not in documents.schema(levels).names]
+        if missing:
+            known = ", ".join(documents.schema(levels).names)
+            raise SourceError(f"{partition.table} has no column {missing[0]!r} any more", hint=f"it has: {known}")
+        first, attempt = 0, 1
+        while True:
+            try:
+                for answer in self._raw(about, Slice.load(partition.token).filter()):
+                    batch = self._batch(partition.table, answer, levels, columns)
+                    yield _numbered(batch, first)
+                    first += len(batch.ordinals) + len(batch.rejects)
+                return
+            except RetryableError:
+                # What was handed out already cannot be taken back: then the whole chunk is tried again, by its reader.
+                if first or attempt == _ATTEMPTS:
+                    raise
+                attempt += 1
+
+    def _batch(self, table: str, answer: bytes, levels: Levels, columns: Sequence[str]) -> Batch:
+        starts, ends = cut_up(answer)
+        locate, mixed = _origins(table, answer, starts, ends), self.options.mixed == "rest"
+        data = np.frombuffer(answer, np.uint8)
+        return documents.read(BSON, data, starts, ends, levels, columns, locate, mixed=mixed)
+
+    def _raw(
+        self, about: About, found: Mapping[str, Any], *, sort: Sequence[tuple[str, int]] = (("_id", 1),), limit: int = 0
+    ) -> Iterator[bytes]:
+        """Documents as the server sends them, an answer at a time. A time series has no `_id` to sort by."""
+        many = max(1, min(100_000, _REPLY // about.size)) if about.size else 10_000
+        order = None if about.kind == "timeseries" else list(sort)
+        with self._reading(f"read {about.name}") as session:
+            cursor = self.server.collection(about.name).find_raw_batches(
+                found, sort=order, limit=limit, batch_size=many, session=session, allow_disk_use=about.kind == "view" or None
+            )
+            with closing(cursor):
+                for answer in cursor:
+                    yield answer
+
+    @contextmanager
+    def _reading(self, doing: str) -> Iterator[Any]:
+        """A session to read with, one of so many at a time."""
+        with self._turns, explained(doing), self.server.reading() as session:
+            yield session
+
+    def count(self, partition: Partition, /) -> int:
+        """As the server counts them: documents, or what their arrays hold."""
+        about, paths = self._known(partition.table)
+        found = Slice.load(partition.token).filter()
+        collection = self.server.collection(about.name)
+        with self._reading(f"count {about.name}") as session:
+            if not paths:
+                return int(collection.count_documents(found, session=session))
+            try:
+                stages = [{"$match": found}, {"$group": {"_id": None, "n": {"$sum": mongomeasure.elements(paths)}}}]
+                counted = list(collection.aggregate(stages, session=session))
+                return int(counted[0]["n"]) if counted else 0
+            except errors.OperationFailure as error:
+                if error.code not in _UNKNOWN:
+                    raise
+        levels = tuple(Level(path) for path in ((), *paths))  # a server without these operators: then by its documents
+        return sum(
+            documents.count(BSON, np.frombuffer(answer, np.uint8), *cut_up(answer), levels)
+            for answer in self._raw(about, found)
+        )
+
+    # ------------------------------------------------------------------------------------------------------ aggregates
+
+    def computes(self, table: str, measure: Measure, /) -> bool:
+        """Whether the server has this quantity exactly, and the operators that it takes."""
+        about, _ = self._known(table)
+        expressions = self._accumulators(table, measure)
+        if expressions is None:
+            return False
+        with self._lock:
+            tried = json_util.dumps(expressions)
+            if tried not in self._able:
+                stages = [{"$limit": 1}, {"$group": {"_id": None, **_named([expressions])}}]
+                try:
+                    self._aggregated(about, stages)
+                    self._able[tried] = True
+                except SourceError:
+                    self._able[tried] = False
+            return self._able[tried]
+
+    def aggregates(
+        self, table: str, measures: Sequence[Measure], keys: Sequence[tuple[Any, ...]] | None, /
+    ) -> Sequence[Decimal | None]:
+        """As the server computes them: of all documents, or of those with some values of `_id`, as JSON has them."""
+        about, paths = self._known(table)
+        asked = [self._accumulators(table, measure) or [] for measure in measures]
+        stages = [*mongomeasure.unwound(paths), {"$group": {"_id": None, **_named(asked)}}]
+        found: list[list[Decimal]] = [[] for _ in measures]
+        for match in [{}] if keys is None else _picked(keys):
+            for row in self._aggregated(about, [{"$match": match}, *stages]):
+                for at, (measure, expressions) in enumerate(zip(measures, asked, strict=True)):
+                    value = mongomeasure.result(measure, [row[f"m{at}_{n}"] for n in range(len(expressions))])
+                    found[at] += [] if value is None else [value]
+        return [mongomeasure.together(measure, parts) for measure, parts in zip(measures, found, strict=True)]
+
+    def _aggregated(self, about: About, stages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        with self._reading(f"ask {about.name} for aggregates") as session:
+            return list(self.server.collection(about.name).aggregate(list(stages), session=session, allowDiskUse=True))
+
+    def _accumulators(self, table: str, measure: Measure) -> list[Any] | None:
+        levels = self._fields(table)
+        depth, name = len(levels) - 1, measure.column
+        while name.startswith(documents.PARENT) and depth:
+            depth, name = depth - 1, name.removeprefix(documents.PARENT)
+        column = documents.columns(levels[depth]).get(name)
+        around = [step for level in levels[1 : depth + 1] for step in level.path]
+        if column is None or not all(mongomeasure.plain(each) for level in levels for each in level.path):
+            return None
+        return mongomeasure.accumulators(column.path, column.type, measure, mongomeasure.at(around))
+
+    # ----------------------------------------------------------------------------------------------- before and around
+
+    def view(self) -> tuple[View, str]:
+        return self.server.view()
+
+    def watermark(self) -> Watermark | None:
+        return self.server.watermark
+
+    def load(self) -> int | None:
+        return self.server.load()
+
+    def estimate(self, tables: Sequence[str], /) -> tuple[int, int]:
+        """By the statistics of the server; what arrays hold is in their documents' bytes."""
+        abouts = {about.name: about for about, _ in map(self._known, tables)}.values()
+        return sum(about.documents for about in abouts), sum(about.documents * about.size for about in abouts)
+
+    def preflight(self, tables: Sequence[str], /) -> Sequence[Notice]:
+        """What the server is, and of each table whether it can be read and what its fields do not take."""
+        try:
+            found = list(self.server.preflight())
+        except (SourceError, RetryableError) as error:
+            return [Notice("error", "connection", error.message, error.hint)]
+        for table in tables:
+            try:
+                about, _ = self._known(table)
+                found.append(Notice("ok", table, f"a {about.kind} of about {about.documents:,} documents"))
+                said = "; ".join(f"{column}: {doubt}" for column, doubt in self.doubts(table).items())
+                found += [Notice("warning", table, said, _DOUBTFUL)] if said else []
+            except (SourceError, UsageError) as error:
+                found.append(Notice("error", table, error.message, error.hint))
+        return found
+
+    def doubts(self, table: str, /) -> Mapping[str, str]:
+        """Of some documents by chance: fields that no column takes, and values that do not fit theirs."""
+        about, paths = self._known(table)
+        levels = self._fields(table)
+        data = self._sample(about)
+        starts, ends = cut_up(data)
+        names = [name for name in documents.schema(levels).names if name != documents.REST]
+        batch = documents.read(BSON, np.frombuffer(data, np.uint8), starts, ends, levels, names, _nowhere)
+        seen = len(batch.ordinals) + len(batch.rejects)
+        counts = Counter((r.rule, r.column or r.reason) for r in batch.rejects)
+        said: dict[str, str] = {}
+        for (rule, what), n in counts.items():
+            if rule == "type":
+                said[what] = f"{n:,} of {seen:,} rows looked at hold a value that its type does not take"
+            else:
+                said[documents.REST if rule == "fields" else "documents"] = f"{n:,} of {seen:,} rows looked at: {what}"
+        return said
+
+    def _sample(self, about: About) -> bytes:
+        """Documents by chance, where the server can choose so, else the first ones."""
+        collection = self.server.collection(about.name)
+        with self._reading(f"look at {about.name}") as session:
+            try:
+                stages = [{"$sample": {"size": _SAMPLE}}] if about.sliced else [{"$limit": _SAMPLE}]
+                return b"".join(collection.aggregate_raw_batches(stages, session=session))
+            except errors.OperationFailure:
+                return b"".join(collection.find_raw_batches({}, limit=_SAMPLE, session=session))
+
+    def references(self, table: str, /) -> Sequence[Reference]:
+        """What a table's elements belong to; and fields called after a collection, whose values are `_id`s there."""
+        levels = self._fields(table)
+        if len(levels) > 1:
+            around = table.rpartition("/")[0]
+            held = documents.PARENT + "_id"
+            return [Reference((held,), around, ("_id",))] if len(levels) == 2 and held in self.schema(table).schema.names else []
+        found = []
+        for name, column in documents.columns(levels[0]).items():
+            for collection in self.server.names(("collection",)):
+                if column.type != "json" and _called_after(name, collection) and self._refers(table, column, collection):
+                    found.append(Reference((name,), collection, ("_id",)))
+        return found
+
+    def _refers(self, table: str, column: documents.Column, collection: str) -> bool:
+        """Whether some values of a field are all `_id`s of a collection."""
+        path = ".".join(column.path)
+        with self._reading(f"look at {table}") as session:
+            some = self.server.collection(table).find({path: {"$ne": None}}, {path: 1}, limit=100, session=session)
+            values = [_inner(each, column.path) for each in some]
+            there = {"_id": {"$in": values}}
+            many = self.server.collection(collection).count_documents(there, session=session) if values else 0
+        return 0 < len({json_util.dumps(value) for value in values}) == many
+
+
+def _inner(document: Any, path: Path) -> Any:
+    for name in path:
+        document = document.get(name) if isinstance(document, Mapping) else None
+    return document
+
+
+def _called_after(field: str, collection: str) -> bool:
+    """Whether `customer_id`, `customerId` or `customer` could name a document of `customers`."""
+    stem = re.sub(r"_?id$", "", field.rpartition(".")[2], flags=re.IGNORECASE).lower()
+    names = {collection.lower(), collection.lower().removesuffix("s"), collection.lower().removesuffix("es")}
+    return bool(stem) and (stem in names or (stem.endswith("y") and f"{stem[:-1]}ies" == collection.lower()))
+
+
+def _numbered(batch: Batch, first: int) -> Batch:
+    """A batch whose rows are numbered from `first` on."""
+    if not first:
+        return batch
+    rejects = tuple(replace(each, ordinal=each.ordinal + first) for each in batch.rejects)
+
+    def locate(ordinals: Sequence[int]) -> Sequence[Origin]:
+        return batch.locate([ordinal - first for ordinal in ordinals])
+
+    return Batch(batch.rows, batch.ordinals + first, locate, rejects)
+
+
+def _nowhere(start: int, end: int) -> Origin:
+    return Origin({}, b"")
+
+
+def _origins(table: str, data: bytes, starts: Offsets, ends: Offsets) -> Callable[[int, int], Origin]:
+    """Where a row stands, by the `_id` of its document; its bytes are those of the document, as extended JSON."""
+
+    def locate(start: int, end: int) -> Origin:
+        at = max(0, int(np.searchsorted(starts, start, side="right")) - 1)
+        place: dict[str, Any] = {"table": table}
+        whole = data[int(starts[at]) : int(ends[at])]
+        try:
+            document = bson.decode(whole, CODEC)
+        except bson.errors.BSONError:
+            return Origin({**place, "row": at + 1}, whole)
+        if "_id" in document:
+            place["key"] = f"_id={_shown(document['_id'])}"
+        text = json_util.dumps(document, json_options=json_util.CANONICAL_JSON_OPTIONS, ensure_ascii=False)
+        return Origin(place, text.encode("utf-8", "backslashreplace"))
+
+    return locate
+
+
+def _shown(value: Any) -> str:
+    return str(value) if isinstance(value, (str, int, float, bson.ObjectId)) else json_util.dumps(value)
+
+
+def _named(asked: Sequence[Sequence[Any]]) -> dict[str, Any]:
+    return {f"m{at}_{n}": each for at, several in enumerate(asked) for n, each in enumerate(several)}
+
+
+def _picked(keys: Sequence[tuple[Any, ...]]) -> Iterator[dict[str, Any]]:
+    """Filters for documents with these `_id`s, so many a time."""
+    for first in range(0, len(keys), _PICKED):
+        ids = [json_util.loads(json.dumps(key[0])) for key in keys[first : first + _PICKED]]
+        yield {"_id": {"$in": ids}}
