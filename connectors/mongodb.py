@@ -3,12 +3,12 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from threading import RLock, Semaphore
-from typing import Any, TypeVar
+from typing import Any, cast
 
 import bson
 import numpy as np
@@ -16,7 +16,7 @@ from bson import json_util
 from pymongo import errors
 
 from connectors import documents, mongomeasure
-from connectors.bsonscan import BSON
+from connectors.bsonscan import Bson
 from connectors.bsonscan import documents as cut_up
 from connectors.docscan import Offsets
 from connectors.documents import Level, Levels, Path, Seen
@@ -26,8 +26,7 @@ from connectors.relational import CONNECTIONS, given
 from migrate.core import Batch, Measure, Notice, Origin, Partition, Reference, Source, Table, View, Watermark
 from migrate.errors import RetryableError, SourceError, UsageError
 
-T = TypeVar("T")
-
+BSON = Bson()
 _ATTEMPTS = 3
 _REPLY = 8 << 20  # bytes that one answer of the server should have; it never gives more than 16 MB
 _LOOKED = 10_000  # documents at each end, of a collection whose fields nobody declared
@@ -207,11 +206,15 @@ class Collections:
         order = None if about.kind == "timeseries" else list(sort)
         with self._reading(f"read {about.name}") as session:
             cursor = self.server.collection(about.name).find_raw_batches(
-                found, sort=order, limit=limit, batch_size=many, session=session, allow_disk_use=about.kind == "view" or None
+                found,
+                sort=order,
+                limit=limit,
+                batch_size=many,
+                session=session,
+                allow_disk_use=about.kind == "view" or None,
             )
             with closing(cursor):
-                for answer in cursor:
-                    yield answer
+                yield from cast(Iterable[bytes], cursor)  # the driver's types say documents
 
     @contextmanager
     def _reading(self, doing: str) -> Iterator[Any]:
@@ -265,7 +268,7 @@ class Collections:
         """As the server computes them: of all documents, or of those with some values of `_id`, as JSON has them."""
         about, paths = self._known(table)
         asked = [self._accumulators(table, measure) or [] for measure in measures]
-        stages = [*mongomeasure.unwound(paths), {"$group": {"_id": None, **_named(asked)}}]
+        stages: list[Any] = [*mongomeasure.unwound(paths), {"$group": {"_id": None, **_named(asked)}}]
         found: list[list[Decimal]] = [[] for _ in measures]
         for match in [{}] if keys is None else _picked(keys):
             for row in self._aggregated(about, [{"$match": match}, *stages]):
@@ -323,7 +326,7 @@ class Collections:
 
     def doubts(self, table: str, /) -> Mapping[str, str]:
         """Of some documents by chance: fields that no column takes, and values that do not fit theirs."""
-        about, paths = self._known(table)
+        about, _ = self._known(table)
         levels = self._fields(table)
         data = self._sample(about)
         starts, ends = cut_up(data)
@@ -345,9 +348,10 @@ class Collections:
         with self._reading(f"look at {about.name}") as session:
             try:
                 stages = [{"$sample": {"size": _SAMPLE}}] if about.sliced else [{"$limit": _SAMPLE}]
-                return b"".join(collection.aggregate_raw_batches(stages, session=session))
+                return b"".join(cast(Iterable[bytes], collection.aggregate_raw_batches(stages, session=session)))
             except errors.OperationFailure:
-                return b"".join(collection.find_raw_batches({}, limit=_SAMPLE, session=session))
+                found = collection.find_raw_batches({}, limit=_SAMPLE, session=session)
+                return b"".join(cast(Iterable[bytes], found))
 
     def references(self, table: str, /) -> Sequence[Reference]:
         """What a table's elements belong to; and fields called after a collection, whose values are `_id`s there."""
@@ -355,11 +359,19 @@ class Collections:
         if len(levels) > 1:
             around = table.rpartition("/")[0]
             held = documents.PARENT + "_id"
-            return [Reference((held,), around, ("_id",))] if len(levels) == 2 and held in self.schema(table).schema.names else []
+            return (
+                [Reference((held,), around, ("_id",))]
+                if len(levels) == 2 and held in self.schema(table).schema.names
+                else []
+            )
         found = []
         for name, column in documents.columns(levels[0]).items():
             for collection in self.server.names(("collection",)):
-                if column.type != "json" and _called_after(name, collection) and self._refers(table, column, collection):
+                if (
+                    column.type != "json"
+                    and _called_after(name, collection)
+                    and self._refers(table, column, collection)
+                ):
                     found.append(Reference((name,), collection, ("_id",)))
         return found
 

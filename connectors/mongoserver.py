@@ -67,7 +67,7 @@ class Server:
                 appname="migrate",
                 document_class=dict,
                 tz_aware=True,
-                datetime_conversion="datetime_auto",
+                datetime_conversion="DATETIME_AUTO",
                 maxPoolSize=self._connections + 1,
                 serverSelectionTimeoutMS=_WAIT,
                 connectTimeoutMS=_WAIT,
