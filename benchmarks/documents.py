@@ -5,8 +5,8 @@
 500,000 documents of nine fields, one of them an object of three and one an array of texts, in raw batches of 16 MB as a cursor
 gives them; no server. `decode`: a dict of each document, and `RecordBatch.from_pylist` of a batch. `pymongoarrow` (in an
 environment of its own) is given the type of every field. `ours`: every field typed, the object's fields as columns, the array as
-JSON. Each runs in a process of its own, on one thread; rounds are interleaved, and ratios are taken within a round. Batches are kept
-under `benchmarks/.work`.
+JSON. Each runs in a process of its own, on one thread; rounds are interleaved, and ratios are taken within a round. The
+file is kept under `benchmarks/.work`.
 """
 
 import argparse
