@@ -5,8 +5,8 @@
 500,000 documents of nine fields, one of them an object of three and one an array of texts, in raw batches of 16 MB as a cursor
 gives them; no server. `decode`: a dict of each document, and `RecordBatch.from_pylist` of a batch. `pymongoarrow` (in an
 environment of its own) is given the type of every field. `ours`: every field typed, the object's fields as columns, the array as
-JSON. Each runs in a process of its own, on one thread; rounds are interleaved, and ratios are taken within a round. Batches are kept
-under `benchmarks/.work`.
+JSON. Each runs in a process of its own, on one thread; rounds are interleaved, and ratios are taken within a round. The
+file is kept under `benchmarks/.work`.
 """
 
 import argparse
@@ -28,11 +28,13 @@ BATCH = 16 << 20
 
 
 def generate(path: Path, documents: int) -> None:
+    """Batches, each behind its size."""
     from bson import Decimal128, ObjectId, encode
 
     dice = random.Random(1)
     begin = datetime(2015, 1, 1, tzinfo=UTC)
     with path.open("wb") as out:
+        batch = bytearray()
         for i in range(documents):
             document = {
                 "_id": ObjectId(dice.randbytes(12)),
@@ -46,20 +48,19 @@ def generate(path: Path, documents: int) -> None:
                 "address": {"street": f"Long Street {i % 999}", "city": "Köln", "zip": f"{i % 90_000:05d}"},
                 "tags": [f"tag{dice.randint(0, 99)}" for _ in range(dice.randint(0, 5))],
             }
-            out.write(encode(document))
+            encoded = encode(document)
+            if len(batch) + len(encoded) > BATCH:
+                out.write(len(batch).to_bytes(8, "little") + batch)
+                batch = bytearray()
+            batch += encoded
+        out.write(len(batch).to_bytes(8, "little") + batch)
 
 
 def batches(path: Path) -> Iterator[bytes]:
     """Whole documents, up to 16 MB together."""
     with path.open("rb") as file:
-        left = b""
-        while piece := file.read(BATCH - len(left)):
-            data = left + piece
-            at = 0
-            while at + 4 <= len(data) and at + (size := int.from_bytes(data[at : at + 4], "little")) <= len(data):
-                at += size
-            yield data[:at]
-            left = data[at:]
+        while size := int.from_bytes(file.read(8), "little"):
+            yield file.read(size)
 
 
 def ours(path: Path) -> Iterator[int]:

@@ -20,7 +20,7 @@ from connectors.docscan import ABSENT, BOOLEAN, INT32, NULL, STRING, Cells, Data
 
 _FEW = 8  # of so many values that cannot be read together each is read alone
 _OPTIONS = json_util.RELAXED_JSON_OPTIONS
-_SEPARATOR = ",\x1e"  # a text in JSON has no such character
+_SEPARATOR, _CUT = ",\x1e", "\x1f"  # JSON has no such characters, in texts neither
 _BETWEEN = -(10**30)  # no integer of BSON
 _SPECIAL = r'["\\\x00-\x1f]'
 
@@ -135,7 +135,7 @@ def _together(kinds: Kinds, raw: pa.Array) -> Sequence[str] | None:
         text = _ENCODER.encode(between)[1:-1]
     except _REFUSALS:
         return None
-    return [found.replace(_SEPARATOR, ",") for found in text.split(f"{_SEPARATOR}{_BETWEEN}{_SEPARATOR}")]
+    return text.replace(f"{_SEPARATOR}{_BETWEEN}{_SEPARATOR}", _CUT).replace(_SEPARATOR, ",").split(_CUT)
 
 
 def _alone(kind: int, raw: bytes) -> str | None:

@@ -53,6 +53,8 @@ from connectors.docscan import (
 )
 from migrate.errors import InternalError
 
+Words = npt.NDArray[np.uint64]
+
 _SMALLEST = 5  # bytes of an empty document: its size and a NUL
 _FEW = 16  # so many objects that still have elements are gone through one by one: a step costs as much as 100 elements
 _KNOWN = 1024  # names that are learnt; an object may have names that are data
@@ -167,9 +169,13 @@ class _Buffer:
 
     def nul(self, at: Offsets) -> Offsets:
         """Where the first NUL is, from each position on."""
+        if len(at) == 1:
+            near = self.data[at[0] : at[0] + 256].tobytes().find(0)
+            if near >= 0:
+                return at + near
         return self._nuls[np.searchsorted(self._nuls, at)]
 
-    def words(self, at: Offsets) -> npt.NDArray[np.uint64]:
+    def words(self, at: Offsets) -> Words:
         return eights(self.data, np.minimum(at, len(self.data) - _PAD))
 
 
@@ -209,13 +215,22 @@ class _Names:
         """Which of the wanted names they are, -1 for others."""
         return self._rows[ids]
 
-    def match(
-        self, buffer: _Buffer, words: npt.NDArray[np.uint64], at: Offsets, before: Offsets
-    ) -> tuple[Offsets, Offsets]:
+    def match(self, buffer: _Buffer, words: Words, at: Offsets, before: Offsets) -> tuple[Offsets, Offsets]:
         """What the elements at these positions are named, and where their names end; the names before them are given.
 
         `words` are the eight bytes of the elements: a type and seven of the name.
         """
+        ids, ends, hit = self._guess(buffer, words, at, before)
+        rows = np.flatnonzero(~hit)
+        if len(rows) > 1:  # the first one tells what is the matter with most
+            self._look_up(buffer, at[rows[:1]], before[rows[:1]])
+            ids[rows], ends[rows], hit = self._guess(buffer, words[rows], at[rows], before[rows])
+            rows = rows[~hit]
+        if len(rows):
+            ids[rows], ends[rows] = self._look_up(buffer, at[rows], before[rows])
+        return ids, ends
+
+    def _guess(self, buffer: _Buffer, words: Words, at: Offsets, before: Offsets) -> tuple[Offsets, Offsets, Mask]:
         ids = self._next[before]
         hit = (words & self._masks[0][ids]) == self._words[0][ids]
         for more in range(1, len(self._words)):
@@ -224,12 +239,12 @@ class _Names:
                 break
             found = buffer.words(at[rows] + 8 * more) & self._masks[more][ids[rows]]
             hit[rows] = found == self._words[more][ids[rows]]
-        ends = at + 1 + self._lengths[ids]
-        if not hit.all():
-            rows = np.flatnonzero(~hit)
-            ends[rows] = buffer.nul(at[rows] + 1)
-            ids[rows] = self.find(buffer, at[rows] + 1, ends[rows])
-            self._next[before[rows]] = ids[rows]
+        return ids, at + 1 + self._lengths[ids], hit
+
+    def _look_up(self, buffer: _Buffer, at: Offsets, before: Offsets) -> tuple[Offsets, Offsets]:
+        ends = buffer.nul(at + 1)
+        ids = self.find(buffer, at + 1, ends)
+        self._next[before] = ids
         return ids, ends
 
     def find(self, buffer: _Buffer, starts: Offsets, ends: Offsets) -> Offsets:
@@ -294,7 +309,8 @@ def _steps(
             faults.update(_told(step, why, starts))
             step = _kept(step, fine)
             limits = limits[fine]
-        yield step
+        if len(step.owners):
+            yield step
         owners, at, before = step.owners, step.ends, step.ids
     if len(owners):
         yield from _rest(buffer, owners, at, limits, starts, known, faults)
