@@ -1,12 +1,13 @@
 """Tables out of documents: which fields are columns, what becomes of the others, of values that do not fit, and of arrays.
 
-The columns of an object's fields are called by their path, `customer.city`. A table has `levels`: its documents, then the elements
-of an array in them, then of an array in those. Of fields that no column takes, `_rest` holds one JSON object.
+The columns of an object's fields are called by their path, `customer.city`. A table has `levels`: its documents, then the
+elements of an array in them, then of an array in those. Of fields that no column takes, `_rest` holds one JSON object.
 """
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, cast, get_args
 
 import numpy as np
@@ -48,8 +49,15 @@ _SHOWN = 200  # characters of a value in a reject
 _MANY = 100  # names from which on an object is a map rather than a record
 _MOST = 500  # columns that are found in documents
 _TYPES: Mapping[int, Type] = {
-    **{STRING: "text", BOOLEAN: "boolean", OBJECTID: "objectid", DATE: "moment", BINARY: "binary", DECIMAL: "decimal"},
-    **{INT32: "integer", INT64: "integer", DOUBLE: "double"},
+    STRING: "text",
+    BOOLEAN: "boolean",
+    OBJECTID: "objectid",
+    DATE: "moment",
+    BINARY: "binary",
+    DECIMAL: "decimal",
+    INT32: "integer",
+    INT64: "integer",
+    DOUBLE: "double",
 }
 _EXTENDED: Mapping[frozenset[str], Type] = {  # the objects of extended JSON, by the names in them
     frozenset({"$oid"}): "objectid",
@@ -104,7 +112,7 @@ class Damage:
 
 
 def fields_of(given: Any, place: str) -> Level:
-    """A level's fields as the project file has them: a map of name to type or map; or a type alone, of elements that are no objects.
+    """A level's fields as the project file has them: a map of name to type or map; or a type, of elements that are no objects.
 
     Raises UsageError.
     """
@@ -149,7 +157,8 @@ def load(dumped: Sequence[Any]) -> Levels:
 
     def fields(several: Sequence[Any]) -> tuple[Field, ...]:
         return tuple(
-            Field(name, each) if isinstance(each, str) else Field(name, None, fields(each)) for name, each in several
+            Field(name, cast(Type, each)) if isinstance(each, str) else Field(name, None, fields(each))
+            for name, each in several
         )
 
     return tuple(Level(tuple(path), fields(several), value) for path, several, value in dumped)
@@ -313,7 +322,8 @@ class _Column:
         """The column of other units, each of which takes its value from one here, or (-1) has none."""
         none = units < 0
         if len(self.wrong) == 0:
-            absent = Cells(*(np.zeros(len(units), each.dtype) for each in (self.cells.kinds, *2 * [self.cells.starts])))
+            nowhere = np.zeros(len(units), np.int64)
+            absent = Cells(nowhere.astype(np.uint8), nowhere, nowhere)
             return _Column(pa.nulls(len(units), self.values.type), none & False, absent, self.type)
         cells = _of(self.cells, units)
         cells.kinds[none] = ABSENT
@@ -390,7 +400,7 @@ def read(
         for rule, reason, column, value in (told[ordinal],)
     )
     good = np.ones(count, np.bool_)
-    good[[row for row in (*wrong.rejects, *faults)]] = False
+    good[[*wrong.rejects, *faults]] = False
     fields = schema(levels)
     rows = pa.RecordBatch.from_struct_array(
         pa.StructArray.from_arrays(arrays_, fields=[fields.field(name).remove_metadata() for name in asked])
@@ -422,7 +432,7 @@ def _descend(
     """The units of the last level; and what stands in the place of arrays, or is no document."""
     units = _Units(Cells(np.full(len(starts), OBJECT, np.uint8), starts, ends))
     bad: list[Damage] = []
-    for depth, (level, below) in enumerate(zip(levels, levels[1:], strict=False)):
+    for depth, (level, below) in enumerate(pairwise(levels)):
         reach = PARENT * (len(levels) - 1 - depth)
         own = columns(level)
         names = [name.removeprefix(reach) for name in asked if name.startswith(reach)]
@@ -437,12 +447,8 @@ def _descend(
         bad += [Damage(int(held.starts[each]), int(held.ends[each]), why) for each, why in broken.items()]
         above: dict[str, _Column] = {}
         for name in names:
-            if own[name].path:
-                found_, type_ = scan.cells[at[own[name].path]], own[name].type
-                above[PARENT + name] = _Column(*form.values(data, found_, type_), found_, type_).of(of)
-            else:
-                there = _of(units.cells, objects)
-                above[PARENT + name] = _Column(*form.values(data, there, own[name].type), there, own[name].type).of(of)
+            cell, type_ = scan.cells[at[own[name].path]], own[name].type
+            above[PARENT + name] = _Column(*form.values(data, cell, type_), cell, type_).of(of)
         above |= {PARENT + name: column.of(objects[of]) for name, column in units.above.items()}
         positions = pa.array(np.arange(len(of)) - np.searchsorted(of, of) + 1, pa.int64())
         above[POSITION] = _Column(positions, np.zeros(len(of), np.bool_), cells, "integer")

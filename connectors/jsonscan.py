@@ -38,6 +38,7 @@ __all__ = ["JSON", "JsonForm", "judge"]
 
 _QUOTE, _OPEN, _CLOSE, _COMMA, _COLON = 1, 2, 3, 4, 5
 _BACKSLASH = ord("\\")
+_LONGEST_TOKEN = 12  # characters that may be cut off at the end of a text, such as `\\ud83d\\ude00` or `false`
 _MANY_BLANKS = 32  # blanks around a value beyond which they are no longer skipped one by one
 _CONSTANT = re.compile(r'"(?:[^"\\]|\\.)*"|(NaN|-?Infinity)', re.DOTALL)
 
@@ -71,7 +72,7 @@ class JsonForm:
         outer = np.flatnonzero((text.levels == 1) & (text.classes != _QUOTE))
         at, closing = text.at[outer], text.classes[outer] == _CLOSE
         first = np.flatnonzero(~closing)
-        starts, ends = text.trimmed(at[first] + 1, at[first + 1] if first.size else at[first])
+        starts, ends = trimmed(text.data, at[first] + 1, at[first + 1] if first.size else at[first])
         there = starts < ends  # nothing stands in an empty array
         of = text.documents[outer[first[there]]]
         found = text.cells(starts[there], ends[there], of)
@@ -105,6 +106,18 @@ def judge(document: bytes) -> str | None:
     except RecursionError:
         return "is nested too deep to be read"
     return None if isinstance(value, dict) else "is no object"
+
+
+def never_ends(text: bytes) -> bool:
+    """Whether no document that begins like this is one, however it goes on."""
+    decoded = text.decode("utf-8", "replace")
+    try:
+        json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=_no_constant).raw_decode(decoded)
+    except json.JSONDecodeError as error:
+        return not error.msg.startswith("Unterminated string") and len(decoded) - error.pos > _LONGEST_TOKEN
+    except (_Constant, RecursionError):
+        return True
+    return False
 
 
 def _said(message: str) -> str:
@@ -142,7 +155,7 @@ class _Text:
         classes = _CLASS[self.data]
         at = np.flatnonzero(classes)
         classes = classes[at]
-        at, classes = self._unescaped(at, classes)
+        at, classes = _unescaped(self.data, at, classes)
         ends = np.searchsorted(at, self.stops)
         begins = np.searchsorted(at, self.begins)
         documents = np.repeat(np.arange(len(self.begins)), ends - begins)
@@ -156,22 +169,6 @@ class _Text:
             at, classes, documents, quotes = at[kept], classes[kept], documents[kept], quotes[kept]
         kept = quotes | (np.cumsum(quotes) % 2 == 0)
         return at[kept], classes[kept], documents[kept], odd
-
-    def _unescaped(self, at: Offsets, classes: Data) -> tuple[Offsets, Data]:
-        """Without the quotes before which an odd number of backslashes stands."""
-        quotes = np.flatnonzero(classes == _QUOTE)
-        doubtful = quotes[self.data[at[quotes] - 1] == _BACKSLASH] if quotes.size else quotes
-        if not doubtful.size:
-            return at, classes
-        slashes = np.flatnonzero(self.data == _BACKSLASH)
-        index = np.arange(slashes.size)
-        first = np.maximum.accumulate(np.where(np.diff(slashes, prepend=-2) != 1, index, 0))
-        last = np.searchsorted(slashes, at[doubtful]) - 1
-        last = np.maximum(last, 0)  # the text's first byte has the last one before it, by numpy's rules
-        escaped = ((last - first[last]) % 2 == 0) & (slashes[last] == at[doubtful] - 1)
-        kept = np.ones(at.size, np.bool_)
-        kept[doubtful[escaped]] = False
-        return at[kept], classes[kept]
 
     @property
     def at(self) -> Offsets:
@@ -230,25 +227,58 @@ class _Text:
                 faults[first_one] = reason or "is no valid JSON"
         return faults
 
-    def trimmed(self, starts: Offsets, ends: Offsets) -> tuple[Offsets, Offsets]:
-        """Spans without the blanks at their edges."""
-        starts, ends = starts.copy(), ends.copy()
-        for _ in range(_MANY_BLANKS):
-            ahead = np.flatnonzero((starts < ends) & _BLANK[self.data[starts]])
-            behind = np.flatnonzero((starts < ends) & _BLANK[self.data[ends - 1]])
-            if not ahead.size and not behind.size:
-                return starts, ends
-            starts[ahead] += 1
-            ends[behind] -= starts[behind] < ends[behind]
-        solid = np.flatnonzero(~_BLANK[self.data])
-        after = np.append(solid, self.data.size)[np.searchsorted(solid, starts)]
-        before = np.append(-1, solid)[np.searchsorted(solid, ends)] + 1
-        starts = np.minimum(after, ends)
-        return starts, np.maximum(before, starts)
-
     def cells(self, starts: Offsets, ends: Offsets, documents: Offsets) -> Cells:
         shift = self.shift[documents]
         return Cells(_KIND[self.data[starts]], starts + shift, ends + shift)
+
+
+def trimmed(data: Data, starts: Offsets, ends: Offsets) -> tuple[Offsets, Offsets]:
+    """Spans without the blanks at their edges."""
+    starts, ends = starts.copy(), ends.copy()
+    for _ in range(_MANY_BLANKS):
+        left = np.flatnonzero(starts < ends)
+        ahead = left[_BLANK[data[starts[left]]]]
+        behind = left[_BLANK[data[ends[left] - 1]]]
+        if not ahead.size and not behind.size:
+            return starts, ends
+        starts[ahead] += 1
+        ends[behind] -= starts[behind] < ends[behind]
+    solid = np.flatnonzero(~_BLANK[data])
+    after = np.append(solid, data.size)[np.searchsorted(solid, starts)]
+    before = np.append(-1, solid)[np.searchsorted(solid, ends)] + 1
+    starts = np.minimum(after, ends)
+    return starts, np.maximum(before, starts)
+
+
+def outline(data: Data) -> tuple[Offsets, Mask]:
+    """The braces and brackets outside of strings of a text that begins outside of one; and which of them open."""
+    classes = _CLASS[data]
+    at = np.flatnonzero((classes != 0) & (classes <= _CLOSE))
+    at, classes = _unescaped(data, at, classes[at])
+    quotes = classes == _QUOTE
+    outside = ~quotes & (np.cumsum(quotes) % 2 == 0)
+    return at[outside], classes[outside] == _OPEN
+
+
+def faults(data: Data, starts: Offsets, ends: Offsets) -> dict[int, str]:
+    """The documents that are none, by their place, with why; not those in which a name stands twice."""
+    return _gathered(data, starts, ends).faults()
+
+
+def _unescaped(data: Data, at: Offsets, classes: Data) -> tuple[Offsets, Data]:
+    """Without the quotes before which an odd number of backslashes stands."""
+    quotes = np.flatnonzero(classes == _QUOTE)
+    doubtful = quotes[data[at[quotes] - 1] == _BACKSLASH] if quotes.size else quotes
+    if not doubtful.size:
+        return at, classes
+    slashes = np.flatnonzero(data == _BACKSLASH)
+    first = np.maximum.accumulate(np.where(np.diff(slashes, prepend=-2) != 1, np.arange(slashes.size), 0))
+    last = np.maximum(np.searchsorted(slashes, at[doubtful]) - 1, 0)
+    # Before the first byte numpy finds the last one: it must be looked at whether the backslash is the one before.
+    escaped = ((last - first[last]) % 2 == 0) & (slashes[last] == at[doubtful] - 1)
+    kept = np.ones(at.size, np.bool_)
+    kept[doubtful[escaped]] = False
+    return at[kept], classes[kept]
 
 
 def _gathered(data: Data, starts: Offsets, ends: Offsets) -> _Text:
@@ -358,7 +388,9 @@ class _Fields:
             which, within = self._which(fields, owner, inside)
             colons = self._colons[fields]
             documents = self._documents[fields]
-            starts, ends = self._text.trimmed(self._at[colons] + 1, self._at[colons + 1] if colons.size else colons)
+            starts, ends = trimmed(
+                self._text.data, self._at[colons] + 1, self._at[colons + 1] if colons.size else colons
+            )
             kinds = _KIND[self._text.data[starts]]
             shift = self._text.shift[documents]
             rest = np.flatnonzero(which < 0)
