@@ -6,7 +6,7 @@ elements of an array in them, then of an array in those. Of fields that no colum
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, cast, get_args
 
@@ -162,6 +162,18 @@ def load(dumped: Sequence[Any]) -> Levels:
         )
 
     return tuple(Level(tuple(path), fields(several), value) for path, several, value in dumped)
+
+
+def levels_of(table: str, declared: Mapping[str, Level], found: Callable[[str, tuple[Path, ...]], Level]) -> Levels:
+    """The levels of a table called `orders/lines/taxes`, each as it is declared, else as it is found at these paths of arrays."""
+    name, *steps = table.split("/")
+    paths = tuple(tuple(step.split(".")) for step in steps)
+    levels = []
+    for depth in range(len(paths) + 1):
+        path: Path = paths[depth - 1] if depth else ()
+        level = declared.get("/".join((name, *steps[:depth])))
+        levels.append(replace(level, path=path) if level else found(name, paths[:depth]))
+    return tuple(levels)
 
 
 # ---------------------------------------------------------------------------------------------------------- the columns

@@ -237,14 +237,7 @@ class JsonFiles:
 
     def _resolved(self, table: str) -> Levels:
         """The table's levels, each as declared, else as found in all of its files."""
-        name, *steps = table.split("/")
-        paths = [tuple(step.split(".")) for step in steps]
-        levels = []
-        for depth in range(len(paths) + 1):
-            path = paths[depth - 1] if depth else ()
-            declared = self._fields.get("/".join((name, *steps[:depth])))
-            levels.append(replace(declared, path=path) if declared else self._found(name, tuple(paths[:depth])))
-        return tuple(levels)
+        return documents.levels_of(table, self._fields, self._found)
 
     def _found(self, table: str, paths: tuple[documents.Path, ...]) -> Level:
         path = paths[-1] if paths else ()

@@ -69,7 +69,7 @@ class Collections:
     declared: Mapping[str, Level]
     options: Options
     _abouts: dict[str, About] = field(default_factory=dict)
-    _levels: dict[str, Level] = field(default_factory=dict)
+    _looks: dict[tuple[str, tuple[Path, ...]], Seen] = field(default_factory=dict)
     _able: dict[str, bool] = field(default_factory=dict)
     _lock: Any = field(default_factory=RLock)
     _turns: Semaphore = field(init=False)
@@ -113,20 +113,24 @@ class Collections:
 
     def _fields(self, table: str) -> Levels:
         """The levels of a table: its own, and those around it."""
-        about, paths = self._known(table)
-        names = ["/".join(table.split("/")[: depth + 1]) for depth in range(len(paths) + 1)]
-        return tuple(
-            replace(self._level(name, about, paths[:depth]), path=paths[depth - 1] if depth else ())
-            for depth, name in enumerate(names)
-        )
+        return documents.levels_of(table, self.declared, self._level)
 
-    def _level(self, name: str, about: About, paths: Sequence[Path]) -> Level:
-        if name in self.declared:
-            return self.declared[name]
+    def _level(self, name: str, paths: tuple[Path, ...]) -> Level:
+        seen = self._seen(name, paths)
+        return documents.found(seen, paths[-1] if paths else ())
+
+    def arrays(self, table: str) -> Sequence[str]:
+        """The tables that the arrays of objects in a collection's documents would be."""
+        inner = {path: self._seen(table, (path,)) for path in documents.arrays(self._seen(table, ()))}
+        return [f"{table}/{'.'.join(path)}" for path, seen in inner.items() if documents.found(seen, path).fields]
+
+    def _seen(self, name: str, paths: tuple[Path, ...]) -> Seen:
+        """What the documents of a collection, or elements in them, are like; looked at once."""
+        about, _ = self._known(name)
         with self._lock:
-            if name not in self._levels:
-                self._levels[name] = documents.found(self._profiled(about, paths), paths[-1] if paths else ())
-            return self._levels[name]
+            if (name, paths) not in self._looks:
+                self._looks[name, paths] = self._profiled(about, paths)
+            return self._looks[name, paths]
 
     def _profiled(self, about: About, paths: Sequence[Path]) -> Seen:
         """What is in all documents, or in those at both ends of a large collection: the same each time, so not in a sample."""
@@ -146,14 +150,16 @@ class Collections:
     def partitions(self, table: Table, /, *, rows: int, bytes: int) -> Iterator[Partition]:
         """Slices of so many documents; of so few that they have no more bytes, by the server's average."""
         about, _ = self._known(table.name)
+        read: dict[str, Any] = {"levels": documents.dump(self._fields(table.name)), "mixed": self.options.mixed == "rest"}
         if about.size:
             rows = max(1, min(rows, bytes // about.size))
         if not about.sliced:
-            yield Partition(table.name, 0, Slice(WHOLE).dump(table.name), about.documents, about.documents * about.size)
+            token = replace(Slice(WHOLE), **read).dump()
+            yield Partition(table.name, 0, token, about.documents, about.documents * about.size)
             return
         for ordinal, slice_ in enumerate(cut(lambda found: self._last(about, found, rows), self._any(about))):
             full = rows if slice_.upto is not None else 0
-            yield Partition(table.name, ordinal, slice_.dump(table.name), full, full * about.size)
+            yield Partition(table.name, ordinal, replace(slice_, **read).dump(), full, full * about.size)
 
     def _last(self, about: About, found: Mapping[str, Any], rows: int) -> Any | None:
         """The `_id` of document number `rows`; None where no more follow."""
@@ -173,16 +179,17 @@ class Collections:
     def read(self, partition: Partition, /, columns: Sequence[str]) -> Iterator[Batch]:
         """The slice's rows with these columns, in the order of `_id`."""
         about, _ = self._known(partition.table)
-        levels = self._fields(partition.table)
+        slice_ = Slice.load(partition.token)
+        levels = documents.load(slice_.levels)
         missing = [column for column in columns if column not in documents.schema(levels).names]
         if missing:
             known = ", ".join(documents.schema(levels).names)
-            raise SourceError(f"{partition.table} has no column {missing[0]!r} any more", hint=f"it has: {known}")
+            raise SourceError(f"{partition.table} has no column {missing[0]!r}", hint=f"it has: {known}")
         first, attempt = 0, 1
         while True:
             try:
-                for answer in self._raw(about, Slice.load(partition.token).filter()):
-                    batch = self._batch(partition.table, answer, levels, columns)
+                for answer in self._raw(about, slice_.filter()):
+                    batch = _batch(partition.table, answer, levels, columns, mixed=slice_.mixed)
                     yield _numbered(batch, first)
                     first += len(batch.ordinals) + len(batch.rejects)
                 return
@@ -191,12 +198,6 @@ class Collections:
                 if first or attempt == _ATTEMPTS:
                     raise
                 attempt += 1
-
-    def _batch(self, table: str, answer: bytes, levels: Levels, columns: Sequence[str]) -> Batch:
-        starts, ends = cut_up(answer)
-        locate, mixed = _origins(table, answer, starts, ends), self.options.mixed == "rest"
-        data = np.frombuffer(answer, np.uint8)
-        return documents.read(BSON, data, starts, ends, levels, columns, locate, mixed=mixed)
 
     def _raw(
         self, about: About, found: Mapping[str, Any], *, sort: Sequence[tuple[str, int]] = (("_id", 1),), limit: int = 0
@@ -271,7 +272,7 @@ class Collections:
         stages: list[Any] = [*mongomeasure.unwound(paths), {"$group": {"_id": None, **_named(asked)}}]
         found: list[list[Decimal]] = [[] for _ in measures]
         for match in [{}] if keys is None else _picked(keys):
-            for row in self._aggregated(about, [{"$match": match}, *stages]):
+            for row in self._aggregated(about, [cast(Any, {"$match": match}), *stages]):
                 for at, (measure, expressions) in enumerate(zip(measures, asked, strict=True)):
                     value = mongomeasure.result(measure, [row[f"m{at}_{n}"] for n in range(len(expressions))])
                     found[at] += [] if value is None else [value]
@@ -397,6 +398,12 @@ def _called_after(field: str, collection: str) -> bool:
     stem = re.sub(r"_?id$", "", field.rpartition(".")[2], flags=re.IGNORECASE).lower()
     names = {collection.lower(), collection.lower().removesuffix("s"), collection.lower().removesuffix("es")}
     return bool(stem) and (stem in names or (stem.endswith("y") and f"{stem[:-1]}ies" == collection.lower()))
+
+
+def _batch(table: str, answer: bytes, levels: Levels, columns: Sequence[str], *, mixed: bool) -> Batch:
+    starts, ends = cut_up(answer)
+    locate = _origins(table, answer, starts, ends)
+    return documents.read(BSON, np.frombuffer(answer, np.uint8), starts, ends, levels, columns, locate, mixed=mixed)
 
 
 def _numbered(batch: Batch, first: int) -> Batch:

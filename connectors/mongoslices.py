@@ -8,7 +8,7 @@ https://www.mongodb.com/docs/manual/reference/bson-type-comparison-order/
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from bson import json_util
@@ -34,22 +34,25 @@ Filter = dict[str, Any]
 class Slice:
     """Documents whose `_id` is in a bracket, greater than `after` and at most `upto` (JSON; None: without an end).
 
-    The bracket WHOLE is all of the collection; REST what is in none of `others`.
+    The bracket WHOLE is all of the collection; REST what is in none of `others`. `levels`: what its documents are read as
+    (`documents.dump`), and whether what does not fit goes into `_rest`; planned once, for fields that are found may change.
     """
 
     bracket: str = WHOLE
     after: str | None = None
     upto: str | None = None
     others: tuple[str, ...] = ()
+    levels: Any = ()
+    mixed: bool = False
 
-    def dump(self, table: str) -> str:
-        parts = {"table": table, "bracket": self.bracket, "after": self.after, "upto": self.upto, "others": self.others}
-        return json.dumps({name: part for name, part in parts.items() if part}, separators=(",", ":"))
+    def dump(self) -> str:
+        parts = {name: part for name, part in asdict(self).items() if part}
+        return json.dumps(parts, separators=(",", ":"), ensure_ascii=False)
 
     @staticmethod
     def load(token: str) -> "Slice":
         parts = json.loads(token)
-        return Slice(parts["bracket"], parts.get("after"), parts.get("upto"), tuple(parts.get("others", ())))
+        return Slice(**{**parts, "others": tuple(parts.get("others", ()))})
 
     def filter(self) -> Filter:
         """What the server finds them by. NaN is a number that is neither less nor greater than one: it is of REST."""
