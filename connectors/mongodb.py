@@ -255,7 +255,7 @@ class Collections:
         with self._lock:
             tried = json_util.dumps(expressions)
             if tried not in self._able:
-                stages = [{"$limit": 1}, {"$group": {"_id": None, **_named([expressions])}}]
+                stages: list[Any] = [{"$limit": 1}, {"$group": {"_id": None, **_named([expressions])}}]
                 try:
                     self._aggregated(about, stages)
                     self._able[tried] = True
