@@ -1,4 +1,4 @@
-"""Fixtures that every test may use: one PostgreSQL and one MariaDB a session, a fresh database a test."""
+"""Fixtures that every test may use: one PostgreSQL, one MariaDB and one MongoDB a session, a fresh database a test."""
 
 import os
 import shutil
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
-from servers import MariaDB, Postgres
+from servers import MariaDB, Mongo, Postgres, Secantus
 
 from migrate.target import Connection, connect
 
@@ -45,6 +45,26 @@ def source_database(mariadb: MariaDB, request: pytest.FixtureRequest) -> Iterato
     mariadb.create(name)
     yield name
     mariadb.execute("mysql", f"DROP DATABASE `{name}`")
+
+
+@pytest.fixture(scope="session")
+def mongo() -> Iterator[Mongo]:
+    """A real one where the variable names it; else the one of the development environment, which is always there."""
+    if url := os.environ.get("MIGRATE_TEST_MONGODB_URL"):
+        yield Mongo(url)
+        return
+    server = Secantus()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def mongo_database(mongo: Mongo, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The name of an empty database on the MongoDB."""
+    name = f"s{abs(hash(request.node.nodeid)) % 10**12}"
+    mongo.create(name)
+    yield name
+    mongo.drop(name)
 
 
 @pytest.fixture

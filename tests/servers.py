@@ -4,6 +4,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -14,6 +15,7 @@ from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 import psycopg
+import pymongo
 import pymysql
 
 # The embedded server keeps its lock file there, and warns where the variable is missing.
@@ -206,6 +208,83 @@ class MariaDB(MySQL):
     def close(self) -> None:
         self._process.kill()
         self._process.wait(60)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Mongo:
+    """A server that speaks MongoDB's protocol, by the URL of a user who may do all."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self._login, _, self._place = parts.netloc.rpartition("@")
+        self._scheme, self._options = parts.scheme, parts.query
+        if self._login and "authSource=" not in self._options:
+            self._options = "&".join(filter(None, (self._options, "authSource=admin")))  # else it is the database read
+
+    def url(self, database: str, user: str = "", password: str = "", port: int = 0) -> str:
+        login = f"{quote(user, safe='')}:{quote(password, safe='')}" if user else self._login
+        # Behind a proxy the driver must not go on to the address that the replica set gives of itself.
+        options = f"{self._options}&directConnection=true" if port else self._options
+        place = f"127.0.0.1:{port}" if port else self._place
+        return f"{self._scheme}://{login}{'@' if login else ''}{place}/{database}{'?' if options else ''}{options}"
+
+    def connect(self) -> "pymongo.MongoClient[dict[str, Any]]":
+        return pymongo.MongoClient(self.url(""), serverSelectionTimeoutMS=10_000)
+
+    def create(self, database: str) -> str:
+        """The URL of an empty database, which is there with its first document."""
+        self.drop(database)
+        return self.url(database)
+
+    def drop(self, database: str) -> None:
+        with self.connect() as client:
+            client.drop_database(database)
+
+
+class Secantus(Mongo):
+    """SecantusDB, a server for tests: a replica set of one on a free loopback port, with users and passwords.
+
+    docs/testing.md says where it differs from a mongod.
+    """
+
+    def __init__(self) -> None:
+        self.folder, self.port = Path(tempfile.mkdtemp(prefix="migrate-mongo-")), free_port()
+        super().__init__(f"mongodb://127.0.0.1:{self.port}")
+        self._start("--sync-on-commit")  # a user can be made only while none is asked for
+        with self.connect() as client:
+            client["admin"].command("createUser", "tester", pwd="geheim@1", roles=["root"])
+        self.kill()
+        super().__init__(f"mongodb://tester:geheim%401@127.0.0.1:{self.port}")
+        self.start()
+
+    def start(self) -> None:
+        self._start("--auth")
+
+    def _start(self, option: str) -> None:
+        command = [sys.executable, "-m", "secantus", "--host=127.0.0.1", f"--port={self.port}", "--cache-size=64M"]
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [*command, f"--storage-path={self.folder / 'data'}", option], stdout=log, stderr=log
+            )
+        for _ in range(600):
+            if self._process.poll() is not None:
+                break
+            with suppress(OSError), socket.create_connection(("127.0.0.1", self.port)):
+                return
+            time.sleep(0.05)
+        raise RuntimeError((self.folder / "log").read_text())
+
+    def stop(self) -> None:
+        self._process.terminate()
+        self._process.wait(60)
+
+    def kill(self) -> None:
+        """As a power cut: the last writes may be lost, as those of a mongod whose journal was not awaited."""
+        self._process.kill()
+        self._process.wait(60)
+
+    def close(self) -> None:
+        self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
