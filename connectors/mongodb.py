@@ -150,7 +150,10 @@ class Collections:
     def partitions(self, table: Table, /, *, rows: int, bytes: int) -> Iterator[Partition]:
         """Slices of so many documents; of so few that they have no more bytes, by the server's average."""
         about, _ = self._known(table.name)
-        read: dict[str, Any] = {"levels": documents.dump(self._fields(table.name)), "mixed": self.options.mixed == "rest"}
+        read: dict[str, Any] = {
+            "levels": documents.dump(self._fields(table.name)),
+            "mixed": self.options.mixed == "rest",
+        }
         if about.size:
             rows = max(1, min(rows, bytes // about.size))
         if not about.sliced:
@@ -291,7 +294,7 @@ class Collections:
         around = [step for level in levels[1 : depth + 1] for step in level.path]
         if column is None or not all(mongomeasure.plain(each) for level in levels for each in level.path):
             return None
-        return mongomeasure.accumulators(column.path, column.type, measure, mongomeasure.at(around))
+        return mongomeasure.accumulators(column.path, column.type, measure, mongomeasure.at(around) if around else "")
 
     # ----------------------------------------------------------------------------------------------- before and around
 

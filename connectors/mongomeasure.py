@@ -20,11 +20,12 @@ _SAFE = 2**62  # up to which a double becomes an integer without an overflow
 _LONGEST = Decimal128(str(2**63 - 1)), Decimal128(str(-(2**63)))
 
 
-def at(path: Sequence[str], root: str = "$$ROOT") -> Expression:
-    """What stands at a path; a name with a dot or a dollar is no part of a path of MongoDB's own."""
-    if all(plain(name) for name in path):
-        return ".".join((root, *path))
-    found: Expression = root
+def at(path: Sequence[str], root: str = "") -> Expression:
+    """What stands at a path from a variable or another path, else in the document; names with a dot or a dollar are no part
+    of a path of MongoDB's own."""
+    if path and all(plain(name) for name in path):
+        return ".".join((root, *path)) if root else "$" + ".".join(path)
+    found: Expression = root or "$$ROOT"
     for name in path:
         found = {"$getField": {"field": {"$literal": name}, "input": found}}
     return found
@@ -36,14 +37,14 @@ def plain(name: str) -> bool:
 
 def unwound(paths: Sequence[Sequence[str]]) -> list[Expression]:
     """Stages that make a document of each element of arrays in arrays; what stands in the place of one is left out."""
-    stages, reached = [], "$"
+    stages, reached = [], ""
     for path in paths:
-        reached = ".".join((reached, *path)).replace("$.", "$")
+        reached = at(path, reached)
         stages += [{"$match": {"$expr": {"$isArray": [reached]}}}, {"$unwind": reached}]
     return stages
 
 
-def elements(paths: Sequence[Sequence[str]], root: str = "$$ROOT") -> Expression:
+def elements(paths: Sequence[Sequence[str]], root: str = "") -> Expression:
     """How many rows a document's arrays make: one for each element of the last, and for what stands in the place of an array."""
     held = at(paths[0], root)
     inner: Expression = {"$size": held}
@@ -55,7 +56,7 @@ def elements(paths: Sequence[Sequence[str]], root: str = "$$ROOT") -> Expression
     return {"$cond": [{"$isArray": [held]}, inner, there]}
 
 
-def accumulators(path: Sequence[str], type_: Type, measure: Measure, root: str = "$$ROOT") -> list[Expression] | None:
+def accumulators(path: Sequence[str], type_: Type, measure: Measure, root: str = "") -> list[Expression] | None:
     """What a `$group` accumulates for one quantity, to be read by `result`; None where the server does not have it exactly."""
     value = _value(at(path, root), type_)
     if value is None:

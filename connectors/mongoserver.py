@@ -1,6 +1,7 @@
 """A MongoDB server: how it is reached, what it says of itself and of its collections, and its errors in our words."""
 
 import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ Document = dict[str, Any]
 
 _WAIT = 10_000  # milliseconds until a server that does not answer is given up
 _OLDEST = (4, 4)  # of those whose maker's documentation was read
-_SYSTEM = ("admin", "config", "local")
+_FORM = "Write mongodb://user:password@host:27017/database; escape special characters of the password (@ is %40)."
 _DENIED = (13, 18, 8000)  # Unauthorized, AuthenticationFailed, Atlas's own
 _GONE = (43, 237, 239, 246)  # CursorNotFound, CursorKilled, SnapshotTooOld, SnapshotUnavailable
 _TOO_OLD = (239, 246)
@@ -61,7 +62,8 @@ class Server:
 
     @cached_property
     def client(self) -> "MongoClient[Document]":
-        with explained("read the source's URL"):
+        with explained("read the source's URL"), warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)  # the driver only warns of options that it does not know
             return MongoClient(
                 self._url,
                 appname="migrate",
@@ -76,14 +78,13 @@ class Server:
 
     @cached_property
     def database(self) -> str:
-        with explained("read the source's URL"):
-            found = self.client.get_default_database(default="")
-        if not found.name:
+        try:
+            return str(self.client.get_default_database().name)
+        except errors.ConfigurationError:
             raise UsageError(
                 "the source's URL names no database",
                 hint="Write mongodb://user:password@host:27017/database?authSource=admin.",
-            )
-        return str(found.name)
+            ) from None
 
     def collection(self, name: str) -> "Collection[Document]":
         return self.client[self.database][name]
@@ -117,7 +118,12 @@ class Server:
         with explained("list the collections"):
             for each in self.client[self.database].list_collections():
                 if not each["name"].startswith("system."):
-                    yield each["name"], each.get("type", "collection"), each.get("options", {})
+                    options = each.get("options", {})
+                    yield (
+                        each["name"],
+                        "timeseries" if "timeseries" in options else each.get("type", "collection"),
+                        options,
+                    )
 
     # --------------------------------------------------------------------------------------------------------- reading
 
@@ -221,6 +227,8 @@ def explained(doing: str) -> Iterator[None]:
         yield
     except errors.PyMongoError as error:
         raise explain(error, doing) from None
+    except (UserWarning, ValueError, TypeError) as error:  # of what the URL's options say
+        raise UsageError(f"cannot {doing}: {error}", hint=_FORM) from None
 
 
 def explain(error: errors.PyMongoError, doing: str) -> SourceError | RetryableError | UsageError:
