@@ -23,7 +23,7 @@ from migrate.errors import SourceError, UsageError
 
 _CHANGED = "put the file back as it was, or start over with: migrate run --restart"
 _PROBE = 1 << 20  # bytes in which the form is found, and the average length of a document
-_FOUND = 8 << 20  # bytes that are looked through at once for fields
+_FOUND = 4 << 20  # bytes that are looked through at once for fields
 _HEAD = 64 << 20  # bytes within which the array must begin, and that may follow it
 _LONGEST = 256 << 20  # bytes: a document beyond this is none, and would fill the memory
 _CAREFUL = 1 << 16  # bytes that are cut at once behind a damage
