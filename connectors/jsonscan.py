@@ -211,7 +211,7 @@ class _Text:
         )
         alone |= ~there
         doubtful = np.append(0, np.cumsum(alone))
-        text = memoryview(self.data.tobytes())
+        text = self.data.data
         faults: dict[int, str] = {}
         left = [(0, count)] if count else []
         while left:
@@ -297,7 +297,8 @@ def _valid(text: memoryview) -> bool:
     whole = b"".join((b"[", text, b"]"))
     try:
         _RAW.decode(whole)
-        whole.decode("utf-8")  # which the parser does not check
+        if not whole.isascii():
+            whole.decode("utf-8")  # which the parser does not check
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
     return True

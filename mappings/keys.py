@@ -12,7 +12,7 @@ from mappings.shapes import (
     named,
     text,
 )
-from mappings.sourcekeys import DATABASE, EXCEL, EXPECT, FILES, PACE, RECORDS, SHEET, SOURCE, SPARED, XML
+from mappings.sourcekeys import DATABASE, EXCEL, EXPECT, FILES, JSON, PACE, RECORDS, SHEET, SOURCE, SPARED, XML
 from mappings.tablekeys import COLUMN, DEDUPE, DEFAULTS, MAX_REJECTS, NUL, REFERENCE, TABLE
 
 # ----------------------------------------------------------------------------------------------- lookups and functions
@@ -156,6 +156,7 @@ SECTIONS = (
     SHEET,
     XML,
     RECORDS,
+    JSON,
     EXPECT,
     ROWS,
     BETWEEN,
