@@ -143,6 +143,15 @@ def _type(given: Any, place: str) -> Type:
     return cast(Type, given)
 
 
+def declared(level: Level) -> Any:
+    """A level's fields as `fields_of` reads them."""
+
+    def fields(several: Sequence[Field]) -> dict[str, Any]:
+        return {each.name: each.type or fields(each.fields) for each in several}
+
+    return level.value or fields(level.fields)
+
+
 def dump(levels: Levels) -> list[Any]:
     """Levels as JSON."""
 

@@ -215,6 +215,9 @@ class JsonFiles:
         inner = {path: self._seen(table, (path,)) for path in documents.arrays(seen)}
         return [f"{table}/{'.'.join(path)}" for path, each in inner.items() if documents.found(each, path).fields]
 
+    def fields(self, tables: Sequence[str], /) -> Mapping[str, Any]:
+        return {table: documents.declared(self._resolved(table)[-1]) for table in tables}
+
     # ---------------------------------------------------------------------------------------------------------- details
 
     def _names(self, table: str) -> tuple[str, ...]:

@@ -92,16 +92,22 @@ class Collections:
         """Its columns; where nobody declared them, those that the documents have."""
         about, paths = self._known(table)
         schema = documents.schema(self._fields(table))
-        key = ("_id",) if about.kind == "collection" and not paths and "_id" in schema.names else ()
+        key = ("_id",) if not paths else (documents.PARENT + "_id", documents.POSITION) if len(paths) == 1 else ()
+        key = key if about.kind == "collection" and all(name in schema.names for name in key) else ()
         return Table(table, schema, key, tuple(self._notes(table, about)))
 
     def _notes(self, table: str, about: About) -> Iterator[str]:
         if not about.sliced:
             yield f"it is a {about.kind}: it is one slice, read in one go, and resumed from its beginning"
+
+    def _undeclared(self, table: str, about: About) -> Iterator[Notice]:
         if table not in self.declared:
             all_ = about.kind == "collection" and about.documents <= 2 * _LOOKED
             where = "all documents" if all_ else f"the first and the last {_LOOKED:,} documents"
-            yield f"its fields were found in {where}: declare them under fields: of the source (`migrate init` writes them)"
+            said = f"its fields are not declared, and were found in {where}: a new one changes its columns"
+            yield Notice(
+                "warning", table, said, "Declare them under fields: of the source; `migrate init` writes them."
+            )
 
     def _known(self, table: str) -> tuple[About, tuple[Path, ...]]:
         """The collection of a table, and the paths of the arrays that its rows are elements of."""
@@ -123,6 +129,9 @@ class Collections:
         """The tables that the arrays of objects in a collection's documents would be."""
         inner = {path: self._seen(table, (path,)) for path in documents.arrays(self._seen(table, ()))}
         return [f"{table}/{'.'.join(path)}" for path, seen in inner.items() if documents.found(seen, path).fields]
+
+    def fields(self, tables: Sequence[str], /) -> Mapping[str, Any]:
+        return {table: documents.declared(self._fields(table)[-1]) for table in tables}
 
     def _seen(self, name: str, paths: tuple[Path, ...]) -> Seen:
         """What the documents of a collection, or elements in them, are like; looked at once."""
@@ -151,6 +160,7 @@ class Collections:
         """Slices of so many documents; of so few that they have no more bytes, by the server's average."""
         about, _ = self._known(table.name)
         read: dict[str, Any] = {
+            "table": table.name,
             "levels": documents.dump(self._fields(table.name)),
             "mixed": self.options.mixed == "rest",
         }
@@ -181,18 +191,18 @@ class Collections:
 
     def read(self, partition: Partition, /, columns: Sequence[str]) -> Iterator[Batch]:
         """The slice's rows with these columns, in the order of `_id`."""
-        about, _ = self._known(partition.table)
         slice_ = Slice.load(partition.token)
+        about, _ = self._known(slice_.table)
         levels = documents.load(slice_.levels)
         missing = [column for column in columns if column not in documents.schema(levels).names]
         if missing:
             known = ", ".join(documents.schema(levels).names)
-            raise SourceError(f"{partition.table} has no column {missing[0]!r}", hint=f"it has: {known}")
+            raise SourceError(f"{slice_.table} has no column {missing[0]!r}", hint=f"it has: {known}")
         first, attempt = 0, 1
         while True:
             try:
                 for answer in self._raw(about, slice_.filter()):
-                    batch = _batch(partition.table, answer, levels, columns, mixed=slice_.mixed)
+                    batch = _batch(slice_.table, answer, levels, columns, mixed=slice_.mixed)
                     yield _numbered(batch, first)
                     first += len(batch.ordinals) + len(batch.rejects)
                 return
@@ -228,8 +238,9 @@ class Collections:
 
     def count(self, partition: Partition, /) -> int:
         """As the server counts them: documents, or what their arrays hold."""
-        about, paths = self._known(partition.table)
-        found = Slice.load(partition.token).filter()
+        slice_ = Slice.load(partition.token)
+        about, paths = self._known(slice_.table)
+        found = slice_.filter()
         collection = self.server.collection(about.name)
         with self._reading(f"count {about.name}") as session:
             if not paths:
@@ -322,6 +333,7 @@ class Collections:
             try:
                 about, _ = self._known(table)
                 found.append(Notice("ok", table, f"a {about.kind} of about {about.documents:,} documents"))
+                found += self._undeclared(table, about)
                 said = "; ".join(f"{column}: {doubt}" for column, doubt in self.doubts(table).items())
                 found += [Notice("warning", table, said, _DOUBTFUL)] if said else []
             except (SourceError, UsageError) as error:

@@ -34,14 +34,16 @@ Filter = dict[str, Any]
 class Slice:
     """Documents whose `_id` is in a bracket, greater than `after` and at most `upto` (JSON; None: without an end).
 
-    The bracket WHOLE is all of the collection; REST what is in none of `others`. `levels`: what its documents are read as
-    (`documents.dump`), and whether what does not fit goes into `_rest`; planned once, for fields that are found may change.
+    The bracket WHOLE is all of the collection; REST what is in none of `others`. `table` is the source's; `levels` what its
+    documents are read as (`documents.dump`), `mixed` whether what does not fit goes into `_rest`: planned once, for the fields
+    that are found may change.
     """
 
     bracket: str = WHOLE
     after: str | None = None
     upto: str | None = None
     others: tuple[str, ...] = ()
+    table: str = ""
     levels: Any = ()
     mixed: bool = False
 

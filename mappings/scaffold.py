@@ -127,8 +127,10 @@ def scaffold(migration: str, drafts: Sequence[Draft]) -> str:
     ]
     for source, draft in zip(sources, drafts, strict=True):
         lines += [f"  # {_one_line(note)}" for note in draft.notes]
-        if draft.url:
+        if draft.url and not draft.options:
             lines.append(f"  {_scalar(source)}: {_scalar(draft.url)}")
+        elif draft.url:
+            lines += [f"  {_scalar(source)}:", f"    url: {_scalar(draft.url)}", *_options(draft.options, "    ")]
         else:
             lines += [f"  {_scalar(source)}:", *_files(draft.kind, draft.files), *_options(draft.options, "    ")]
     lines += ["", "tables:"]
@@ -203,7 +205,10 @@ def _table(
         notes.append(f"{wrong}: `migrate check` refuses it. {FEWER_COLUMNS}")
     lines = [f"  {named.name}:"]
     lines += [f"    # {_one_line(note)}" for note in notes]
-    lines.append(f"    from: {_scalar(f'{source}.{table.name}')}")
+    whole, _, inner = table.name.partition("/")
+    lines.append(f"    from: {_scalar(f'{source}.{whole}')}")
+    if inner:
+        lines.append(f"    unnest: {_scalar(inner)}")
     if key:
         written = ", ".join(map(_flow, key))
         why = "" if table.key else "  # unique in the sample; the target's primary key may differ"
@@ -215,7 +220,12 @@ def _table(
             lines.append(f"    # primary_key: {made}  # for a table that the toolkit makes")
     lines.append("    mode: append  # or upsert, or replace")
     lines.append("    columns:")
+    beside = [c for c in columns if inner and c.startswith("_parent.") and c not in key]
+    if beside:
+        lines.append(f"      # of the parent there are too: {_one_line(', '.join(map(quoted, beside)))}")
     for column in columns:
+        if column in beside:
+            continue
         if column in table.refused:
             lines.append(
                 f"      # {_one_line(f'{column} is left out, for it cannot be read: {table.refused[column]}')}"

@@ -286,6 +286,22 @@ def _field(reader: Reader, node: yaml.Node) -> Any:
 _FIELD = Shape(_FIELD_WORDS, {"anyOf": [_FIELD_TYPE.schema, {"type": "object", "minProperties": 1}]}, _field)
 _FIELDS = named(_FIELD, "a mapping of field to type", lambda _: "", least=1)
 
+_DOCUMENT_FIELDS = Key(
+    "fields",
+    named(_FIELD, "a mapping of table to its fields", texts.not_empty, least=1),
+    "For each table (`orders`, `orders/lines`) its fields with their types, the fields of objects in a mapping of "
+    "their own: `{id: integer, customer: {name: text}, lines: json}`. For an array of values one type: "
+    f"`{', '.join(_FIELD_TYPES)}`.",
+    "found in all documents",
+)
+
+_MIXED = Key(
+    "mixed",
+    choice("reject", "rest"),
+    "What becomes of a value that does not fit its field's type: its row is rejected, or it stands in `_rest`.",
+    "reject",
+)
+
 JSON = Section(
     "A source of JSON files",
     "JSON Lines, or an array of objects, in UTF-8; `.gz` is read too. Each object is a row. What the array `lines` in them holds "
@@ -310,20 +326,8 @@ JSON = Section(
             "The path of the array that holds the rows, where a file is one object.",
             "the file is the array",
         ),
-        Key(
-            "fields",
-            named(_FIELD, "a mapping of table to its fields", texts.not_empty, least=1),
-            "For each table (`orders`, `orders/lines`) its fields with their types, the fields of objects in a mapping of "
-            "their own: `{id: integer, customer: {name: text}, lines: json}`. For an array of values one type: "
-            f"`{', '.join(_FIELD_TYPES)}`.",
-            "found in all documents",
-        ),
-        Key(
-            "mixed",
-            choice("reject", "rest"),
-            "What becomes of a value that does not fit its field's type: its row is rejected, or it stands in `_rest`.",
-            "reject",
-        ),
+        _DOCUMENT_FIELDS,
+        _MIXED,
         _EXPECT,
         _PACE,
     ),
@@ -351,6 +355,14 @@ DATABASE = Section(
             "4",
         ),
         Key("limits", SPARED.shape, "How hard it is worked.", "as hard as `connections` go"),
+        _DOCUMENT_FIELDS,
+        _MIXED,
+        Key(
+            "snapshot",
+            boolean(),
+            "MongoDB: whether a replica set is read as of one moment, which the server keeps for a time; see mongodb.md.",
+            "true",
+        ),
         Key(
             "quiesced",
             boolean(),

@@ -211,6 +211,18 @@ class Offering(Protocol):
         ...
 
 
+class Nested(Protocol):
+    """A source of documents, whose fields the project file declares."""
+
+    def arrays(self, table: str, /) -> Sequence[str]:
+        """The tables that arrays of objects in a table's documents would be: `orders/lines`."""
+        ...
+
+    def fields(self, tables: Sequence[str], /) -> Mapping[str, Any]:
+        """For each of these tables its fields, as the project file spells them."""
+        ...
+
+
 Kind = Literal["number", "real", "boolean", "day", "moment", "text", "padded", "bytes", "other"]
 """What two engines must mean alike of a column: days and microseconds count from 1970-01-01 (UTC), texts are Unicode
 characters, `padded` ones without blanks at their end."""

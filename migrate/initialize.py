@@ -12,14 +12,13 @@ from typing import Any, cast
 
 import pyarrow as pa
 
-from connectors.jsonfiles import JsonFiles
 from connectors.registry import open_source, open_url
 from connectors.xmlrecords import propose
 from mappings.ddl import FEWER_COLUMNS, too_wide
 from mappings.scaffold import SCHEMA_FILE, Draft, scaffold, snake_case, unique
 from mappings.schema import json_schema
 from migrate.command import named_on_the_command_line
-from migrate.core import Doubtful, Offering, Related, Source, Table
+from migrate.core import Doubtful, Nested, Offering, Related, Source, Table
 from migrate.errors import SourceError, UsageError
 from migrate.project import ESCAPES, login_ends, passwords
 
@@ -122,20 +121,25 @@ def _database(
         if not chosen and not further:
             every = _shortened([*there, *(t for t, _ in offers)])
             raise UsageError("No table of the source is selected.", hint=f"There are: {every or 'none'}.")
+        nested = cast(Nested, source) if hasattr(source, "arrays") else None
+        left = len(there) - len(chosen)
+        for table in list(chosen) if nested else ():
+            chosen += [each for each in cast(Nested, nested).arrays(table) if not _matches(each, exclude)]
         known, unread = _known(source, [*chosen, *further], select)
         tables = [(table.name, table, None) for table in known if len(table.schema)]
         related = cast(Related, source).references if hasattr(source, "references") else lambda _: ()
         references = {table: related(table) for table, _, _ in tables}
         doubts, unseen = _doubts(source, [table for table, _, _ in tables])
+        options = {"fields": nested.fields([table for table, _, _ in tables])} if nested else {}
     finally:
         if hasattr(source, "close"):
             source.close()
     notes = [f"{table} is left out: {why}" for table, why in unread.items()]
     notes += [f"{table.name} is left out: it has no columns" for table in known if not len(table.schema)]
-    notes += _left_out(len(there) - len(chosen), [offer for offer in offers if offer[0] not in further])
+    notes += _left_out(left, [offer for offer in offers if offer[0] not in further])
     written, exported = _without_secrets(url, name)
     said = [f"{table}: {column}: {doubt}" for table, found in doubts.items() for column, doubt in found.items()]
-    draft = Draft(name, "", {}, tables, {}, written, references, doubts, notes)
+    draft = Draft(name, "", {}, tables, options, written, references, doubts, notes)
     return draft, [*said, *unseen, *notes, *(f"export {each}=… before the next command." for each in exported)]
 
 
@@ -260,8 +264,11 @@ def _json(paths: Sequence[Path], base: Path) -> list[Draft]:
         raise SourceError("no JSON file there holds rows", hint="; ".join(notes))
     draft = _draft("json", "json", readable, {}, base)
     source = open_source("json", draft.files, {}, base)
-    inner = [each for table in source.tables() for each in cast(JsonFiles, source).arrays(table)]
-    return [replace(draft, tables=[*draft.tables, *(_sampled(source, table) for table in inner)], notes=notes)]
+    nested = cast(Nested, source)
+    inner = [_sampled(source, each) for table in source.tables() for each in nested.arrays(table)]
+    tables = [*draft.tables, *inner]
+    fields = {"fields": nested.fields([table for table, _, _ in tables])}
+    return [replace(draft, tables=tables, options=fields, notes=notes)]
 
 
 _DRAFTERS: dict[str, Callable[[Sequence[Path], Path], list[Draft]]] = {
