@@ -120,8 +120,8 @@ def open_file(project: Project, source: str, table: str, file: Path) -> Source:
             f"{source} is a database: what is wrong in it is mended there",
             hint="Correct the rows at the source, then `migrate rejects replay` without a file.",
         )
-    whole = table.partition("/")[0]  # of which this may be what an array holds
-    files = {whole if spec.kind in ("files", "json") else "": (str(file.resolve()),)}
+    whole = {"files": table, "json": table.partition("/")[0]}  # of JSON this may be what an array holds
+    files = {whole.get(spec.kind, ""): (str(file.resolve()),)}
     partial = {"partial": True} if "trailer" in spec.options else {}
     return registry.open_source(spec.kind, files, {**spec.options, **partial}, project.base)
 
