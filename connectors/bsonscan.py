@@ -43,6 +43,7 @@ from connectors.docscan import (
     UNDEFINED,
     Cells,
     Data,
+    Form,
     Kinds,
     Mask,
     Offsets,
@@ -56,7 +57,7 @@ from migrate.errors import InternalError
 Words = npt.NDArray[np.uint64]
 
 _SMALLEST = 5  # bytes of an empty document: its size and a NUL
-_FEW = 16  # so many objects that still have elements are gone through one by one: a step costs as much as 100 elements
+_FEW = 64  # so many objects that still have elements are gone through one by one: each step has a price
 _KNOWN = 1024  # names that are learnt; an object may have names that are data
 _PAD = 8  # NULs behind the data, so that words can be read at its end
 
@@ -203,6 +204,8 @@ class _Names:
         # BSON has no name with a NUL; what Python holds of half a surrogate pair is in no text.
         names = {name.encode("utf-8", "surrogatepass"): row for row, name in enumerate(wanted) if "\0" not in name}
         self._names: list[bytes] = []
+        self._lengths = np.zeros(1, np.int64)
+        self._words, self._masks = np.ones((1, 1), np.uint64), np.zeros((1, 1), np.uint64)  # 0 is what nothing matches
         self._rows = np.array([-1, *names.values()])
         self._next = np.array([*range(1, len(names) + 1), 0])
         self._learn(list(names))
@@ -264,17 +267,19 @@ class _Names:
 
     def _learn(self, names: Sequence[bytes]) -> None:
         self._names += names
-        self._lengths = np.array([0, *map(len, self._names)])
-        size = 8 * (int(self._lengths.max()) // 8 + 1)
-        size += 8 * (int(self._lengths.max()) + 2 > size)
-        # Of each name: any type, its bytes, a NUL; the first row is what nothing matches.
-        text = b"".join(b"\0" + name.ljust(size - 1, b"\0") for name in self._names)
-        mask = b"".join((b"\0" + b"\xff" * (len(name) + 1)).ljust(size, b"\0") for name in self._names)
-        never = b"\1".ljust(size, b"\0"), bytes(size)
-        self._words = np.frombuffer(never[0] + text, "<u8").reshape(-1, size // 8).T.copy()
-        self._masks = np.frombuffer(never[1] + mask, "<u8").reshape(-1, size // 8).T.copy()
+        self._lengths = np.append(self._lengths, [len(name) for name in names]).astype(np.int64)
+        # Of each name: any type, its bytes, a NUL.
+        size = max(len(self._words), (int(self._lengths.max()) + 9) // 8)
+        self._words = _taller(self._words, size, (b"\0" + name for name in names))
+        self._masks = _taller(self._masks, size, (b"\0" + b"\xff" * (len(name) + 1) for name in names))
         self._rows = np.append(self._rows, np.full(self.count - len(self._rows), -1))
         self._next = np.append(self._next, np.zeros(self.count - len(self._next), np.int64))
+
+
+def _taller(table: Words, size: int, entries: Iterable[bytes]) -> Words:
+    """A table whose columns are these entries too, each of so many words."""
+    new = np.frombuffer(b"".join(entry.ljust(8 * size, b"\0") for entry in entries), "<u8").reshape(-1, size).T
+    return np.hstack([np.pad(table, ((0, size - len(table)), (0, 0))), new])
 
 
 def _steps(
@@ -506,3 +511,6 @@ def _count(wanted: Sequence[Wanted]) -> int:
     if len({each.name for each in wanted}) < len(wanted):
         raise InternalError("a field is looked for twice", hint="report this with the mapping")
     return max((max(each.at + 1, _count(each.fields)) for each in wanted), default=0)
+
+
+BSON: Form = Bson()
