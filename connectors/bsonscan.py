@@ -9,6 +9,7 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -106,22 +107,15 @@ def documents(data: bytes) -> tuple[Offsets, Offsets]:
     return begins, np.append(begins[1:], end)[: len(starts)]
 
 
-def names(data: Data, starts: Offsets, ends: Offsets) -> list[str]:
-    """Names of fields as texts; bytes that are no UTF-8 as `\\xff`."""
-    pairs = zip(starts.tolist(), ends.tolist(), strict=True)
-    return [data[start:end].tobytes().decode("utf-8", "backslashreplace") for start, end in pairs]
-
-
 @dataclass(frozen=True)
 class Bson:
     """The `Form` of BSON."""
 
     def scan(self, data: Data, starts: Offsets, ends: Offsets, wanted: Sequence[Wanted], /) -> Scan:
         """Look for fields in the documents at `starts[i]:ends[i]`, which are in order."""
-        count = _count(wanted)
-        cells = [_none(len(starts)) for _ in range(count)]
-        search = _Search(_Buffer.of(data), len(starts), starts, cells)
-        search.look(np.arange(len(starts)), starts, ends, wanted, -1)
+        cells = [_none(len(starts)) for _ in range(_count(wanted))]
+        search = _Search(_Buffer.of(data), cells)
+        search.look(np.arange(len(starts)), starts, ends, Wanted("", -1, tuple(wanted)))
         faulty = np.zeros(len(starts), np.bool_)
         faulty[list(search.faults)] = True
         if search.faults:
@@ -151,7 +145,8 @@ class Bson:
         return values(data, cells, type_)
 
     def names(self, data: Data, starts: Offsets, ends: Offsets, /) -> list[str]:
-        return names(data, starts, ends)
+        """Names of fields as texts; bytes that are no UTF-8 as `\\xff`."""
+        return _texts(spans(data, starts, ends))
 
 
 @dataclass(frozen=True)
@@ -170,10 +165,6 @@ class _Buffer:
 
     def nul(self, at: Offsets) -> Offsets:
         """Where the first NUL is, from each position on."""
-        if len(at) == 1:
-            near = self.data[at[0] : at[0] + 256].tobytes().find(0)
-            if near >= 0:
-                return at + near
         return self._nuls[np.searchsorted(self._nuls, at)]
 
     def words(self, at: Offsets) -> Words:
@@ -218,22 +209,20 @@ class _Names:
         """Which of the wanted names they are, -1 for others."""
         return self._rows[ids]
 
+    def begin(self, buffer: _Buffer, start: int, end: int) -> None:
+        """Learn the names of an object, whatever is the matter with it, in the order in which they stand."""
+        body = buffer.data[start + 4 : end - 1 + _PAD].tobytes()
+        places = list(islice(_walked(body, end - start - 5), _KNOWN))
+        at, name_ends = (np.array(places, np.int64).reshape(-1, 2) + start + 4).T
+        named = (name_ends > at) & (name_ends < end)
+        ids = self.find(buffer, at[named] + 1, name_ends[named])
+        self._next[np.append(0, ids[:-1])[: len(ids)]] = ids
+
     def match(self, buffer: _Buffer, words: Words, at: Offsets, before: Offsets) -> tuple[Offsets, Offsets]:
         """What the elements at these positions are named, and where their names end; the names before them are given.
 
         `words` are the eight bytes of the elements: a type and seven of the name.
         """
-        ids, ends, hit = self._guess(buffer, words, at, before)
-        rows = np.flatnonzero(~hit)
-        if len(rows) > 1:  # the first one tells what is the matter with most
-            self._look_up(buffer, at[rows[:1]], before[rows[:1]])
-            ids[rows], ends[rows], hit = self._guess(buffer, words[rows], at[rows], before[rows])
-            rows = rows[~hit]
-        if len(rows):
-            ids[rows], ends[rows] = self._look_up(buffer, at[rows], before[rows])
-        return ids, ends
-
-    def _guess(self, buffer: _Buffer, words: Words, at: Offsets, before: Offsets) -> tuple[Offsets, Offsets, Mask]:
         ids = self._next[before]
         hit = (words & self._masks[0][ids]) == self._words[0][ids]
         for more in range(1, len(self._words)):
@@ -242,12 +231,12 @@ class _Names:
                 break
             found = buffer.words(at[rows] + 8 * more) & self._masks[more][ids[rows]]
             hit[rows] = found == self._words[more][ids[rows]]
-        return ids, at + 1 + self._lengths[ids], hit
-
-    def _look_up(self, buffer: _Buffer, at: Offsets, before: Offsets) -> tuple[Offsets, Offsets]:
-        ends = buffer.nul(at + 1)
-        ids = self.find(buffer, at + 1, ends)
-        self._next[before] = ids
+        ends = at + 1 + self._lengths[ids]
+        if not hit.all():
+            rows = np.flatnonzero(~hit)
+            ends[rows] = buffer.nul(at[rows] + 1)
+            ids[rows] = self.find(buffer, at[rows] + 1, ends[rows])
+            self._next[before[rows]] = ids[rows]
         return ids, ends
 
     def find(self, buffer: _Buffer, starts: Offsets, ends: Offsets) -> Offsets:
@@ -355,7 +344,7 @@ def _walked(data: bytes, limit: int) -> Iterator[tuple[int, int]]:
         name_end = data.find(0, at + 1)
         yield at, name_end
         base, said = _SIZES[data[at]]
-        if name_end >= limit or base < 0:
+        if not at < name_end < limit or base < 0:
             return
         after = name_end + 1
         if data[at] == REGEX:
@@ -417,18 +406,19 @@ class _Other:
 
 @dataclass(frozen=True)
 class _Search:
-    """A scan under way: fills cells, of `count` documents which begin at `starts`."""
+    """A scan under way, which fills cells."""
 
     buffer: _Buffer
-    count: int
-    starts: Offsets
     cells: Sequence[Cells]
     faults: dict[int, str] = field(default_factory=dict)
     others: list[_Other] = field(default_factory=list)
 
-    def look(self, documents: Offsets, starts: Offsets, ends: Offsets, wanted: Sequence[Wanted], within: int) -> None:
-        """Look for fields in objects; `documents[i]` is the one that the object at `starts[i]` stands in."""
+    def look(self, documents: Offsets, starts: Offsets, ends: Offsets, within: Wanted, path: str = "") -> None:
+        """Look for the fields of `within` in objects; the one at `starts[i]` stands in `documents[i]`, at this path."""
+        wanted = within.fields
         names = _Names(each.name for each in wanted)
+        if len(starts):
+            names.begin(self.buffer, int(starts[0]), int(ends[0]))
         faults: dict[int, str] = {}
         seen = np.zeros((1, len(starts)), np.uint64)
         doubtful = np.zeros(len(starts), np.bool_)
@@ -448,7 +438,7 @@ class _Search:
                 mask = rows == row
                 found, places = (step, of) if mask.all() else (_kept(step, mask), of[mask])
                 if row < 0:
-                    self.others.append(_Other(places, within, found))
+                    self.others.append(_Other(places, within.at, found))
                     continue
                 cells = self.cells[wanted[row].at]
                 cells.kinds[places], cells.starts[places], cells.ends[places] = found.kinds, found.starts, found.ends
@@ -456,12 +446,12 @@ class _Search:
         twice = np.flatnonzero(doubtful)
         faults |= _repeated(self.buffer, twice, starts[twice], ends[twice])
         for owner, why in faults.items():
-            self.faults.setdefault(int(documents[owner]), why)
+            self.faults.setdefault(int(documents[owner]), path + why)
         for each in wanted:
             if each.fields:
                 cells = self.cells[each.at]
                 objects = np.flatnonzero(cells.kinds == OBJECT)
-                self.look(objects, cells.starts[objects], cells.ends[objects], each.fields, each.at)
+                self.look(objects, cells.starts[objects], cells.ends[objects], each, f"{path}{each.name}: ")
 
 
 def _repeated(buffer: _Buffer, owners: Offsets, starts: Offsets, ends: Offsets) -> dict[int, str]:
@@ -477,8 +467,12 @@ def _repeated(buffer: _Buffer, owners: Offsets, starts: Offsets, ends: Offsets) 
     keys = of[order] * len(texts.dictionary) + texts.indices.to_numpy()
     keys, times = np.unique(keys, return_counts=True)
     rows, codes = np.divmod(keys[times > 1], len(texts.dictionary))
-    said = [name.decode("utf-8", "backslashreplace") for name in texts.dictionary.take(pa.array(codes)).to_pylist()]
+    said = _texts(texts.dictionary.take(pa.array(codes)))
     return {owner: f"it has the field {name!r} twice" for owner, name in zip(owners[rows].tolist(), said, strict=True)}
+
+
+def _texts(names: pa.Array) -> list[str]:
+    return [name.decode("utf-8", "backslashreplace") for name in names.to_pylist()]
 
 
 def _others(found: Sequence[_Other], faulty: Mask) -> Others:
