@@ -67,7 +67,7 @@ def ours(path: Path) -> Iterator[int]:
     import numpy as np
     import pyarrow as pa
 
-    from connectors.bsonscan import Bson, documents
+    from connectors.bsonscan import BSON, documents
     from connectors.docscan import Wanted
 
     fields = (Wanted("street", 9), Wanted("city", 10), Wanted("zip", 11))
@@ -75,16 +75,15 @@ def ours(path: Path) -> Iterator[int]:
     wanted = [*(Wanted(name, at) for at, name in enumerate(top)), Wanted("address", 12, fields)]
     types = {"_id": "objectid", "visits": "integer", "score": "double", "since": "moment", "active": "boolean"}
     types |= {"balance": "decimal", "tags": "json"}
-    form = Bson()
     for batch in batches(path):
         data = np.frombuffer(batch, np.uint8)
         starts, ends = documents(batch)
-        found = form.scan(data, starts, ends, wanted)
+        found = BSON.scan(data, starts, ends, wanted)
         assert not found.faults
         assert not len(found.others.documents)
         columns = {}
         for each in (*wanted[:-1], *fields):
-            column, wrong = form.values(data, found.cells[each.at], types.get(each.name, "text"))
+            column, wrong = BSON.values(data, found.cells[each.at], types.get(each.name, "text"))
             assert not wrong.any()
             columns[each.name] = column
         yield pa.RecordBatch.from_pydict(columns).num_rows

@@ -9,6 +9,7 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,7 @@ from connectors.docscan import (
     UNDEFINED,
     Cells,
     Data,
+    Form,
     Kinds,
     Mask,
     Offsets,
@@ -56,7 +58,7 @@ from migrate.errors import InternalError
 Words = npt.NDArray[np.uint64]
 
 _SMALLEST = 5  # bytes of an empty document: its size and a NUL
-_FEW = 16  # so many objects that still have elements are gone through one by one: a step costs as much as 100 elements
+_FEW = 64  # so many objects that still have elements are gone through one by one: each step has a price
 _KNOWN = 1024  # names that are learnt; an object may have names that are data
 _PAD = 8  # NULs behind the data, so that words can be read at its end
 
@@ -105,22 +107,15 @@ def documents(data: bytes) -> tuple[Offsets, Offsets]:
     return begins, np.append(begins[1:], end)[: len(starts)]
 
 
-def names(data: Data, starts: Offsets, ends: Offsets) -> list[str]:
-    """Names of fields as texts; bytes that are no UTF-8 as `\\xff`."""
-    pairs = zip(starts.tolist(), ends.tolist(), strict=True)
-    return [data[start:end].tobytes().decode("utf-8", "backslashreplace") for start, end in pairs]
-
-
 @dataclass(frozen=True)
 class Bson:
     """The `Form` of BSON."""
 
     def scan(self, data: Data, starts: Offsets, ends: Offsets, wanted: Sequence[Wanted], /) -> Scan:
         """Look for fields in the documents at `starts[i]:ends[i]`, which are in order."""
-        count = _count(wanted)
-        cells = [_none(len(starts)) for _ in range(count)]
-        search = _Search(_Buffer.of(data), len(starts), starts, cells)
-        search.look(np.arange(len(starts)), starts, ends, wanted, -1)
+        cells = [_none(len(starts)) for _ in range(_count(wanted))]
+        search = _Search(_Buffer.of(data), cells)
+        search.look(np.arange(len(starts)), starts, ends, Wanted("", -1, tuple(wanted)))
         faulty = np.zeros(len(starts), np.bool_)
         faulty[list(search.faults)] = True
         if search.faults:
@@ -150,7 +145,8 @@ class Bson:
         return values(data, cells, type_)
 
     def names(self, data: Data, starts: Offsets, ends: Offsets, /) -> list[str]:
-        return names(data, starts, ends)
+        """Names of fields as texts; bytes that are no UTF-8 as `\\xff`."""
+        return _texts(spans(data, starts, ends))
 
 
 @dataclass(frozen=True)
@@ -169,10 +165,6 @@ class _Buffer:
 
     def nul(self, at: Offsets) -> Offsets:
         """Where the first NUL is, from each position on."""
-        if len(at) == 1:
-            near = self.data[at[0] : at[0] + 256].tobytes().find(0)
-            if near >= 0:
-                return at + near
         return self._nuls[np.searchsorted(self._nuls, at)]
 
     def words(self, at: Offsets) -> Words:
@@ -203,6 +195,8 @@ class _Names:
         # BSON has no name with a NUL; what Python holds of half a surrogate pair is in no text.
         names = {name.encode("utf-8", "surrogatepass"): row for row, name in enumerate(wanted) if "\0" not in name}
         self._names: list[bytes] = []
+        self._lengths = np.zeros(1, np.int64)
+        self._words, self._masks = np.ones((1, 1), np.uint64), np.zeros((1, 1), np.uint64)  # 0 is what nothing matches
         self._rows = np.array([-1, *names.values()])
         self._next = np.array([*range(1, len(names) + 1), 0])
         self._learn(list(names))
@@ -215,22 +209,20 @@ class _Names:
         """Which of the wanted names they are, -1 for others."""
         return self._rows[ids]
 
+    def begin(self, buffer: _Buffer, start: int, end: int) -> None:
+        """Learn the names of an object, whatever is the matter with it, in the order in which they stand."""
+        body = buffer.data[start + 4 : end - 1 + _PAD].tobytes()
+        places = list(islice(_walked(body, end - start - 5), _KNOWN))
+        at, name_ends = (np.array(places, np.int64).reshape(-1, 2) + start + 4).T
+        named = (name_ends > at) & (name_ends < end)
+        ids = self.find(buffer, at[named] + 1, name_ends[named])
+        self._next[np.append(0, ids[:-1])[: len(ids)]] = ids
+
     def match(self, buffer: _Buffer, words: Words, at: Offsets, before: Offsets) -> tuple[Offsets, Offsets]:
         """What the elements at these positions are named, and where their names end; the names before them are given.
 
         `words` are the eight bytes of the elements: a type and seven of the name.
         """
-        ids, ends, hit = self._guess(buffer, words, at, before)
-        rows = np.flatnonzero(~hit)
-        if len(rows) > 1:  # the first one tells what is the matter with most
-            self._look_up(buffer, at[rows[:1]], before[rows[:1]])
-            ids[rows], ends[rows], hit = self._guess(buffer, words[rows], at[rows], before[rows])
-            rows = rows[~hit]
-        if len(rows):
-            ids[rows], ends[rows] = self._look_up(buffer, at[rows], before[rows])
-        return ids, ends
-
-    def _guess(self, buffer: _Buffer, words: Words, at: Offsets, before: Offsets) -> tuple[Offsets, Offsets, Mask]:
         ids = self._next[before]
         hit = (words & self._masks[0][ids]) == self._words[0][ids]
         for more in range(1, len(self._words)):
@@ -239,12 +231,12 @@ class _Names:
                 break
             found = buffer.words(at[rows] + 8 * more) & self._masks[more][ids[rows]]
             hit[rows] = found == self._words[more][ids[rows]]
-        return ids, at + 1 + self._lengths[ids], hit
-
-    def _look_up(self, buffer: _Buffer, at: Offsets, before: Offsets) -> tuple[Offsets, Offsets]:
-        ends = buffer.nul(at + 1)
-        ids = self.find(buffer, at + 1, ends)
-        self._next[before] = ids
+        ends = at + 1 + self._lengths[ids]
+        if not hit.all():
+            rows = np.flatnonzero(~hit)
+            ends[rows] = buffer.nul(at[rows] + 1)
+            ids[rows] = self.find(buffer, at[rows] + 1, ends[rows])
+            self._next[before[rows]] = ids[rows]
         return ids, ends
 
     def find(self, buffer: _Buffer, starts: Offsets, ends: Offsets) -> Offsets:
@@ -264,17 +256,19 @@ class _Names:
 
     def _learn(self, names: Sequence[bytes]) -> None:
         self._names += names
-        self._lengths = np.array([0, *map(len, self._names)])
-        size = 8 * (int(self._lengths.max()) // 8 + 1)
-        size += 8 * (int(self._lengths.max()) + 2 > size)
-        # Of each name: any type, its bytes, a NUL; the first row is what nothing matches.
-        text = b"".join(b"\0" + name.ljust(size - 1, b"\0") for name in self._names)
-        mask = b"".join((b"\0" + b"\xff" * (len(name) + 1)).ljust(size, b"\0") for name in self._names)
-        never = b"\1".ljust(size, b"\0"), bytes(size)
-        self._words = np.frombuffer(never[0] + text, "<u8").reshape(-1, size // 8).T.copy()
-        self._masks = np.frombuffer(never[1] + mask, "<u8").reshape(-1, size // 8).T.copy()
+        self._lengths = np.append(self._lengths, [len(name) for name in names]).astype(np.int64)
+        # Of each name: any type, its bytes, a NUL.
+        size = max(len(self._words), (int(self._lengths.max()) + 9) // 8)
+        self._words = _taller(self._words, size, (b"\0" + name for name in names))
+        self._masks = _taller(self._masks, size, (b"\0" + b"\xff" * (len(name) + 1) for name in names))
         self._rows = np.append(self._rows, np.full(self.count - len(self._rows), -1))
         self._next = np.append(self._next, np.zeros(self.count - len(self._next), np.int64))
+
+
+def _taller(table: Words, size: int, entries: Iterable[bytes]) -> Words:
+    """A table whose columns are these entries too, each of so many words."""
+    new = np.frombuffer(b"".join(entry.ljust(8 * size, b"\0") for entry in entries), "<u8").reshape(-1, size).T
+    return np.hstack([np.pad(table, ((0, size - len(table)), (0, 0))), new])
 
 
 def _steps(
@@ -350,7 +344,7 @@ def _walked(data: bytes, limit: int) -> Iterator[tuple[int, int]]:
         name_end = data.find(0, at + 1)
         yield at, name_end
         base, said = _SIZES[data[at]]
-        if name_end >= limit or base < 0:
+        if not at < name_end < limit or base < 0:
             return
         after = name_end + 1
         if data[at] == REGEX:
@@ -412,18 +406,19 @@ class _Other:
 
 @dataclass(frozen=True)
 class _Search:
-    """A scan under way: fills cells, of `count` documents which begin at `starts`."""
+    """A scan under way, which fills cells."""
 
     buffer: _Buffer
-    count: int
-    starts: Offsets
     cells: Sequence[Cells]
     faults: dict[int, str] = field(default_factory=dict)
     others: list[_Other] = field(default_factory=list)
 
-    def look(self, documents: Offsets, starts: Offsets, ends: Offsets, wanted: Sequence[Wanted], within: int) -> None:
-        """Look for fields in objects; `documents[i]` is the one that the object at `starts[i]` stands in."""
+    def look(self, documents: Offsets, starts: Offsets, ends: Offsets, within: Wanted, path: str = "") -> None:
+        """Look for the fields of `within` in objects; the one at `starts[i]` stands in `documents[i]`, at this path."""
+        wanted = within.fields
         names = _Names(each.name for each in wanted)
+        if len(starts):
+            names.begin(self.buffer, int(starts[0]), int(ends[0]))
         faults: dict[int, str] = {}
         seen = np.zeros((1, len(starts)), np.uint64)
         doubtful = np.zeros(len(starts), np.bool_)
@@ -443,7 +438,7 @@ class _Search:
                 mask = rows == row
                 found, places = (step, of) if mask.all() else (_kept(step, mask), of[mask])
                 if row < 0:
-                    self.others.append(_Other(places, within, found))
+                    self.others.append(_Other(places, within.at, found))
                     continue
                 cells = self.cells[wanted[row].at]
                 cells.kinds[places], cells.starts[places], cells.ends[places] = found.kinds, found.starts, found.ends
@@ -451,12 +446,12 @@ class _Search:
         twice = np.flatnonzero(doubtful)
         faults |= _repeated(self.buffer, twice, starts[twice], ends[twice])
         for owner, why in faults.items():
-            self.faults.setdefault(int(documents[owner]), why)
+            self.faults.setdefault(int(documents[owner]), path + why)
         for each in wanted:
             if each.fields:
                 cells = self.cells[each.at]
                 objects = np.flatnonzero(cells.kinds == OBJECT)
-                self.look(objects, cells.starts[objects], cells.ends[objects], each.fields, each.at)
+                self.look(objects, cells.starts[objects], cells.ends[objects], each, f"{path}{each.name}: ")
 
 
 def _repeated(buffer: _Buffer, owners: Offsets, starts: Offsets, ends: Offsets) -> dict[int, str]:
@@ -472,8 +467,12 @@ def _repeated(buffer: _Buffer, owners: Offsets, starts: Offsets, ends: Offsets) 
     keys = of[order] * len(texts.dictionary) + texts.indices.to_numpy()
     keys, times = np.unique(keys, return_counts=True)
     rows, codes = np.divmod(keys[times > 1], len(texts.dictionary))
-    said = [name.decode("utf-8", "backslashreplace") for name in texts.dictionary.take(pa.array(codes)).to_pylist()]
+    said = _texts(texts.dictionary.take(pa.array(codes)))
     return {owner: f"it has the field {name!r} twice" for owner, name in zip(owners[rows].tolist(), said, strict=True)}
+
+
+def _texts(names: pa.Array) -> list[str]:
+    return [name.decode("utf-8", "backslashreplace") for name in names.to_pylist()]
 
 
 def _others(found: Sequence[_Other], faulty: Mask) -> Others:
@@ -506,3 +505,6 @@ def _count(wanted: Sequence[Wanted]) -> int:
     if len({each.name for each in wanted}) < len(wanted):
         raise InternalError("a field is looked for twice", hint="report this with the mapping")
     return max((max(each.at + 1, _count(each.fields)) for each in wanted), default=0)
+
+
+BSON: Form = Bson()

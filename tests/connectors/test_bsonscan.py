@@ -29,17 +29,17 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from connectors import bsonscan
-from connectors.bsonscan import Bson, documents
-from connectors.docscan import ABSENT, ARRAY, ARROW, OBJECT, STRING, Cells, Data, Offsets, Scan, Type, Wanted
+from connectors.bsonscan import BSON, documents
+from connectors.docscan import ABSENT, ARRAY, ARROW, OBJECT, Cells, Data, Offsets, Scan, Type, Wanted
 
-FORM = Bson()
+FORM = BSON
 OPTIONS = CodecOptions(datetime_conversion=DatetimeConversion.DATETIME_MS)
 RELAXED = json_util.RELAXED_JSON_OPTIONS
 
 law = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-@pytest.fixture(params=[0, 2, 16, 10_000])
+@pytest.fixture(params=[0, 2, 64])
 def few(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Documents go by steps, one by one, and first by steps."""
     monkeypatch.setattr(bsonscan, "_FEW", request.param)
@@ -100,7 +100,21 @@ def column(given_: Sequence[Any], type_: Type) -> tuple[list[Any], list[bool]]:
 
 # ------------------------------------------------------------------------------------------------------------- documents
 
-NAMES = ["_id", "name", "", "a.b", "$ref", "größe", "n", "name2", "naïve-long-name-of-a-field", "seven77", "eight888"]
+NAMES = [
+    "_id",
+    "name",
+    "",
+    "a.b",
+    "$ref",
+    "$id",
+    "$db",
+    "größe",
+    "n",
+    "name2",
+    "naïve-long-name-of-a-field",
+    "seven77",
+    "eight888",
+]
 names = st.sampled_from(NAMES) | st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
 int64s = st.integers(-(2**63), 2**63 - 1)
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
@@ -270,6 +284,20 @@ def test_elements_of_arrays_of_arrays_and_of_long_ones() -> None:
     found, wrong = FORM.values(data, cells, "json")
     assert not wrong.any()
     assert found.to_pylist()[:7] == ["[1,2]", "[]", "3", "0", "[0]", "1", "[1]"]
+
+
+@pytest.mark.parametrize("count", [3, 300])
+def test_objects_in_arrays_are_documents_of_their_own(count: int) -> None:
+    orders = [{"lines": [{"no": k, "what": f"{i}/{k}"} for k in range(i % 4)]} for i in range(count)]
+    data, starts, ends = buffer([bson.encode(order) for order in orders])
+    scan = FORM.scan(data, starts, ends, [Wanted("lines", 0)])
+    of, lines, _ = FORM.elements(data, scan.cells[0])
+    inner = FORM.scan(data, lines.starts, lines.ends, [Wanted("what", 0), Wanted("no", 1)])
+    assert inner.faults == {}
+    assert of.tolist() == [i for i in range(count) for _ in range(i % 4)]
+    assert FORM.values(data, inner.cells[0], "text")[0].to_pylist() == [
+        f"{i}/{k}" for i in range(count) for k in range(i % 4)
+    ]
 
 
 def test_an_array_that_is_damaged_inside_is_told_and_the_others_are_read() -> None:
@@ -620,7 +648,7 @@ def names_are_sound(data: bytes) -> bool:
     return True
 
 
-@pytest.mark.parametrize("before", [0, 40])
+@pytest.mark.parametrize("before", [0, 80])
 def test_each_byte_changed(before: int) -> None:
     sound = bson.encode(SOUND)
     for at in range(len(sound)):
@@ -630,7 +658,7 @@ def test_each_byte_changed(before: int) -> None:
             check_against_decode(bytes(damaged), before)
 
 
-@pytest.mark.parametrize("before", [0, 40])
+@pytest.mark.parametrize("before", [0, 80])
 def test_cut_and_lengthened(before: int) -> None:
     sound = bson.encode(SOUND)
     for size in range(1, len(sound)):
@@ -694,7 +722,11 @@ def test_faults_say_what_and_where() -> None:
         sound.replace(b"second\0\2\0\0\0", b"second" + b"!" * 5): "a field's name has no end, at byte 17",
         sound[:-1] + b"!": "it has not the size that it says, or no end",
     }
-    for count in (1, 50):
+    inner = bson.encode({"a": {"b": {"c": 1}}})
+    deep_ = [Wanted("a", 0, (Wanted("b", 1, (Wanted("c", 2),)),))]
+    data, starts, ends = buffer([inner, inner.replace(b"\x10c", b"\x2ac")])
+    assert FORM.scan(data, starts, ends, deep_).faults == {1: "a: b: a field has a type that BSON has not, at byte 4"}
+    for count in (1, 200):
         for damaged, why in cases.items():
             data, starts, ends = buffer([sound] * count + [damaged] + [sound] * count)
             assert FORM.scan(data, starts, ends, [Wanted("second", 0)]).faults == {count: why}
@@ -703,4 +735,3 @@ def test_faults_say_what_and_where() -> None:
 def test_a_kind_that_only_json_has_is_none_of_bson() -> None:
     data, starts, ends = buffer([document(Pairs([("v", Raw(b"\x14" + bytes(8)))]))])
     assert set(FORM.scan(data, starts, ends, [Wanted("v", 0)]).faults) == {0}
-    assert STRING == 2
