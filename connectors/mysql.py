@@ -23,7 +23,7 @@ from connectors import ready
 from connectors.dburl import DatabaseUrl, parse
 from connectors.keyrange import Slice
 from connectors.mysqltext import PLAIN, QUOTED, in_order, literal, nulls, parsed, put, row_of, surely
-from connectors.mysqltypes import BYTES, LONG, NUMBERS, TEXTS, Described, bare, described
+from connectors.mysqltypes import BYTES, LONG, NUMBERS, TEXTS, Described, bare, described, most_bytes
 from connectors.ready import SAMPLE
 from connectors.relational import (
     CONNECTIONS,
@@ -38,7 +38,7 @@ from connectors.relational import (
     several,
     unknown_table,
 )
-from migrate.core import Measure, Notice, Reference, Source, View, Watermark
+from migrate.core import Kind, Measure, Notice, Reference, Source, View, Watermark
 from migrate.errors import InternalError, MigrateError, RetryableError, SourceError, UsageError
 
 URL_OPTIONS = ("ssl", "ssl_ca", "ssl_cert", "ssl_key", "ssl_verify_identity", "unix_socket", "connect_timeout")
@@ -431,16 +431,15 @@ class MySQL:
         if field.null:
             quoted = f"NULLIF({quoted}, {_text(field.null)})"
         if measure.quantity == "values":
-            return f"COUNT({quoted})"
-        text = f"CONVERT({quoted if field.strange else field.select} USING utf8mb4)"
+            return f"COUNT({quoted if field.nullable or field.null else '*'})"  # which reads no value
         values = {
             "number": f"{quoted}+0" if bare(field.native) in ("year", "bit") else quoted,
             "real": field.select,
             "boolean": f"{quoted}+0",
-            "day": f"DATEDIFF({quoted}, '1970-01-01')",
+            "day": f"TO_DAYS({quoted}) - 719528",  # DATEDIFF reads the other day anew for each row
             "moment": f"TIMESTAMPDIFF(MICROSECOND, '1970-01-01 00:00:00', {quoted})",
-            "text": text,
-            "padded": f"TRIM(TRAILING ' ' FROM {text})",
+            "text": self._unicode(field, "text"),
+            "padded": self._unicode(field, "padded"),
             "bytes": quoted,
         }
         value = values.get(measure.kind)
@@ -451,9 +450,26 @@ class MySQL:
             "least": f"MIN({value})",
             "most": f"MAX({value})",
             "length": f"SUM({'LENGTH' if measure.kind == 'bytes' else 'CHAR_LENGTH'}({value}))",
-            "digest": f"SUM(CAST(CONV(LEFT(MD5({value}), 8), 16, 10) AS UNSIGNED))",
+            "digest": _digest(value, 8),
         }
         return ways[measure.quantity]
+
+    def together(self, parts: Sequence[tuple[Field, Kind]], /) -> str | None:
+        """None where they might be longer than a packet: the server makes NULL of that."""
+        most = [most_bytes(field) for field, _ in parts]
+        if None in most or sum(filter(None, most)) + len(most) > self._packet:
+            return None
+        told = ", ".join(f"IFNULL({self._unicode(field, kind)}, x'1d')" for field, kind in parts)
+        return _digest(f"CONCAT_WS(x'1c', {told})", 15)
+
+    def _unicode(self, field: Field, kind: Kind) -> str:
+        text = f"CONVERT({self.quoted(field.name) if field.strange else field.select} USING utf8mb4)"
+        return f"TRIM(TRAILING ' ' FROM {text})" if kind == "padded" else text
+
+    @cached_property
+    def _packet(self) -> int:
+        [(packet,)] = self._catalogue.query("SELECT @@max_allowed_packet")
+        return int(packet)
 
     def slices(self, relation: Relation, session: Session, rows: int, /) -> Iterator[Slice]:
         yield Slice(own="all")
@@ -705,6 +721,10 @@ class _Connection:
         _OURS.discard((self.server, self.number))
         with suppress(pymysql.Error, OSError):
             self._connection.close()
+
+
+def _digest(value: str, digits: int) -> str:
+    return f"SUM(CAST(CONV(LEFT(MD5({value}), {digits}), 16, 10) AS UNSIGNED))"
 
 
 def _raw(field: Field) -> str:

@@ -124,6 +124,16 @@ def described(
     return Described(field, tuple(notes), comparable)
 
 
+def most_bytes(field: Field) -> int | None:
+    """What a text takes at most in UTF-8; None of a type that is not bounded by a good deal less than memory is."""
+    kind = bare(field.native)
+    if kind in ("char", "varchar"):
+        return 4 * int(field.native.partition("(")[2].partition(")")[0])
+    if kind in ("enum", "set"):
+        return 4 * len(field.native)
+    return {"tinytext": 4 * 255, "text": 4 * 65_535}.get(kind)
+
+
 def _sound(quoted: str, converted: str) -> str:
     """SQL of a text in UTF-8. The server makes `?` of what is not in Unicode: then there are more of them than there were."""
     fewer = " = ".join(f"CHAR_LENGTH(REPLACE({text}, '?', ''))" for text in (converted, quoted))

@@ -18,7 +18,7 @@ from connectors.keyrange import Slice
 from connectors.postgresready import SEES_OTHERS, server_notices
 from connectors.relational import Catalogue, Field, Opened, Relation, Select, Session, several, unknown_table
 from connectors.sqlsession import Connection, Ways
-from migrate.core import Measure, Notice, Reference, View, Watermark
+from migrate.core import Kind, Measure, Notice, Reference, View, Watermark
 from migrate.errors import SourceError
 
 _OURS = f"migrate {token_hex(4)}"
@@ -341,8 +341,8 @@ class Postgres:
             "boolean": f"{name}::int",
             "day": f"({name} - DATE '1970-01-01')",
             "moment": f"({minute} + extract(microseconds FROM {clock})::int8)",
-            "text": f"{name}::text",
-            "padded": f"rtrim({name}::text, ' ')",
+            "text": _unicode(field, "text"),
+            "padded": _unicode(field, "padded"),
             "bytes": name,
         }
         value = values.get(measure.kind)
@@ -356,9 +356,13 @@ class Postgres:
             "least": f"min({value})::text",
             "most": f"max({value})::text",
             "length": f"sum({'octet_length' if measure.kind == 'bytes' else 'length'}({value}))",
-            "digest": f"sum(('x' || left(md5({value}), 8))::bit(32)::int8)",
+            "digest": _digest(value, 8),
         }
         return ways[measure.quantity]
+
+    def together(self, parts: Sequence[tuple[Field, Kind]], /) -> str:
+        told = ", ".join(f"coalesce({_unicode(field, kind)}, chr(29))" for field, kind in parts)
+        return _digest(f"concat_ws(chr(28), {told})", 15)
 
     # -------------------------------------------------------------------------------------------------------- sessions
 
@@ -468,6 +472,16 @@ def _field(name: str, native: str, nullable: bool, category: str, base: str, spe
     ):
         suggested = spelled if category in "bdrm" else ""
     return Field(name, native, kind, select, nullable, suggested)
+
+
+def _unicode(field: Field, kind: Kind) -> str:
+    """SQL of a text. What fills a char(n) is not in it."""
+    text = f"{_name(field.name)}::text"
+    return f"rtrim({text}, ' ')" if kind == "padded" and not field.native.startswith("character(") else text
+
+
+def _digest(value: str, digits: int) -> str:
+    return f"sum(('x' || left(md5({value}), {digits}))::bit({4 * digits})::int8)"
 
 
 def _may_be_none(field: Field) -> bool:

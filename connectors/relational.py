@@ -23,6 +23,7 @@ from connectors.keyrange import Key, Slice, condition, cut
 from migrate.core import (
     SUGGESTED,
     Batch,
+    Kind,
     Measure,
     Notice,
     Ordinals,
@@ -112,6 +113,14 @@ class Measured(Protocol):
 
     def measure(self, field: Field, measure: Measure, /) -> str | None:
         """SQL of an aggregate, whose value is fetched as text or number; None where this engine has none that is exact."""
+        ...
+
+
+class MeasuredTogether(Protocol):
+    """An engine that computes the digest of several texts of a row."""
+
+    def together(self, parts: Sequence[tuple[Field, Kind]], /) -> str | None:
+        """SQL of the digest of a `Measure` with columns beside it; None where it might fail, or not be exact."""
         ...
 
 
@@ -384,15 +393,25 @@ class Tables:
 
     def computes(self, table: str, measure: Measure, /) -> bool:
         """Whether the engine has this quantity."""
-        field = self._relation(table).field(measure.column)
-        return hasattr(self.engine, "measure") and cast(Measured, self.engine).measure(field, measure) is not None
+        return self._measured(self._relation(table), measure) is not None
+
+    def _measured(self, relation: Relation, measure: Measure) -> str | None:
+        """SQL of a quantity; None where the engine has none."""
+        if not hasattr(self.engine, "measure"):
+            return None
+        if not measure.beside:
+            return cast(Measured, self.engine).measure(relation.field(measure.column), measure)
+        if not hasattr(self.engine, "together"):
+            return None
+        columns = ((measure.column, measure.kind), *measure.beside)
+        return cast(MeasuredTogether, self.engine).together([(relation.field(name), kind) for name, kind in columns])
 
     def aggregates(
         self, table: str, measures: Sequence[Measure], keys: Sequence[Key] | None, /
     ) -> Sequence[Decimal | None]:
         """As the engine computes them in the same view: of the whole table, or of rows by their keys."""
         relation = self._relation(table)
-        wanted = [str(cast(Measured, self.engine).measure(relation.field(m.column), m)) for m in measures]
+        wanted = [str(self._measured(relation, m)) for m in measures]
         found: list[list[Decimal | None]] = []
         for where in [""] if keys is None else self._picked(relation, keys):
             row = self._one(relation, wanted, where)

@@ -234,11 +234,16 @@ each value's UTF-8 bytes, or of its own, as a number without sign."""
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """A quantity of a source column."""
+    """A quantity of a source column; or, with columns `beside` it, the digest of all their texts of a row together.
+
+    That is of the texts in this order with U+001C between two of them, U+001D instead of NULL, and of 60 bits: so it stands
+    for the texts' lengths, too, and tells in which row a text is.
+    """
 
     column: str
     kind: Kind
     quantity: Quantity
+    beside: tuple[tuple[str, Kind], ...] = ()
 
 
 def rank(value: Decimal) -> tuple[bool, Decimal]:

@@ -6,8 +6,11 @@ Of rows that were not loaded the source is asked once more, by their keys, and t
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import cast
+from functools import partial
+from typing import TypeVar, cast
 
 import numpy as np
 import pyarrow as pa
@@ -22,9 +25,14 @@ from migrate.engine import Session
 from migrate.ledger import TableState
 from migrate.pipeline import Pipeline
 from validators import aggregates as validator
+from validators.aggregates import Answer
+
+T = TypeVar("T")
+Key = tuple[str, ...]
 
 _MOST_KEYS = 200_000  # rows that are asked for by their keys
 _LEAVES_ROOM = 400  # aggregates in one statement
+_TOGETHER = 90  # texts of one digest: PostgreSQL's functions take up to 100 arguments
 
 
 def compare(work: Session, mapping: Mapping, state: TableState, partitions: Sequence[Partition]) -> list[Finding]:
@@ -37,25 +45,32 @@ def compare(work: Session, mapping: Mapping, state: TableState, partitions: Sequ
     if not ledger.alone(state, fates):
         return [_uncovered(name, "its rows stand among others in the target")]
     engine, table = cast(Aggregated, source), mapping.source
-    asked = [each for each in _asked(work, mapping, state) if engine.computes(table.name, _measure(*each))]
-    measures = [_measure(*each) for each in asked]
-    if not measures:
+    asked = [each for each in _asked(work, mapping, state) if engine.computes(table.name, each.measure)]
+    if not asked:
         return [_uncovered(name, "the source's engine computes none of them")]
-    whole = _of(lambda some: engine.aggregates(table.name, some, None), measures)
-    without: Sequence[Decimal | None] = [None] * len(measures)
+    keys = None
     if chunks := ledger.excluded_chunks(work.conn, work.migration, name, state.generation):
         keys = _excluded(work, mapping, state, [p for p in partitions if p.ordinal in chunks])
         if keys is None:
             return [_uncovered(name, "rows that were not loaded have no key to ask the source for, or are too many")]
-        found = _of(lambda some: engine.aggregates(table.name, some, keys), measures)
-        without = [Decimal(0) if value is None else value for value in found]
-    target = _of_target(work, mapping, asked)
-    columns = [cell.column.name for cell, _, _ in asked]
+    ask = partial(_answers, work, mapping, engine, keys)
+    texts = _texts(asked, lambda measure: engine.computes(table.name, measure))
+    if len(texts) > 1:
+        # The lengths and digests of each text cost most of all, and only say in which of them a difference is.
+        own = [(each.columns, quantity) for each in texts for quantity in ("length", "digest")]
+        later = [each for each in asked if (each.columns, each.measure.quantity) in own]
+        answers = ask([*(each for each in asked if each not in later), _joined(texts)])
+        if answers[-1].differs:
+            answers += ask(later)
+    else:
+        answers = ask(asked)
     live = any(reading.view == "live" for reading in ledger.readings(work.conn, work.migration, name))
     moved = "; the source moves: it may have changed since" if live else ""
-    findings = validator.compare(name, columns, measures, whole, without, target, moved)
+    columns = list(dict.fromkeys(each.columns[0] for each in asked))
+    answers.sort(key=lambda answer: columns.index(answer.columns[0]))
+    findings = validator.compare(name, answers, moved)
     left = [c.column.name for c in mapping.cells if c.column.name not in columns]
-    weak = sorted(set(columns) - {cell.column.name for cell, _, quantity in asked if quantity != "values"})
+    weak = sorted(set(columns) - {each.columns[0] for each in asked if each.measure.quantity != "values"})
     if left or weak:
         parts = [f"not compared by aggregates: {', '.join(left)}"] if left else []
         parts += [f"compared by number only: {', '.join(weak)}"] if weak else []
@@ -71,7 +86,30 @@ def _uncovered(name: str, why: str, *, whole: bool = True) -> Finding:
 # ------------------------------------------------------------------------------------------------ what can be compared
 
 
-def _asked(work: Session, mapping: Mapping, state: TableState) -> Iterator[tuple[Cell, Kind, Quantity]]:
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A quantity that both sides are asked for. `value` is the target's SQL of what it is of in each row."""
+
+    columns: tuple[str, ...]
+    measure: Measure
+    value: str
+
+    @property
+    def aggregate(self) -> str:
+        """The target's SQL of it."""
+        digits = 15 if self.measure.beside else 8
+        ways = {
+            "values": f"count({self.value})",
+            "sum": f"sum({self.value})",
+            "least": f"min({self.value})",
+            "most": f"max({self.value})",
+            "length": f"sum({'octet_length' if self.measure.kind == 'bytes' else 'length'}({self.value}))",
+            "digest": f"sum(('x' || left(md5({self.value}), {digits}))::bit({4 * digits})::bigint)",
+        }
+        return ways[self.measure.quantity]
+
+
+def _asked(work: Session, mapping: Mapping, state: TableState) -> Iterator[_Asked]:
     """The quantities of each column that holds what the source's does, neither computed, taken over nor redirected."""
     conn, migration = work.conn, work.migration
     changed = {column for table, column, _, _ in ledger.orphans(conn, migration) if table == state.name}
@@ -84,7 +122,9 @@ def _asked(work: Session, mapping: Mapping, state: TableState) -> Iterator[tuple
             continue
         kind = kind_of(mapping.source, cell, texts_change=bool(mapping.spec.nullif) or mapping.spec.nul != "reject")
         if kind is not None:
-            yield from ((cell, kind, quantity) for quantity in validator.QUANTITIES[kind])
+            for quantity in validator.QUANTITIES[kind]:
+                measure = Measure(cell.expression.column, kind, quantity)
+                yield _Asked((cell.column.name,), measure, _value(cell, kind, quantity))
 
 
 def kind_of(source: Table, cell: Cell, *, texts_change: bool) -> Kind | None:
@@ -114,37 +154,11 @@ def kind_of(source: Table, cell: Cell, *, texts_change: bool) -> Kind | None:
     return "text" if base in ("text", "varchar") or cell.column.labels else "padded" if base == "bpchar" else "other"
 
 
-# ------------------------------------------------------------------------------------------------------ the two sides
-
-
-def _measure(cell: Cell, kind: Kind, quantity: Quantity) -> Measure:
-    return Measure(cell.expression.column or "", kind, quantity)
-
-
-def _of(
-    ask: Callable[[Sequence[Measure]], Sequence[Decimal | None]], measures: Sequence[Measure]
-) -> list[Decimal | None]:
-    """The source's answers, some at a time."""
-    rooms = range(0, len(measures), _LEAVES_ROOM)
-    return [value for first in rooms for value in ask(measures[first : first + _LEAVES_ROOM])]
-
-
-def _of_target(work: Session, mapping: Mapping, asked: Sequence[tuple[Cell, Kind, Quantity]]) -> list[Decimal | None]:
-    relation = quote(mapping.target.schema, mapping.target.name)
-    found: list[Decimal | None] = []
-    for first in range(0, len(asked), _LEAVES_ROOM):
-        wanted = ", ".join(f"({_expression(*each)})::text" for each in asked[first : first + _LEAVES_ROOM])
-        row = work.conn.execute(f"SELECT {wanted} FROM {relation}").fetchone()
-        assert row is not None
-        found += [None if value is None else Decimal(value) for value in row]
-    return found
-
-
-def _expression(cell: Cell, kind: Kind, quantity: Quantity) -> str:
-    """PostgreSQL's SQL of a quantity. An epoch by the minute is exact in a double, which it is before PostgreSQL 14."""
+def _value(cell: Cell, kind: Kind, quantity: Quantity) -> str:
+    """PostgreSQL's SQL of a value. An epoch by the minute is exact in a double, which it is before PostgreSQL 14."""
     column = quote(cell.column.name)
     if quantity == "values":
-        return f"count({column})"
+        return column
     clock = f"({column} AT TIME ZONE 'UTC')" if cell.column.base == "timestamptz" else column
     minute = f"extract(epoch FROM date_trunc('minute', {clock}))::bigint::numeric * 1000000"
     values = {
@@ -153,22 +167,74 @@ def _expression(cell: Cell, kind: Kind, quantity: Quantity) -> str:
         "day": f"({column} - DATE '1970-01-01')",
         "moment": f"({minute} + extract(microseconds FROM {clock})::bigint)",
         "text": f"{column}::text",
-        "padded": f"rtrim({column}::text, ' ')",
+        "padded": f"{column}::text",  # which the blanks that fill it are not in
     }
-    value = values.get(kind, column)
-    ways = {
-        "sum": f"sum({value})",
-        "least": f"min({value})",
-        "most": f"max({value})",
-        "length": f"sum({'octet_length' if kind == 'bytes' else 'length'}({value}))",
-        "digest": f"sum(('x' || left(md5({value}), 8))::bit(32)::bigint)",
-    }
-    return ways[quantity]
+    return values.get(kind, column)
 
 
-def _excluded(
-    work: Session, mapping: Mapping, state: TableState, partitions: Sequence[Partition]
-) -> list[tuple[str, ...]] | None:
+def _texts(asked: Sequence[_Asked], computes: Callable[[Measure], bool]) -> list[_Asked]:
+    """The digests of texts that the source's engine has of all of them together, too."""
+    texts: list[_Asked] = []
+    for each in asked:
+        if each.measure.quantity == "digest" and each.measure.kind in ("text", "padded") and len(texts) < _TOGETHER:
+            before = texts or [each]  # whether the first one can be among them is asked of it beside itself
+            if computes(_joined([*before, each]).measure):
+                texts.append(each)
+    return texts
+
+
+def _joined(texts: Sequence[_Asked]) -> _Asked:
+    """The digest of all of these texts of a row together."""
+    first, *others = (each.measure for each in texts)
+    measure = replace(first, beside=tuple((other.column, other.kind) for other in others))
+    value = f"concat_ws(chr(28), {', '.join(f'coalesce({each.value}, chr(29))' for each in texts)})"
+    return _Asked(tuple(each.columns[0] for each in texts), measure, value)
+
+
+# ------------------------------------------------------------------------------------------------------ the two sides
+
+
+def _answers(
+    work: Session, mapping: Mapping, engine: Aggregated, keys: Sequence[Key] | None, asked: Sequence[_Asked]
+) -> list[Answer]:
+    """What both sides say, at the same time. `keys` are those of the rows that were not loaded; None: all were."""
+    table, measures = mapping.source.name, [each.measure for each in asked]
+    with ThreadPoolExecutor(1) as beside:
+        in_target = beside.submit(_of_target, work, mapping, asked)
+        try:
+            source = _some_at_a_time(lambda some: engine.aggregates(table, some, None), measures)
+            without: Sequence[Decimal | None] = [None for _ in measures]
+            if keys is not None:
+                found = _some_at_a_time(lambda some: engine.aggregates(table, some, keys), measures)
+                without = [Decimal(0) if value is None else value for value in found]
+            target = in_target.result()
+        except KeyboardInterrupt:
+            work.conn.cancel()  # else it would be waited for
+            raise
+    return [
+        Answer(each.columns, each.measure, *values)
+        for each, *values in zip(asked, source, without, target, strict=True)
+    ]
+
+
+def _some_at_a_time(ask: Callable[[Sequence[T]], Sequence[Decimal | None]], asked: Sequence[T]) -> list[Decimal | None]:
+    rooms = range(0, len(asked), _LEAVES_ROOM)
+    return [value for first in rooms for value in ask(asked[first : first + _LEAVES_ROOM])]
+
+
+def _of_target(work: Session, mapping: Mapping, asked: Sequence[_Asked]) -> list[Decimal | None]:
+    relation = quote(mapping.target.schema, mapping.target.name)
+
+    def ask(some: Sequence[_Asked]) -> list[Decimal | None]:
+        wanted = ", ".join(f"({each.aggregate})::text" for each in some)
+        row = work.conn.execute(f"SELECT {wanted} FROM {relation}").fetchone()
+        assert row is not None
+        return [None if value is None else Decimal(value) for value in row]
+
+    return _some_at_a_time(ask, asked)
+
+
+def _excluded(work: Session, mapping: Mapping, state: TableState, partitions: Sequence[Partition]) -> list[Key] | None:
     """The source keys of rows that were not loaded; None where they have none, or are too many to ask for."""
     key = mapping.source.key
     if not key:
@@ -176,7 +242,7 @@ def _excluded(
     of = Chunk(work.migration, state.name, state.generation, 0)
     source = work.source_of(mapping.spec)
     whole = Pipeline(mapping, work.context, source, of, work.keys, work.connect)
-    keys: list[tuple[str, ...]] = []
+    keys: list[Key] = []
     try:
         for partition in partitions:
             chunk = Chunk(work.migration, state.name, state.generation, partition.ordinal)

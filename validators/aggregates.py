@@ -1,6 +1,7 @@
 """Aggregates: what source and target each compute of a column by their own engine, and which of them must be equal."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 
 from migrate.core import Finding, Kind, Measure, Quantity, rank
@@ -28,31 +29,46 @@ _WORDS: Mapping[Quantity, str] = {
 }
 
 
-def compare(
-    table: str,
-    columns: Sequence[str],
-    measures: Sequence[Measure],
-    source: Sequence[Decimal | None],
-    without: Sequence[Decimal | None],
-    target: Sequence[Decimal | None],
-    note: str = "",
-) -> list[Finding]:
-    """A finding for each column in which the sides differ. `columns[i]` is the target column of `measures[i]`; `without` are
-    the quantities of rows that were not loaded.
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What both sides say of a quantity. `columns` are those of the target that it is of: several of a digest of texts together.
 
-    Least and greatest values of all rows only bound those of the loaded ones where some were not loaded.
+    `without` is the quantity of the rows that were not loaded; None where all were.
     """
-    differences: dict[str, list[tuple[Measure, Decimal | None, Decimal | None]]] = {}
-    for column, measure, whole, gone, here in zip(columns, measures, source, without, target, strict=True):
-        expected = whole
-        if measure.quantity in ("least", "most"):
-            differs = _beyond(measure.quantity, whole, here, sure=gone is None)
-        else:
-            expected = (whole or Decimal(0)) - (gone or Decimal(0))
-            differs = expected != (here or Decimal(0))
-        if differs:
-            differences.setdefault(column, []).append((measure, expected, here))
-    return [_finding(table, column, found, note) for column, found in differences.items()]
+
+    columns: tuple[str, ...]
+    measure: Measure
+    source: Decimal | None
+    without: Decimal | None
+    target: Decimal | None
+
+    @property
+    def expected(self) -> Decimal | None:
+        """What the target should say. Least and greatest values of all rows only bound those of the loaded ones."""
+        if self.measure.quantity in ("least", "most"):
+            return self.source
+        return (self.source or Decimal(0)) - (self.without or Decimal(0))
+
+    @property
+    def differs(self) -> bool:
+        quantity = self.measure.quantity
+        if quantity in ("least", "most"):
+            return _beyond(quantity, self.source, self.target, sure=self.without is None)
+        return self.expected != (self.target or Decimal(0))
+
+
+def compare(table: str, answers: Sequence[Answer], note: str = "") -> list[Finding]:
+    """A finding for each column in which the sides differ; and one for texts that differ together, where none does alone."""
+    differences: dict[tuple[str, ...], list[Answer]] = {}
+    for answer in answers:
+        if answer.differs:
+            differences.setdefault(answer.columns, []).append(answer)
+    alone = {a.columns[0] for a in answers if a.differs and a.measure.quantity == "digest" and not a.measure.beside}
+    return [
+        _mixed(table, found[0], note) if found[0].measure.beside else _finding(table, columns[0], found, note)
+        for columns, found in differences.items()
+        if not found[0].measure.beside or alone.isdisjoint(columns)
+    ]
 
 
 def _beyond(quantity: Quantity, whole: Decimal | None, here: Decimal | None, *, sure: bool) -> bool:
@@ -61,12 +77,20 @@ def _beyond(quantity: Quantity, whole: Decimal | None, here: Decimal | None, *, 
     return rank(here) < rank(whole) if quantity == "least" else rank(here) > rank(whole)
 
 
-def _finding(
-    table: str, column: str, found: Sequence[tuple[Measure, Decimal | None, Decimal | None]], note: str
-) -> Finding:
-    measure, expected, actual = found[0]
+def _mixed(table: str, answer: Answer, note: str) -> Finding:
+    """Of texts whose digests are equal column by column, and not row by row."""
+    expected, actual = _plain(answer.expected), _plain(answer.target)
+    message = (
+        f"{table}: {', '.join(answer.columns)}: each column holds the source's texts, but not in the same rows: the sum of "
+        f"digests of their rows should be {expected} by the source, and is {actual} in the target{note}"
+    )
+    return Finding("aggregates.digest", "error", table, message, None, expected, actual)
+
+
+def _finding(table: str, column: str, found: Sequence[Answer], note: str) -> Finding:
+    measure, expected, actual = found[0].measure, found[0].expected, found[0].target
     source = "" if measure.column == column else f" (the source's {measure.column})"
-    more = ", ".join(_WORDS[m.quantity] for m, _, _ in found[1:])
+    more = ", ".join(_WORDS[answer.measure.quantity] for answer in found[1:])
     message = (
         f"{table}: {column}{source}: {_WORDS[measure.quantity]} should be {_plain(expected)} by the source, "
         f"and is {_plain(actual)} in the target{f'; so differs {more}' if more else ''}{note}"

@@ -1,5 +1,6 @@
 """Oracle without a server: what `init`, `check`, the governor and `verify --level aggregates` ask, and what they make of it."""
 
+from dataclasses import replace
 from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any, cast
@@ -11,7 +12,7 @@ from oraclerig import Answer, Column, Script, catalogue, column, ora
 
 from migrate.core import Kind, Measure, Quantity, Reference
 from migrate.errors import SourceError
-from migrate.measures import _expression
+from migrate.measures import _Asked, _value
 
 ID = column("ID", "NUMBER", precision=9, scale=0, nullable=False)
 ONE = pa.table({"id": pa.array([Decimal(1)], pa.decimal128(9, 0)), "name": ["x"]})
@@ -305,6 +306,7 @@ def test_aggregates_are_asked_as_of_the_scn_and_by_keys() -> None:
     source = script.source()
     total, most = Measure("ID", "number", "sum"), Measure("ID", "number", "most")
     assert source.computes("T", total)
+    assert not source.computes("T", replace(total, kind="text", quantity="digest", beside=(("ID", "text"),)))
     assert [str(v) for v in source.aggregates("T", [total], None)] == ["12.5"]
     assert script.asked[-1] == f'SELECT TO_CHAR(SUM("ID"), {TM9}) FROM "OWN"."T" AS OF SCN 4711'
     assert [str(v) for v in source.aggregates("T", [most], [("1",), ("7",)])] == ["0.5"]
@@ -350,7 +352,7 @@ MOMENTS = [
         (column("X", "DATE"), "moment", "timestamp", MOMENTS),
         (column("X", "TIMESTAMP(6) WITH TIME ZONE", scale=6), "moment", "timestamptz", [f"{m}+00" for m in MOMENTS]),
         (column("X", "NUMBER", precision=20, scale=4), "number", "numeric", ["-1234567890123456.7891", "0", None]),
-        (column("X", "CHAR", length=5), "padded", "text", ["ab   ", "     ", "ä😁   ", None]),
+        (column("X", "CHAR", length=5), "padded", "char(5)", ["ab   ", "     ", "ä😁   ", None]),
         (NAME, "text", "text", ["ab ", "ä😁", " ", None]),
         (column("X", "RAW", length=16), "bytes", "bytea", [b"\x00\xff", None]),
     ],
@@ -370,7 +372,8 @@ def test_an_aggregate_is_what_the_target_computes(
         for quantity in quantities.get(kind, ("sum", "least", "most")):
             sql = spelled(given, kind, quantity)
             assert sql is not None
-            asked = f"{sql.replace('RTRIM(', 'ora.nulled(')}, ({_expression(cell, kind, quantity)})::text"
+            ours = _Asked(("X",), Measure("X", kind, quantity), _value(cell, kind, quantity)).aggregate
+            asked = f"{sql.replace('RTRIM(', 'ora.nulled(')}, ({ours})::text"
             row = conn.execute(f"SELECT {asked} FROM public.t").fetchone()  # type: ignore[arg-type]
             assert row is not None
             there, here = (Decimal(v or 0) for v in row)
