@@ -447,7 +447,7 @@ def _origins(table: str, data: bytes, starts: Offsets, ends: Offsets) -> Callabl
         try:
             document = bson.decode(whole, CODEC)
         except bson.errors.BSONError:
-            return Origin({**place, "row": at + 1}, whole)
+            return Origin({**place, "row": at + 1}, json.dumps({"bson": whole.hex()}).encode())
         if "_id" in document:
             place["key"] = f"_id={_shown(document['_id'])}"
         text = json_util.dumps(document, json_options=json_util.CANONICAL_JSON_OPTIONS, ensure_ascii=False)

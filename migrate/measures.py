@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import partial
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import pyarrow as pa
@@ -28,7 +28,7 @@ from validators import aggregates as validator
 from validators.aggregates import Answer
 
 T = TypeVar("T")
-Key = tuple[str, ...]
+Key = tuple[Any, ...]
 
 _MOST_KEYS = 200_000  # rows that are asked for by their keys
 _LEAVES_ROOM = 400  # aggregates in one statement
@@ -253,7 +253,11 @@ def _excluded(work: Session, mapping: Mapping, state: TableState, partitions: Se
                 origins += [r.origin for r in step.rejects if r.ordinal in gone]
                 for origin in origins:
                     values = json.loads(origin.raw)
-                    keys.append(tuple(str(values[name]) for name in key))
+                    if not values.keys() >= set(
+                        key
+                    ):  # an element of an array: the document that it is in has no such key
+                        return None
+                    keys.append(tuple(values[name] for name in key))
             if len(keys) > _MOST_KEYS:
                 return None
     finally:
