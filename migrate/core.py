@@ -261,7 +261,10 @@ class Aggregated(Protocol):
     def aggregates(
         self, table: str, measures: Sequence[Measure], keys: Sequence[tuple[Any, ...]] | None, /
     ) -> Sequence[Decimal | None]:
-        """Of all rows, or of those with some values of `Table.key`, as the JSON of `Origin.raw` has them; None of no value. Only what it `computes` may be asked."""
+        """Of all rows, or of those with some values of `Table.key`, as the JSON of their `Origin.raw` has them; None of no value.
+
+        Only what it `computes` may be asked.
+        """
         ...
 
 

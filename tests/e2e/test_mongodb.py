@@ -1,0 +1,190 @@
+"""MongoDB into PostgreSQL, by the commands that a user types: every document accounted for, arrays as tables, proof."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from bson import Decimal128, ObjectId, json_util
+from pymongo.database import Database
+from servers import Mongo
+
+from e2e.rig import Rig
+
+ORDERS = 600
+
+
+@pytest.fixture
+def shop(mongo: Mongo, mongo_database: str, rig: Rig) -> Iterator["Database[dict[str, Any]]"]:
+    rig.environment["SOURCE_URL"] = mongo.url(mongo_database)
+    with mongo.connect() as client:
+        yield client[mongo_database]
+
+
+def filled(shop: "Database[Any]") -> None:
+    shop.customers.insert_many(
+        [
+            {
+                "_id": n,
+                "name": f"Zoë {n}",
+                "born": datetime(1950 + n % 60, 1, 1),
+                "address": {"city": "Köln", "zip": f"{n:05}"},
+            }
+            for n in range(1, 101)
+        ]
+    )
+    shop.orders.insert_many(
+        [
+            {
+                "_id": ObjectId(f"65a0000000000000{n:08x}"),
+                "customer_id": 1 + n % 100,
+                "total": Decimal128(f"{n}.50"),
+                "at": datetime(2020, 1, 1, n % 24, tzinfo=UTC),
+                "lines": [{"sku": f"S{at}", "qty": at + 1} for at in range(n % 4)],
+            }
+            for n in range(ORDERS)
+        ]
+    )
+
+
+FIELDS = """
+    fields:
+      customers: {_id: integer, name: text, born: moment, address: {city: text, zip: text}}
+      orders: {_id: objectid, customer_id: integer, total: decimal, at: moment, lines: json}
+      orders/lines: {sku: text, qty: integer}
+"""
+TABLES = """
+  customers: {from: shop.customers, key: _id, primary_key: id, columns: {id: _id, name: name, born: born, city: '"address.city"'}}
+  orders:
+    from: shop.orders
+    key: _id
+    primary_key: id
+    columns: {id: _id, customer: {references: customers, by: customer_id}, total: {value: total, type: "numeric(12,2)"}, at: '"at"'}
+  lines:
+    from: shop.orders
+    unnest: lines
+    key: [_parent._id, _position]
+    primary_key: [order_id, position]
+    columns: {order_id: {references: orders, by: '"_parent._id"'}, position: _position, sku: sku, qty: qty}
+"""
+
+
+def project(rig: Rig, fields: str = FIELDS, tables: str = TABLES, mixed: str = "") -> None:
+    rig.write(
+        "migrate.yaml",
+        "migration: m\ntarget: ${env:TARGET_URL}\nsources:\n  shop:\n    url: ${env:SOURCE_URL}\n    quiesced: true\n"
+        f"{mixed}{fields.strip(chr(10))}\ndefaults: {{max_rejects: 100%}}\ntables:\n{tables.strip(chr(10))}\n",
+    )
+
+
+def test_a_database_is_drafted_checked_loaded_and_proved(rig: Rig, shop: "Database[Any]", mongo: Mongo) -> None:
+    filled(shop)
+    said = rig.migrate("init", rig.environment["SOURCE_URL"]).said
+    text = (rig.folder / "migrate.yaml").read_text(encoding="utf-8")
+    assert "geheim" not in said + text
+    assert "unnest: lines" in text
+    assert "customer_id: {references: customers, by: customer_id}" in text
+    assert "{references: orders, by: '\"_parent._id\"'}" in text
+    rig.environment.update(
+        {
+            part.partition("}")[0]: value
+            for part in text.split("${env:")[1:]
+            for end, value in (("_USER", "tester"), ("_PASSWORD", "geheim@1"))
+            if part.partition("}")[0].endswith(end)
+        }
+    )
+    assert "orders/lines: a collection" in rig.migrate("check").said
+    rig.migrate("run", "--batch-rows", "100")
+    assert rig.fates("orders_lines") == (900, 900, 0, 0, 0)
+    assert rig.value("SELECT count(*) FROM orders o JOIN customers c ON c.id = o.customer_id") == ORDERS
+    assert rig.value("SELECT sum(qty) FROM orders_lines") == sum(sum(range(1, n % 4 + 1)) for n in range(ORDERS))
+    verified = rig.migrate("verify").said
+    assert verified.count("equal") == 3
+    status = rig.migrate("status").said
+    assert "proved" in status or "Equal row by row" in status
+
+
+def test_a_difference_is_found_by_the_servers_own_aggregates(rig: Rig, shop: "Database[Any]") -> None:
+    filled(shop)
+    project(rig)
+    rig.migrate("run")
+    assert rig.migrate("verify").said.count("equal") == 3
+    rig.sql(
+        "UPDATE lines SET qty = qty + 1 WHERE position = 3 AND order_id = (SELECT max(order_id) FROM lines WHERE position = 3)"
+    )
+    said = rig.migrate("verify", "--level", "aggregates", code=3).said
+    assert "lines: qty: the sum should be 1500 by the source, and is 1501" in said.replace(",", "")
+    rig.migrate("verify", "-s", "lines", "--fixup")
+    rig.migrate("verify")
+    shop.customers.update_one({"_id": 7}, {"$set": {"name": "Ann"}})
+    said = rig.migrate("verify", "--against", "source", "-s", "customers", code=3).said
+    assert "id=7" in said
+
+
+def test_what_does_not_fit_is_rejected_with_its_id_mended_and_replayed(rig: Rig, shop: "Database[Any]") -> None:
+    filled(shop)
+    shop.customers.update_one({"_id": 5}, {"$set": {"born": "long ago"}})
+    shop.customers.update_one({"_id": 6}, {"$set": {"phone": "123"}})
+    shop.orders.update_one({"customer_id": 8}, {"$set": {"lines": "none"}})
+    project(rig)
+    rig.migrate("run", "--batch-rows", "50")
+    assert rig.fates("customers") == (100, 98, 0, 0, 2)
+    assert rig.fates("orders") == (600, 588, 0, 0, 12)  # those of the two
+    listed = rig.migrate("rejects", "list").said
+    assert 'born: "long ago" is no moment' in listed
+    assert "has fields that no column takes: phone" in listed
+    assert "lines is no array" in listed
+    assert "_id=5" in listed
+    rig.migrate("verify")
+    shop.customers.update_one({"_id": 5}, {"$set": {"born": datetime(1901, 1, 1)}})
+    shop.customers.update_one({"_id": 6}, {"$unset": {"phone": ""}})
+    rig.migrate("rejects", "replay", "-s", "customers")
+    assert rig.value("SELECT count(*) FROM customers") == 100
+
+
+def test_nothing_of_a_document_is_lost_where_the_rest_is_mapped(rig: Rig, shop: "Database[Any]") -> None:
+    documents = [
+        {"_id": n, "v": value, "w": {"deep": n, "more": [n, {"x": None}]}, f"only{n}": n}
+        for n, value in enumerate(
+            [1, "x", 2.5, None, True, Decimal128("1.10"), ObjectId(), [1], {"a": 1}, datetime(1960, 1, 1)]
+        )
+    ]
+    shop.t.insert_many(documents)
+    tables = "  t: {from: shop.t, key: _id, primary_key: id, columns: {id: _id, v: v, deep: '\"w.deep\"', rest: _rest}}"
+    project(rig, "    fields: {t: {_id: integer, v: integer, w: {deep: integer}}}", tables, "    mixed: rest\n")
+    rig.migrate("run")
+    assert rig.fates("t") == (10, 10, 0, 0, 0)
+    for n, v, deep, rest in rig.sql("SELECT id, v, deep, rest FROM t ORDER BY id"):
+        whole = json.loads(json_util.dumps(documents[n], json_options=json_util.RELAXED_JSON_OPTIONS))
+        again = {"_id": n, "w": {"deep": deep, **rest.pop("w")}, **({"v": v} if v is not None else {}), **rest}
+        assert {k: x for k, x in again.items() if x is not None} == {k: x for k, x in whole.items() if x is not None}
+    rig.migrate("verify")
+
+
+def test_a_killed_load_goes_on_and_equals_a_clean_one(rig: Rig, shop: "Database[Any]") -> None:
+    filled(shop)
+    project(rig)
+    killed = rig.killed_at("committed", 4, "run", "--batch-rows", "50", "-j", "1")
+    assert killed.code == -9
+    before = rig.value("SELECT count(*) FROM customers")
+    assert 0 < before <= 100
+    rig.migrate("run", "--batch-rows", "50")
+    assert [rig.fates(table)[:2] for table in ("customers", "orders", "lines")] == [(100, 100), (600, 600), (900, 900)]
+    assert rig.migrate("verify").said.count("equal") == 3
+
+
+def test_a_wrong_password_is_said_and_never_repeated(rig: Rig, mongo: Mongo, mongo_database: str) -> None:
+    project(rig)
+    rig.environment["SOURCE_URL"] = "mongodb://tester:pa55w0rd@127.0.0.1:1/x?serverSelectionTimeoutMS=300"
+    ended = rig.migrate("run", code=75)
+    assert "Is the source up and reachable?" in ended.said
+    assert "pa55w0rd" not in ended.said
+
+
+def test_a_dry_run_leaves_nothing(rig: Rig, shop: "Database[Any]") -> None:
+    filled(shop)
+    project(rig)
+    said = rig.migrate("run", "--dry-run").said
+    assert "1,600" in said
+    assert rig.value("SELECT to_regclass('customers') IS NULL")
