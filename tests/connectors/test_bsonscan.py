@@ -454,6 +454,18 @@ def test_decimals_as_postgresql_reads_them(target_url: str) -> None:
     assert found[5] == "1.50"
 
 
+def test_the_first_moment_is_that_of_postgresql(target_url: str) -> None:
+    first = -210_866_803_200_000
+    found, wrong = column([DatetimeMS(first - 1), DatetimeMS(first)], "moment")
+    assert (found[1], wrong) == (first * 1000, [True, False])
+    with psycopg.connect(target_url) as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        row = connection.execute("SELECT to_timestamp(%s)::text", [first // 1000]).fetchone()
+        assert row == ("4714-11-24 00:00:00+00 BC",)
+        with pytest.raises(psycopg.errors.DatetimeFieldOverflow):
+            connection.execute("SELECT to_timestamp(%s)", [first // 1000 - 1])
+
+
 def test_what_no_driver_writes() -> None:
     def decimal128(high: int, low: int) -> Raw:
         return Raw(b"\x13" + low.to_bytes(8, "little") + high.to_bytes(8, "little"))
