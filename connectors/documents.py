@@ -30,6 +30,7 @@ from connectors.docscan import (
     OBJECT,
     OBJECTID,
     STRING,
+    UNDEFINED,
     Cells,
     Data,
     Form,
@@ -71,6 +72,9 @@ _EXTENDED: Mapping[frozenset[str], Type] = {  # the objects of extended JSON, by
     frozenset({"$binary", "$type"}): "binary",
     frozenset({"$uuid"}): "uuid",
 }
+
+_NUMBERS: set[Type] = {"integer", "double", "decimal"}
+_NOTHING = (NULL, UNDEFINED)
 
 Path = tuple[str, ...]
 
@@ -255,11 +259,13 @@ class Seen:
         found = {
             number if kind == NUMBER else extended or "json" if kind == OBJECT else _TYPES.get(kind, "json")
             for kind in self.kinds
-            if kind != NULL
+            if kind not in _NOTHING
         }
         if extended in ("double", "decimal", "integer") and NUMBER in self.kinds:
             found.discard(number)  # relaxed extended JSON writes some numbers plainly
             found.add(extended)
+        if found <= _NUMBERS and len(found) > 1:  # an int is a double too, of a long only its digits are sure
+            found = {"decimal" if "decimal" in found or INT64 in self.kinds else "double"}
         return found
 
     @property
@@ -268,7 +274,7 @@ class Seen:
         objects = self.kinds.get(OBJECT, 0)
         held = sum(sum(each.kinds.values()) for each in self.fields.values())
         alike = 0 < len(self.fields) < _MANY and 2 * held >= objects * len(self.fields)
-        return self.kinds.keys() <= {OBJECT, NULL} and alike and frozenset(self.fields) not in _EXTENDED
+        return self.kinds.keys() <= {OBJECT, *_NOTHING} and alike and frozenset(self.fields) not in _EXTENDED
 
 
 def note(form: Form, data: Data, cells: Cells, seen: Seen) -> None:
@@ -293,7 +299,7 @@ def note(form: Form, data: Data, cells: Cells, seen: Seen) -> None:
 
 def found(seen: Seen, path: Path = ()) -> Level:
     """A level as its values are: objects that are alike become columns, what is mixed stays JSON."""
-    if path and not seen.kinds.keys() <= {OBJECT, NULL}:
+    if path and not seen.kinds.keys() <= {OBJECT, *_NOTHING}:
         types = seen.types
         return Level(path, value=types.pop() if len(types) == 1 else "json")
     return Level(path, _found(seen, top=True))
@@ -322,7 +328,7 @@ def _found(seen: Seen, *, top: bool = False) -> tuple[Field, ...]:
 def arrays(seen: Seen) -> list[Path]:
     """The paths of the arrays in objects that are columns."""
     nested = [(name, *path) for name, inner in seen.fields.items() if inner.record for path in arrays(inner)]
-    return [(name,) for name, inner in seen.fields.items() if inner.kinds.keys() - {NULL} == {ARRAY}] + nested
+    return [(name,) for name, inner in seen.fields.items() if inner.kinds.keys() - {*_NOTHING} == {ARRAY}] + nested
 
 
 def _of(cells: Cells, at: Offsets) -> Cells:
@@ -470,7 +476,7 @@ def _descend(
         bad += [Damage(int(starts[each]), int(ends[each]), why) for each, why in scan.faults.items() if not depth]
         place = ".".join(below.path)
         held = scan.cells[at[below.path]]
-        for each in np.flatnonzero(~np.isin(held.kinds, (ABSENT, NULL, ARRAY))).tolist():
+        for each in np.flatnonzero(~np.isin(held.kinds, (ABSENT, *_NOTHING, ARRAY))).tolist():
             bad.append(Damage(int(held.starts[each]), int(held.ends[each]), f"{place} is no array", "type"))
         of, cells, broken = form.elements(data, held)
         bad += [Damage(int(held.starts[each]), int(held.ends[each]), why) for each, why in broken.items()]
@@ -520,7 +526,7 @@ def _last(
     else:
         scan, at, objects = _scanned(form, data, cells, [column.path for column in own.values()])
         faults = {int(objects[each]): why for each, why in scan.faults.items()}
-        strange = np.flatnonzero(~np.isin(cells.kinds, (OBJECT, NULL)))
+        strange = np.flatnonzero(~np.isin(cells.kinds, (OBJECT, *_NOTHING)))
         for row, text in zip(
             strange.tolist(), form.values(data, _of(cells, strange), "json")[0].to_pylist(), strict=True
         ):
@@ -540,7 +546,7 @@ def _last(
                     column = _Column(column.values, np.zeros_like(column.wrong), held, column.type)
                 ready[name] = column.of(places)
             else:
-                misfits = np.flatnonzero(~np.isin(held.kinds, (ABSENT, NULL, OBJECT)))
+                misfits = np.flatnonzero(~np.isin(held.kinds, (ABSENT, *_NOTHING, OBJECT)))
                 if spare:
                     rest.add(path, misfits, held)
                 else:

@@ -52,7 +52,7 @@ def elements(paths: Sequence[Sequence[str]], root: str = "") -> Expression:
         name = f"e{len(paths)}"
         each = {"$cond": [{"$eq": [{"$type": f"$${name}"}, "object"]}, elements(paths[1:], f"$${name}"), 0]}
         inner = {"$sum": {"$map": {"input": held, "as": name, "in": each}}}
-    there = {"$cond": [{"$in": [{"$type": held}, ["missing", "null"]]}, 0, 1]}
+    there = {"$cond": [{"$in": [{"$type": held}, ["missing", "null", "undefined"]]}, 0, 1]}
     return {"$cond": [{"$isArray": [held]}, inner, there]}
 
 

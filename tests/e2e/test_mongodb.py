@@ -60,7 +60,8 @@ TABLES = """
     from: shop.orders
     key: _id
     primary_key: id
-    columns: {id: _id, customer: {references: customers, by: customer_id}, total: {value: total, type: "numeric(12,2)"}, at: '"at"'}
+    columns:
+      {id: _id, customer: {references: customers, by: customer_id}, total: {value: total, type: "numeric(12,2)"}, at: '"at"'}
   lines:
     from: shop.orders
     unnest: lines
@@ -110,11 +111,9 @@ def test_a_difference_is_found_by_the_servers_own_aggregates(rig: Rig, shop: "Da
     project(rig)
     rig.migrate("run")
     assert rig.migrate("verify").said.count("equal") == 3
-    rig.sql(
-        "UPDATE lines SET qty = qty + 1 WHERE position = 3 AND order_id = (SELECT max(order_id) FROM lines WHERE position = 3)"
-    )
+    rig.sql("UPDATE lines SET qty = qty + 1 WHERE ctid = (SELECT max(ctid) FROM lines WHERE position = 3)")
     said = rig.migrate("verify", "--level", "aggregates", code=3).said
-    assert "lines: qty: the sum should be 1500 by the source, and is 1501" in said.replace(",", "")
+    assert "lines: qty: the sum should be 1500 by the source, and is 1501" in said
     rig.migrate("verify", "-s", "lines", "--fixup")
     rig.migrate("verify")
     shop.customers.update_one({"_id": 7}, {"$set": {"name": "Ann"}})
