@@ -2,6 +2,7 @@
 
 import json
 import struct
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -54,7 +55,17 @@ def oracle(text: bytes) -> Any:
         raise Refused from None
     if not isinstance(value, dict):
         raise Refused
+    named(value, WANTED)
     return value
+
+
+def named(value: dict[str, Any], wanted: Sequence[Wanted]) -> None:
+    """Raise Refused of an object with half of a surrogate pair in a name: no text is called so."""
+    if any(0xD800 <= ord(sign) < 0xE000 for name in value for sign in name):
+        raise Refused
+    for each in wanted:
+        if each.fields and isinstance(value.get(each.name), dict):
+            named(value[each.name], each.fields)
 
 
 def buffered(documents: list[bytes], between: bytes = b"") -> tuple[Any, Any, Any]:
@@ -228,7 +239,7 @@ def test_elements_are_those_of_the_arrays_in_order(values: list[dict[str, Any]],
     documents = [json.dumps(value, separators=separators, default=str).encode() for value in values]
     buffer, starts, ends = buffered(documents, b"\n")
     scan = JSON.scan(buffer, starts, ends, WANTED)
-    of, cells = JSON.elements(buffer, scan.cells[0])
+    of, cells, _ = JSON.elements(buffer, scan.cells[0])
     found: list[list[Any]] = [[] for _ in documents]
     for at, document in enumerate(of.tolist()):
         found[document].append(json.loads(bytes_of(buffer, cells, at)))
