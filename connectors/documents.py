@@ -20,16 +20,22 @@ from connectors.docscan import (
     ARROW,
     BINARY,
     BOOLEAN,
+    CODE,
     DATE,
     DECIMAL,
     DOUBLE,
     INT32,
     INT64,
+    MAXKEY,
+    MINKEY,
     NULL,
     NUMBER,
     OBJECT,
     OBJECTID,
+    REGEX,
     STRING,
+    SYMBOL,
+    TIMESTAMP,
     UNDEFINED,
     Cells,
     Data,
@@ -73,6 +79,11 @@ _EXTENDED: Mapping[frozenset[str], Type] = {  # the objects of extended JSON, by
     frozenset({"$uuid"}): "uuid",
 }
 
+_CALLED: Mapping[int, str] = {
+    **{DOUBLE: "double", STRING: "string", OBJECT: "object", ARRAY: "array", BINARY: "binary", OBJECTID: "ObjectId"},
+    **{BOOLEAN: "boolean", DATE: "date", REGEX: "regular expression", CODE: "code", SYMBOL: "symbol", INT32: "int"},
+    **{TIMESTAMP: "timestamp", INT64: "long", DECIMAL: "decimal", NUMBER: "number", MINKEY: "MinKey", MAXKEY: "MaxKey"},
+}
 _NUMBERS: set[Type] = {"integer", "double", "decimal"}
 _NOTHING = (NULL, UNDEFINED)
 
@@ -323,6 +334,26 @@ def _found(seen: Seen, *, top: bool = False) -> tuple[Field, ...]:
         paths = [".".join(path) for path, _ in _leaves(fields, ())]
         fields = [each for each in fields if "." not in each.name or paths.count(each.name) == 1]
     return tuple(fields)
+
+
+def mixtures(seen: Seen, level: Level) -> dict[str, str]:
+    """How often values of each kind stand in the columns that hold several, by the columns' names."""
+    told = {}
+    for name, column in columns(level).items():
+        inner: Seen | None = seen
+        for step in column.path:
+            inner = inner.fields.get(step) if inner else None
+        kinds = {kind: n for kind, n in inner.kinds.items() if kind not in _NOTHING} if inner else {}
+        if len(kinds) > 1:
+            of = sum(kinds.values())
+            shares = sorted(((n, _CALLED.get(kind, f"type {kind}")) for kind, n in kinds.items()), reverse=True)
+            told[name] = "values are " + ", ".join(f"{called} ({_share(n, of)})" for n, called in shares)
+    return told
+
+
+def _share(part: int, whole: int) -> str:
+    """A percentage that is neither 0 nor 100 unless it is so."""
+    return f"{part:,}" if 100 * part < whole else f"{min(99, round(100 * part / whole))} %"
 
 
 def arrays(seen: Seen) -> list[Path]:

@@ -215,6 +215,14 @@ class JsonFiles:
         inner = {path: self._seen(table, (path,)) for path in documents.arrays(seen)}
         return [f"{table}/{'.'.join(path)}" for path, each in inner.items() if documents.found(each, path).fields]
 
+    def doubts(self, table: str, /) -> Mapping[str, str]:
+        """How often each kind of value stands in fields that hold several, where these were looked for."""
+        name, *steps = table.split("/")
+        if table in self._fields:
+            return {}
+        seen = self._seen(name, tuple(tuple(step.split(".")) for step in steps))
+        return documents.mixtures(seen, self._resolved(table)[-1])
+
     def fields(self, tables: Sequence[str], /) -> Mapping[str, Any]:
         return {table: documents.declared(self._resolved(table)[-1]) for table in tables}
 

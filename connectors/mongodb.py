@@ -40,11 +40,13 @@ _PICKED = 1_000  # documents asked for by their keys at once
 class Options:
     """What the project file may say of a MongoDB. `fields`: of tables, those that are columns, with their types.
 
-    `mixed`: what becomes of a value that its column's type does not take: reject its row, or keep it in `_rest`.
+    `profile`: whether fields that are not declared are looked for in the documents at both ends of a large collection, or in
+    all. `mixed`: what becomes of a value that its column's type does not take: reject its row, or keep it in `_rest`.
     """
 
     connections: int = CONNECTIONS
     quiesced: bool = False
+    profile: str = "ends"
     snapshot: bool = True
     mixed: str = "reject"
     fields: Mapping[str, Any] = field(default_factory=dict)
@@ -102,12 +104,14 @@ class Collections:
 
     def _undeclared(self, table: str, about: About) -> Iterator[Notice]:
         if table not in self.declared:
-            all_ = about.kind == "collection" and about.documents <= 2 * _LOOKED
-            where = "all documents" if all_ else f"the first and the last {_LOOKED:,} documents"
+            where = "all documents" if self._looks_at_all(about) else f"the first and the last {_LOOKED:,} documents"
             said = f"its fields are not declared, and were found in {where}: a new one changes its columns"
             yield Notice(
                 "warning", table, said, "Declare them under fields: of the source; `migrate init` writes them."
             )
+
+    def _looks_at_all(self, about: About) -> bool:
+        return self.options.profile == "all" or (about.kind == "collection" and about.documents <= 2 * _LOOKED)
 
     def _known(self, table: str) -> tuple[About, tuple[Path, ...]]:
         """The collection of a table, and the paths of the arrays that its rows are elements of."""
@@ -144,8 +148,8 @@ class Collections:
     def _profiled(self, about: About, paths: Sequence[Path]) -> Seen:
         """What is in all documents, or in those at both ends of a large collection: the same each time, so not in a sample."""
         seen = Seen()
-        if about.documents <= 2 * _LOOKED or not about.sliced:
-            looks: list[dict[str, Any]] = [{"limit": 0 if about.kind == "collection" else 2 * _LOOKED}]
+        if self._looks_at_all(about) or not about.sliced:
+            looks: list[dict[str, Any]] = [{"limit": 0 if self._looks_at_all(about) else 2 * _LOOKED}]
         else:
             looks = [{"sort": [("_id", way)], "limit": _LOOKED} for way in (1, -1)]
         for look in looks:
@@ -341,8 +345,9 @@ class Collections:
         return found
 
     def doubts(self, table: str, /) -> Mapping[str, str]:
-        """Of some documents by chance: fields that no column takes, and values that do not fit theirs."""
-        about, _ = self._known(table)
+        """Of documents by chance: fields that no column takes, and values that do not fit; where fields were looked for, how
+        often each kind of value stands in those that hold several."""
+        about, paths = self._known(table)
         levels = self._fields(table)
         data = self._sample(about)
         starts, ends = cut_up(data)
@@ -350,10 +355,12 @@ class Collections:
         batch = documents.read(BSON, np.frombuffer(data, np.uint8), starts, ends, levels, names, _nowhere)
         seen = len(batch.ordinals) + len(batch.rejects)
         counts = Counter((r.rule, r.column or r.reason) for r in batch.rejects)
-        said: dict[str, str] = {}
+        seen_ = self._looks.get((about.name, paths))
+        said = documents.mixtures(seen_, levels[-1]) if seen_ else dict[str, str]()
         for (rule, what), n in counts.items():
             if rule == "type":
-                said[what] = f"{n:,} of {seen:,} rows looked at hold a value that its type does not take"
+                doubt = f"{n:,} of {seen:,} rows looked at hold a value that its type does not take"
+                said[what] = "; ".join(filter(None, (said.get(what), doubt)))
             else:
                 said[documents.REST if rule == "fields" else "documents"] = f"{n:,} of {seen:,} rows looked at: {what}"
         return said

@@ -358,6 +358,13 @@ DATABASE = Section(
         _DOCUMENT_FIELDS,
         _MIXED,
         Key(
+            "profile",
+            choice("ends", "all"),
+            "MongoDB: where fields that are not declared are looked for in a large collection: in the documents at both of its "
+            "ends, or in all.",
+            "ends",
+        ),
+        Key(
             "snapshot",
             boolean(),
             "MongoDB: whether a replica set is read as of one moment, which the server keeps for a time; see mongodb.md.",

@@ -95,6 +95,11 @@ def demo(flags: Common, folder: Path) -> None:
     help="Only such tables of a database, as in 'crm_*'; a view by its name, tables of other databases or schemas as 'other.*'.",
 )
 @click.option("--exclude", multiple=True, metavar="PATTERN", help="No such tables of a database.")
+@click.option(
+    "--full",
+    is_flag=True,
+    help="Look for fields in all documents of a MongoDB, not only at both ends of a large collection.",
+)
 @click.option("--migration", default=None, help="The migration's name [default: the folder's].")
 @click.option(
     "-o", "--out", type=click.Path(path_type=Path), default="migrate.yaml", show_default=True, help="The file to write."
@@ -105,6 +110,7 @@ def init(
     sources: tuple[str, ...],
     select: tuple[str, ...],
     exclude: tuple[str, ...],
+    full: bool,
     migration: str | None,
     out: Path,
 ) -> None:
@@ -118,11 +124,12 @@ def init(
     migrate init orders.xml prices.xlsx
     migrate init mysql://reader:secret@erp:3306/legacy --exclude 'tmp_*'
     migrate init mysql://reader:secret@erp/legacy -s 'crm_*' -s v_balances -s 'archive.*'
+    migrate init 'mongodb://reader:secret@mongo/shop?authSource=admin' --full
     """
     from migrate.initialize import secrets, write
 
     flags.secrets = secrets(sources)
-    for line in write(sources, migration, out, overwrite=flags.yes, select=select, exclude=exclude):
+    for line in write(sources, migration, out, overwrite=flags.yes, select=select, exclude=exclude, full=full):
         click.echo(redacted(flags, line))
 
 

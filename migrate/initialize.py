@@ -41,10 +41,11 @@ def write(
     overwrite: bool,
     select: Sequence[str] = (),
     exclude: Sequence[str] = (),
+    full: bool = False,
 ) -> list[str]:
     """Write the project file and its schema for files, folders and databases; what to tell.
 
-    `select` and `exclude` are patterns of databases' tables. Raises UsageError rather than overwrite a file.
+    `select` and `exclude` are patterns of databases' tables. `full`: look for fields in all documents of a MongoDB. Raises UsageError rather than overwrite a file.
     """
     if out.exists() and not overwrite:
         raise UsageError(f"{out} exists already.", hint="Give another name with -o, or --yes to overwrite it.")
@@ -61,7 +62,7 @@ def write(
     names = unique([*(draft.name for draft in drafts), *map(_source_name, urls)])[len(drafts) :]
     told: list[str] = []
     for url, source in zip(urls, names, strict=True):
-        draft, said = _database(url, source, base, select, exclude)
+        draft, said = _database(url, source, base, select, exclude, full)
         drafts.append(draft)
         told += said
     name = migration or snake_case(base.name) or "migration"
@@ -108,10 +109,11 @@ def _parted(url: str) -> tuple[str, str, str]:
 
 
 def _database(
-    url: str, name: str, base: Path, select: Sequence[str], exclude: Sequence[str]
+    url: str, name: str, base: Path, select: Sequence[str], exclude: Sequence[str], full: bool
 ) -> tuple[Draft, list[str]]:
     """A database, with what to tell of it."""
-    source = open_url(url.partition("://")[0].partition("+")[0], url, {}, base)
+    scheme = url.partition("://")[0].partition("+")[0]
+    source = open_url(scheme, url, {"profile": "all"} if full and scheme == "mongodb" else {}, base)
     try:
         there = source.tables()
         offers = cast(Offering, source).offers() if hasattr(source, "offers") else ()
@@ -267,8 +269,9 @@ def _json(paths: Sequence[Path], base: Path) -> list[Draft]:
     nested = cast(Nested, source)
     inner = [_sampled(source, each) for table in source.tables() for each in nested.arrays(table)]
     tables = [*draft.tables, *inner]
-    fields = {"fields": nested.fields([table for table, _, _ in tables])}
-    return [replace(draft, tables=tables, options=fields, notes=notes)]
+    names = [table.name for _, table, _ in tables]
+    doubts, _ = _doubts(source, names)
+    return [replace(draft, tables=tables, options={"fields": nested.fields(names)}, doubts=doubts, notes=notes)]
 
 
 _DRAFTERS: dict[str, Callable[[Sequence[Path], Path], list[Draft]]] = {
