@@ -1,9 +1,12 @@
 """The keys of a source in the project file: text, workbooks, XML, databases; what files promise, how hard all are worked."""
 
+from dataclasses import replace
+
 import yaml
 
 from mappings import texts
 from mappings.expectkeys import COUNT, OF_ROWS
+from mappings.restkeys import API
 from mappings.shapes import (
     Key,
     Section,
@@ -271,7 +274,9 @@ XML = Section(
     words="a mapping with `xml`",
 )
 
-_SOURCE_WORDS = "a URL or a mapping with `url`, `files`, `excel` or `xml`"
+REST = replace(API, keys=(*API.keys, _EXPECT, _PACE))
+
+_SOURCE_WORDS = "a URL or a mapping with `url`, `files`, `excel`, `xml` or `rest`"
 _URL = text(_SOURCE_WORDS, texts.source_url, secret=True, references=True)
 
 DATABASE = Section(
@@ -322,8 +327,8 @@ def _source_section(node: yaml.Node) -> Shape:
     if not isinstance(node, yaml.MappingNode):
         return _URL
     keys = keys_of(node)
-    sections = {"url": DATABASE, "excel": EXCEL, "xml": XML}
+    sections = {"url": DATABASE, "excel": EXCEL, "xml": XML, "rest": REST}
     return next((section for key, section in sections.items() if key in keys), FILES).shape
 
 
-SOURCE = either(_SOURCE_WORDS, _source_section, FILES.shape, EXCEL.shape, XML.shape, DATABASE.shape, _URL)
+SOURCE = either(_SOURCE_WORDS, _source_section, FILES.shape, EXCEL.shape, XML.shape, REST.shape, DATABASE.shape, _URL)
