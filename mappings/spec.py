@@ -660,7 +660,7 @@ def _check_api(reader: Reader, place: str, source: Record) -> None:
             reader.fault(pages.mark, f"{at} by cursor lacks `next`", "Say where in the body the next cursor stands.")
         if "size_param" in pages.keys and "size" not in pages.keys:
             reader.fault(pages.keys["size_param"], f"{at}.size_param says nothing without `size`")
-        idle = {
+        idle: dict[str, tuple[str, ...]] = {
             "page": ("next", "hosts"),
             "offset": ("next", "hosts"),
             "cursor": ("start", "hosts"),

@@ -254,7 +254,7 @@ def _faults_of_api(source: SourceSpec) -> Iterator[Fault]:
 
 
 def _secrets_of_api(options: Mapping[str, Any], environ: Mapping[str, str]) -> set[str]:
-    """Headers' values, whole and without their scheme, the client's secret, parameters that look secret, and what they are from."""
+    """Headers' values, whole and without their scheme, the client's secret, secret parameters, and what these are made of."""
     texts = [*options.get("headers", {}).values(), options.get("oauth", {}).get("client_secret", "")]
     for table in options["tables"].values():
         texts += [value for name, value in table.get("params", {}).items() if secret(name)]

@@ -3,6 +3,7 @@
 import csv
 import gzip
 import io
+import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +65,19 @@ def _xml(rows: Sequence[Row], damaged: Collection[int]) -> bytes:
     return "".join([*parts, "</t>\n"]).encode()
 
 
+def _jsonl(rows: Sequence[Row], damaged: Collection[int]) -> bytes:
+    lines = [json.dumps({"n": number, "v": text}, ensure_ascii=at % 2 == 0) for at, (number, text) in enumerate(rows)]
+    return "".join(line.replace(":", "", at in damaged) + "\n" for at, line in enumerate(lines)).encode()
+
+
+def _json(rows: Sequence[Row], damaged: Collection[int]) -> bytes:
+    """The elements of an array; damaged ones lack their last quote."""
+    texts = [json.dumps({"n": number, "v": text}, ensure_ascii=at % 2 == 0) for at, (number, text) in enumerate(rows)]
+    return (
+        "[" + ",\n".join(text[:-2] + "}" if at in damaged else text for at, text in enumerate(texts)) + "]"
+    ).encode()
+
+
 def _xlsx(path: Path, rows: Sequence[Row], damaged: Collection[int]) -> None:
     cells = [row(1, inline("A1", "n"), inline("B1", "v"))]
     for at, (number, text) in enumerate(rows):
@@ -110,6 +124,9 @@ FORMS = {
         Form("xlsx", "excel", _xlsx, {}, _CONTROLS),
         Form("xlsb", "excel", _xlsb, {"tables": {"t": {"sheet": "Kunden"}}}),
         Form("xls", "excel", _xls, {}),
+        Form("jsonl", "json", _plain(_jsonl), {}),
+        Form("json", "json", _plain(_json), {}),
+        Form("json.gz", "json", _packed(_json), {}),
         Form("xml", "xml", _plain(_xml), _RECORDS, _CONTROLS),
         Form("xml.gz", "xml", _packed(_xml), _RECORDS, _CONTROLS),
     )
