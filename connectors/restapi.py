@@ -19,7 +19,7 @@ from connectors.recording import Page, Position, Recorded, Writer, locked, recor
 from connectors.restclient import Access, Answer, Client, Doubled, Mask, Number, Pause, canonical, origin
 from connectors.secretnames import secret
 from migrate.core import Batch, Notice, Partition, Source, Table
-from migrate.errors import MigrateError, SourceError, Stopped, UsageError
+from migrate.errors import MigrateError, RetryableError, SourceError, Stopped, UsageError
 
 _TELL = 5.0  # seconds between two lines about one table
 _LOOK = 10.0  # seconds that `check` waits for an API that does not answer
@@ -54,7 +54,11 @@ class Resource:
     paging: Paging = Paging()
     total: str = ""
     key: tuple[str, ...] = ()
-    reading: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def reading(self) -> dict[str, str]:
+        """How its pages are read, in the words of a source of JSON files."""
+        return {"records": self.records}
 
     def request(self, access: Access) -> dict[str, Any]:
         """What a recording is one of; no secret is in it."""
@@ -110,8 +114,9 @@ class RestApi:
         found, files = self._recorded(table)
         read = files.schema(table)
         resource = self._resource_of(table)
-        notes = (*_notes(found, self._shown(resource)), *read.notes)
-        return replace(read, notes=notes, warnings=(*_warnings(found, resource), *read.warnings))
+        said, warned = (_once(told, self._shown(resource)) for told in (read.notes, read.warnings))
+        notes = (*_notes(found, self._shown(resource)), *said)
+        return replace(read, notes=notes, warnings=(*_warnings(found, resource), *warned))
 
     def partitions(self, table: Table, /, *, rows: int, bytes: int) -> Iterator[Partition]:
         return self._recorded(table.name)[1].partitions(table, rows=rows, bytes=bytes)
@@ -145,7 +150,7 @@ class RestApi:
                 verify(folder, found, shown)
                 names = [page.read_file for page in found.pages if page.rows] or [found.pages[0].read_file]
                 files = {resource.name: tuple(f"{shown}/{name}" for name in names)}
-                self._opened[resource.name] = found, open_files(files, _reading(resource), self._base)
+                self._opened[resource.name] = found, open_files(files, resource.reading, self._base)
             return self._opened[resource.name]
 
     def _fetched(self, resource: Resource) -> Recorded:
@@ -161,10 +166,10 @@ class RestApi:
             except KeyboardInterrupt as error:
                 stopped = f"Stopped; {len(writer.pages)} pages of {resource.name} are recorded in {shown}."
                 raise Stopped(stopped, hint="Run the same command again: it goes on with the next page.") from error
-            except MigrateError as error:
-                done = f"{resource.name}, page {len(writer.pages) + 1}: {error.message}"
-                error.message = f"{done}\n{len(writer.pages)} pages with {writer.rows:,} rows are recorded in {shown}"
-                raise
+            except (SourceError, RetryableError) as error:
+                recorded_ = f"{len(writer.pages):,} pages with {writer.rows:,} rows are recorded in {shown}"
+                message = f"{resource.name}, page {len(writer.pages) + 1}: {error.message}; {recorded_}"
+                raise type(error)(message, hint=error.hint) from error
             finally:
                 writer.close()
                 client.close()
@@ -211,8 +216,8 @@ class RestApi:
 
 
 def _resource(name: str, given: Mapping[str, Any]) -> Resource:
-    pages = dict(given.get("pages", {}))
-    own = ("path", "records", "params", "pages", "total", "key")
+    pages = dict(given.get("pages", {"by": "none"}))
+    pages.setdefault("param", pages["by"] if pages["by"] in ("page", "offset", "cursor") else "")
     return Resource(
         name,
         given["path"],
@@ -221,13 +226,7 @@ def _resource(name: str, given: Mapping[str, Any]) -> Resource:
         Paging(**pages),
         given.get("total", ""),
         tuple(given.get("key", ())),
-        {option: value for option, value in given.items() if option not in own},
     )
-
-
-def _reading(resource: Resource) -> dict[str, Any]:
-    """How the pages are read, in the words of a source of JSON files."""
-    return {"tables": {resource.name: {"records": resource.records, **resource.reading}}}
 
 
 def _root(table: str) -> str:
@@ -249,8 +248,7 @@ def _fetch(client: Client, access: Access, resource: Resource, writer: Writer, s
     while not writer.pages or position is not None:
         page, answer, items = _page(client, access, resource, writer, position)
         if (again := _repeated(page, contents, positions)) is not None:
-            client_said = f"{resource.name}, page {page.page}: {again}; asked again"
-            tell(client_said)
+            tell(f"{resource.name}, page {page.page}: {again}; asked again")
             client.rest(_AGAIN)
             page, answer, items = _page(client, access, resource, writer, position)
             if (again := _repeated(page, contents, positions)) is not None:
@@ -280,7 +278,7 @@ def _page(
     answer = client.get(*_asked(access, resource, position))
     items = _items(answer, resource, client.shown(answer.url))
     total = _total(answer, resource, client.shown(answer.url))
-    following = _following(answer, resource, position, len(items), writer.rows + len(items), total, access)
+    following = _following(answer, resource, position, len(items), writer.distinct + len(items), total, access)
     page = Page(
         len(writer.pages) + 1,
         _now(),
@@ -328,10 +326,9 @@ def _told_apart(
         kept.append(at)
     page = replace(page, repeats=len(items) - len(kept), changed=changed)
     if resource.paging.by in ("page", "offset") and items and page.next is None and page.total is not None:
-        # Repeats were taken for rows when it was looked whether all have come.
-        page = replace(
-            page, next=_counted_on(resource.paging, page.position, len(items), writer.rows + page.rows, page.total)
-        )
+        # Repeats were counted when it was looked whether all have come.
+        distinct = writer.distinct + page.rows - page.changed
+        page = replace(page, next=_counted_on(resource.paging, page.position, len(items), distinct, page.total))
     return page, _without(answer.body, resource.records, kept) if len(kept) < len(items) or not items else None, seen
 
 
@@ -350,12 +347,12 @@ def _without(body: bytes, path: str, kept: Sequence[int]) -> bytes:
 
 def _refuse_incomplete(resource: Resource, writer: Writer, shown: str) -> None:
     """Raise SourceError where there are not as many rows as the API says."""
-    total = writer.pages[-1].total
-    if total is None or total == writer.rows:
+    total, found = writer.pages[-1].total, writer.distinct
+    if total is None or total == found:
         return
-    fewer = "fewer" if writer.rows < total else "more"
+    fewer = "fewer" if found < total else "more"
     raise SourceError(
-        f"{resource.name}: the API says {total:,} items, and its pages hold {writer.rows:,}: {fewer} than that",
+        f"{resource.name}: the API says {total:,} items, and its pages hold {found:,}: {fewer} than that",
         hint="Others added or deleted rows while the pages were read, and that moves rows past page and offset paging. "
         f"Remove the folder {shown}, and fetch again while nobody writes, sorted by a key, or by cursor or link.",
     )
@@ -530,6 +527,11 @@ def _warnings(found: Recorded, resource: Resource) -> Iterator[str]:
             f"while the pages were read, the API's total went from {found.totals[0]:,} to {found.totals[-1]:,}: others wrote, "
             "and where a row was deleted page and offset paging may have passed over another"
         )
+
+
+def _once(told: Sequence[str], shown: str) -> Iterator[str]:
+    """What is said of each page, once."""
+    return iter(dict.fromkeys(line.partition(": ")[2] if line.startswith(f"{shown}/") else line for line in told))
 
 
 def _pages(pages: Mapping[int, int]) -> str:

@@ -86,7 +86,6 @@ class Client:
         self._token: str | None = None
         self._token_ends = 0.0
         self._due = 0.0
-        self.requests = 0
 
     def close(self) -> None:
         self._client.close()
@@ -96,10 +95,10 @@ class Client:
 
         Raises RetryableError where none comes for so long as it is worth waiting, SourceError for what no waiting mends.
         """
-        began, attempt, refused, unread = time.monotonic(), 0, 0, 0
+        spent, attempt, refused, unread = 0.0, 0, False, 0
         whole = f"{url}{'&' if '?' in url else '?'}{urlencode(list(params))}" if params else url
         while True:
-            wait = None
+            wait, asked_at = None, time.monotonic()
             try:
                 response = self._followed(whole)
             except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
@@ -118,7 +117,7 @@ class Client:
                         if unread == _TRIED:
                             self._refuse(response, whole, why)
                 elif response.status_code == 401 and self._access.oauth is not None and not refused:
-                    refused, self._token = 1, None
+                    refused, self._token = True, None
                     continue
                 elif response.status_code in _TRANSIENT:
                     why = f"HTTP {response.status_code} {response.reason_phrase}".strip()
@@ -127,15 +126,17 @@ class Client:
                     self._refuse(response, whole)
             attempt += 1
             seconds = self._wait(attempt, wait)
-            if time.monotonic() - began + seconds > self._patience:
+            spent += time.monotonic() - asked_at
+            if spent + seconds > self._patience:
                 asked = f"; it asks to wait {wait:.0f} s" if wait is not None and wait > self._patience else ""
+                times = "" if attempt == 1 else f", at each of {attempt} attempts in {spent:.0f} s"
                 raise RetryableError(
-                    f"{self.shown(whole)}: {why}, at each of {attempt} attempts in "
-                    f"{time.monotonic() - began:.0f} s{asked}",
+                    f"{self.shown(whole)}: {why}{times}{asked}",
                     hint="Run the same command again: it goes on where it stopped.",
                 )
             self._tell(f"{self.shown(whole)}: {why}; asked again in {seconds:.1f} s")
             self._pause(seconds)
+            spent += seconds
 
     def rest(self, seconds: float) -> None:
         """Wait; raises where a stop is asked for."""
@@ -184,7 +185,6 @@ class Client:
         self._pause(max(0.0, self._due - time.monotonic()))
         if self._access.per_second:
             self._due = time.monotonic() + 1 / self._access.per_second
-        self.requests += 1
         self._client.cookies.clear()  # a session would make pages depend on those before
         return self._client.request(method, url, headers=headers, **more)
 

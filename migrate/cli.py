@@ -163,7 +163,8 @@ def plan(flags: Common, out: Path | None, restart: bool) -> None:
     from migrate import engine, expecting
     from migrate.plan import to_json
 
-    with opened(flags, Sparing().governor) as work:  # a cap bounds the size of chunks
+    # A cap bounds the size of chunks; a source may have to be fetched first, and tells of it.
+    with opened(flags, Sparing().governor) as work, governed(flags, work.governor):
         mappings = engine.compiled(work, chosen(flags, work.project))
         expecting.refuse_faults(work, mappings)
         planned = engine.planned(work, mappings, run_options(flags, restart=restart))
