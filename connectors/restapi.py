@@ -170,6 +170,12 @@ class RestApi:
                 recorded_ = f"{len(writer.pages):,} pages with {writer.rows:,} rows are recorded in {shown}"
                 message = f"{resource.name}, page {len(writer.pages) + 1}: {error.message}; {recorded_}"
                 raise type(error)(message, hint=error.hint) from error
+            else:
+                _refuse_incomplete(resource, writer, shown)
+                writer.finish(_now())
+                self._tell(
+                    f"{resource.name}: {len(writer.pages):,} pages, {writer.rows:,} rows fetched, recorded in {shown}"
+                )
             finally:
                 writer.close()
                 client.close()
@@ -266,9 +272,6 @@ def _fetch(client: Client, access: Access, resource: Resource, writer: Writer, s
             told = time.monotonic()
             of = f" of {page.total:,}" if page.total is not None else ""
             tell(f"{resource.name}: {len(writer.pages):,} pages, {writer.rows:,}{of} rows fetched")
-    _refuse_incomplete(resource, writer, shown)
-    writer.finish(_now())
-    tell(f"{resource.name}: {len(writer.pages):,} pages, {writer.rows:,} rows fetched, recorded in {shown}")
 
 
 def _page(

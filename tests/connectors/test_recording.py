@@ -303,18 +303,21 @@ def test_items_that_come_again_are_no_rows(tmp_path: Path) -> None:
 
 
 def test_a_row_that_was_shifted_away_is_missed_by_the_total(tmp_path: Path) -> None:
-    for name, change, said in (
-        ("inserted", lambda items: items.insert(0, {"id": 0}), "says 26 items, and its pages hold 25: fewer"),
-        ("deleted", lambda items: (items.pop(0), items.append({"id": 99})), "says 25 items, and its pages hold 24|25"),
-    ):
-        with rest(moving({2: change}), tmp_path / name, OFFSET) as (source, _):
-            if name == "inserted":
-                with pytest.raises(SourceError, match=said) as raised:
-                    source.ids()
-                assert "rec/orders" in raised.value.hint
-                # It is not asked for again as if it could still become right.
-                with pytest.raises(SourceError, match=said):
-                    source.ids()
+    inserted = moving({2: lambda items: items.insert(0, {"id": 0})})
+    with rest(inserted, tmp_path, OFFSET) as (source, api):
+        with pytest.raises(SourceError, match="orders: the API says 26 items, and its pages hold 25: fewer") as raised:
+            source.ids()
+        assert "Remove the folder rec/orders" in raised.value.hint
+        asked = len(api.asked)
+        with pytest.raises(SourceError, match="fewer"):  # and it is not asked on as if it could still become right
+            Rest(api, tmp_path, OFFSET).ids()
+        assert len(api.asked) == asked
+
+
+def test_a_row_that_was_passed_over_because_another_was_deleted_is_told_by_the_total(tmp_path: Path) -> None:
+    with rest(moving({2: lambda items: items.pop(0)}), tmp_path, OFFSET) as (source, _):
+        assert 11 not in source.ids()
+        assert "total went from 25 to 24: others wrote, and where a row was deleted" in source.warnings()
 
 
 def test_a_total_that_changes_is_told(tmp_path: Path) -> None:
