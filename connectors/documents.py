@@ -235,8 +235,9 @@ class Seen:
             for kind in self.kinds
             if kind != NULL
         }
-        if extended in ("double", "decimal", "integer"):  # relaxed extended JSON writes some numbers plainly
-            found -= {number}
+        if extended in ("double", "decimal", "integer") and NUMBER in self.kinds:
+            found.discard(number)  # relaxed extended JSON writes some numbers plainly
+            found.add(extended)
         return found
 
     @property

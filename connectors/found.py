@@ -32,7 +32,7 @@ def match(globs: Sequence[str], base: Path) -> tuple[str, ...]:
         matched = sorted(_matches(base, pattern))
         if not matched:
             raise SourceError(
-                f"no file matches {pattern!r} in {base}", hint="check the path under files:, excel: or xml:"
+                f"no file matches {pattern!r} in {base}", hint="check the path under files:, excel:, xml: or json:"
             )
         found.update(dict.fromkeys(matched))
     return tuple(found)

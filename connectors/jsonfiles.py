@@ -313,9 +313,9 @@ def _layout(file: TextFile, options: _Options) -> _Layout:
         return _within(file, start, options.records)
     form = options.form or ("array" if text.startswith(b"[") else "lines")
     if form == "lines":
-        if not options.form and text and not _any_line(text, len(head) < file.size):
+        if not options.form and text and not _by_line(text, len(head) < file.size):
             raise SourceError(
-                f"{file.name} is neither an array of objects nor JSON Lines: none of its first lines is an object",
+                f"{file.name} is neither an array of objects nor JSON Lines: few of its first lines are objects",
                 hint="say which array in it holds the rows, records: data/items; or say form: lines, or form: array",
             )
         return _Layout(True, start, 1, "read as JSON Lines: a document on each line")
@@ -326,11 +326,11 @@ def _layout(file: TextFile, options: _Options) -> _Layout:
     return _arrayed(file, start, len(head) - len(text), "read as an array of documents")
 
 
-def _any_line(text: bytes, more: bool) -> bool:
-    """Whether one of the first lines is an object."""
+def _by_line(text: bytes, more: bool) -> bool:
+    """Whether at least half of the first lines are objects."""
     first = text.split(b"\n", 50)[:50]
-    whole = first[:-1] if more and len(first) > 1 else first
-    return any(judge(each.strip(_BLANKS)) is None for each in whole)
+    whole = [each for each in (first[:-1] if more and len(first) > 1 else first) if each.strip(_BLANKS)]
+    return 2 * sum(judge(each.strip(_BLANKS)) is None for each in whole) >= len(whole)
 
 
 def _arrayed(file: TextFile, begin: int, bracket: int, note: str) -> _Layout:

@@ -211,7 +211,7 @@ class _Text:
         )
         alone |= ~there
         doubtful = np.append(0, np.cumsum(alone))
-        text = memoryview(self.data)
+        text = self.data.data
         faults: dict[int, str] = {}
         left = [(0, count)] if count else []
         while left:

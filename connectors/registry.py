@@ -25,7 +25,7 @@ def open_url(scheme: str, url: str, options: Mapping[str, Any], base: Path = Pat
 
 
 def open_source(url_scheme: str, *args: Any, **kwargs: Any) -> Source:
-    """Open a source by the connector registered for `url_scheme` (files, excel, xml for files), with its own arguments.
+    """Open a source by the connector registered for `url_scheme` (files, excel, xml, json for files), with its own arguments.
 
     Raises UsageError if no connector has that scheme, and whatever the connector itself raises.
     """

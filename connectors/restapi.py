@@ -54,11 +54,7 @@ class Resource:
     paging: Paging = Paging()
     total: str = ""
     key: tuple[str, ...] = ()
-
-    @property
-    def reading(self) -> dict[str, str]:
-        """How its pages are read, in the words of a source of JSON files."""
-        return {"records": self.records}
+    reading: Mapping[str, Any] = field(default_factory=dict)
 
     def request(self, access: Access) -> dict[str, Any]:
         """What a recording is one of; no secret is in it."""
@@ -84,8 +80,18 @@ def open_api(options: Mapping[str, Any], base: Path, mask: Mask = str) -> Source
         options.get("requests_per_second"),
         mask,
     )
-    resources = {name: _resource(name, given) for name, given in options["tables"].items()}
+    resources = {name: _resource(name, given, reading(options, name)) for name, given in options["tables"].items()}
     return RestApi(access, resources, base, options["record"])
+
+
+def reading(options: Mapping[str, Any], table: str) -> dict[str, Any]:
+    """How the pages of a table are read, in the words of a source of JSON files."""
+    fields = {name: given for name, given in options.get("fields", {}).items() if _root(name) == table}
+    return {
+        "records": options["tables"][table].get("records", ""),
+        "fields": fields,
+        "mixed": options.get("mixed", "reject"),
+    }
 
 
 class RestApi:
@@ -221,7 +227,7 @@ class RestApi:
         return self._base / self._shown(resource)
 
 
-def _resource(name: str, given: Mapping[str, Any]) -> Resource:
+def _resource(name: str, given: Mapping[str, Any], read_as: Mapping[str, Any]) -> Resource:
     pages = dict(given.get("pages", {"by": "none"}))
     pages.setdefault("param", pages["by"] if pages["by"] in ("page", "offset", "cursor") else "")
     return Resource(
@@ -232,6 +238,7 @@ def _resource(name: str, given: Mapping[str, Any]) -> Resource:
         Paging(**pages),
         given.get("total", ""),
         tuple(given.get("key", ())),
+        read_as,
     )
 
 

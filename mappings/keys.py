@@ -13,7 +13,7 @@ from mappings.shapes import (
     named,
     text,
 )
-from mappings.sourcekeys import DATABASE, EXCEL, EXPECT, FILES, PACE, RECORDS, REST, SHEET, SOURCE, SPARED, XML
+from mappings.sourcekeys import DATABASE, EXCEL, EXPECT, FILES, JSON, PACE, RECORDS, REST, SHEET, SOURCE, SPARED, XML
 from mappings.tablekeys import COLUMN, DEDUPE, DEFAULTS, MAX_REJECTS, NUL, REFERENCE, TABLE
 
 # ----------------------------------------------------------------------------------------------- lookups and functions
@@ -157,6 +157,7 @@ SECTIONS = (
     SHEET,
     XML,
     RECORDS,
+    JSON,
     REST,
     RESOURCE,
     PAGES,

@@ -189,7 +189,12 @@ def _table(
 ) -> list[str]:
     """`typed`: the source's own catalogue has said what its columns are, and what identifies a row."""
     columns = table.schema.names
-    guesses = {column: _guess(column, _texts(sample, column)) for column in columns}
+    guesses = {
+        field.name: _guess(field.name, _texts(sample, field.name))
+        if pa.types.is_string(field.type) and not field.metadata
+        else _Guess(quoted(field.name))
+        for field in table.schema
+    }
     key = list(table.key) or _key(columns, sample, guesses)
     notes = [*((named.comment,) if named.comment else ()), *table.notes]
     if typed and not key:

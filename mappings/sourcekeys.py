@@ -1,11 +1,13 @@
-"""The keys of a source in the project file: text, workbooks, XML, databases; what files promise, how hard all are worked."""
+"""The keys of a source in the project file: files of all kinds, databases; what files promise, how hard all are worked."""
 
 from dataclasses import replace
+from typing import Any
 
 import yaml
 
 from mappings import texts
 from mappings.expectkeys import COUNT, OF_ROWS
+from mappings.nodes import Reader
 from mappings.restkeys import API
 from mappings.shapes import (
     Key,
@@ -274,9 +276,66 @@ XML = Section(
     words="a mapping with `xml`",
 )
 
-REST = replace(API, keys=(*API.keys, _EXPECT, _PACE))
+_FIELD_TYPES = ("text", "integer", "double", "decimal", "boolean", "moment", "objectid", "binary", "uuid", "json")
+_FIELD_TYPE = choice(*_FIELD_TYPES)
+_FIELD_WORDS = "a type or a mapping of field to type"
 
-_SOURCE_WORDS = "a URL or a mapping with `url`, `files`, `excel`, `xml` or `rest`"
+
+def _field(reader: Reader, node: yaml.Node) -> Any:
+    return (_FIELDS if isinstance(node, yaml.MappingNode) else _FIELD_TYPE).read(reader, node)
+
+
+_FIELD = Shape(_FIELD_WORDS, {"anyOf": [_FIELD_TYPE.schema, {"type": "object", "minProperties": 1}]}, _field)
+_FIELDS = named(_FIELD, "a mapping of field to type", lambda _: "", least=1)
+
+JSON = Section(
+    "A source of JSON files",
+    "JSON Lines, or an array of objects, in UTF-8; `.gz` is read too. Each object is a row. What the array `lines` in them holds "
+    "is the table `orders/lines`. docs/json.md says more.",
+    (
+        Key(
+            "json",
+            _FILES,
+            "Where the files are, from the project file's folder: globs. One glob or a list makes each file a table named after "
+            "it; a mapping names the tables itself, each of one or more files.",
+            required=True,
+        ),
+        Key(
+            "form",
+            choice("lines", "array"),
+            "Whether each line is a document, or each element of an array.",
+            "detected",
+        ),
+        Key(
+            "records",
+            text("a path, as in data/items", texts.not_empty),
+            "The path of the array that holds the rows, where a file is one object.",
+            "the file is the array",
+        ),
+        Key(
+            "fields",
+            named(_FIELD, "a mapping of table to its fields", texts.not_empty, least=1),
+            "For each table (`orders`, `orders/lines`) its fields with their types, the fields of objects in a mapping of "
+            "their own: `{id: integer, customer: {name: text}, lines: json}`. For an array of values one type: "
+            f"`{', '.join(_FIELD_TYPES)}`.",
+            "found in all documents",
+        ),
+        Key(
+            "mixed",
+            choice("reject", "rest"),
+            "What becomes of a value that does not fit its field's type: its row is rejected, or it stands in `_rest`.",
+            "reject",
+        ),
+        _EXPECT,
+        _PACE,
+    ),
+    words="a mapping with `json`",
+)
+
+_AS_JSON = tuple(key for key in JSON.keys if key.name in ("fields", "mixed"))
+REST = replace(API, keys=(*API.keys, *_AS_JSON, _EXPECT, _PACE))
+
+_SOURCE_WORDS = "a URL or a mapping with `url`, `files`, `excel`, `xml`, `json` or `rest`"
 _URL = text(_SOURCE_WORDS, texts.source_url, secret=True, references=True)
 
 DATABASE = Section(
@@ -327,8 +386,10 @@ def _source_section(node: yaml.Node) -> Shape:
     if not isinstance(node, yaml.MappingNode):
         return _URL
     keys = keys_of(node)
-    sections = {"url": DATABASE, "excel": EXCEL, "xml": XML, "rest": REST}
+    sections = {"url": DATABASE, "excel": EXCEL, "xml": XML, "json": JSON, "rest": REST}
     return next((section for key, section in sections.items() if key in keys), FILES).shape
 
 
-SOURCE = either(_SOURCE_WORDS, _source_section, FILES.shape, EXCEL.shape, XML.shape, REST.shape, DATABASE.shape, _URL)
+SOURCE = either(
+    _SOURCE_WORDS, _source_section, FILES.shape, EXCEL.shape, XML.shape, JSON.shape, REST.shape, DATABASE.shape, _URL
+)

@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 Mode = Literal["append", "upsert", "replace"]
-KINDS = ("files", "excel", "xml")
+KINDS = ("files", "excel", "xml", "json")
 """The kinds of files, each by the key that names them in a source."""
 _START = Mark(1, 1)
 
@@ -215,7 +215,7 @@ class Limits:
 class SourceSpec:
     """A source: files of a kind with reading options, or a URL. References (`${env:X}`) are still unresolved in it.
 
-    `kind` names the connector of files: files (delimited text), excel, xml; or of an API: rest.
+    `kind` names the connector of files: files (delimited text), excel, xml, json; or of an API: rest.
     """
 
     name: str
@@ -438,12 +438,13 @@ def _table(name: Scalar, record: Record, defaults: Record) -> TableSpec:
         return record.get(key, defaults.get(key, default))
 
     origins = (origin.value.partition(".") for origin in record.get("from", ()))
+    inner = f"/{record.get('unnest').value}" if "unnest" in record.values else ""
     schema, dot, target = _text(record.get("to")).rpartition(".")
     where: Scalar | None = record.get("where")
     nul: str | Record = given("nul", "reject")
     return TableSpec(
         name=name.value,
-        origins=tuple((source, table) for source, _, table in origins),
+        origins=tuple((source, table + inner) for source, _, table in origins),
         target_schema=schema if dot else "public",
         target_name=target or name.value,
         columns=tuple(_column(column, value) for column, value in record.get("columns", ())),
@@ -593,9 +594,9 @@ def _check_table(reader: Reader, record: Record, table: TableSpec, sources: Mapp
         if source is None:
             message = f'tables.{table.name} reads from the source "{name}", which is not declared'
             reader.fault(origin.mark, message, suggest(name, sources))
-        elif (named := source.tables) and source_table not in named:
-            message = f'the source "{name}" has no table "{source_table}"'
-            reader.fault(origin.mark, message, suggest(source_table, named))
+        elif (named := source.tables) and (whole := source_table.partition("/")[0]) not in named:
+            message = f'the source "{name}" has no table "{whole}"'
+            reader.fault(origin.mark, message, suggest(whole, named))
     expected: Record | None = record.get("expect")
     if expected is not None:
         _check_bounds(reader, f"tables.{table.name}.expect", expected)

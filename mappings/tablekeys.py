@@ -214,6 +214,13 @@ TABLE = Section(
             required=True,
         ),
         Key(
+            "unnest",
+            text("the path of an array, as in lines", texts.not_empty),
+            "The array in the documents of `from` whose elements are the rows: `lines`, `cart.lines` in an object, `lines/taxes` "
+            "in the elements of another. Each has `_position`, and its parent's columns as `_parent.…`; see json.md.",
+            "the documents are the rows",
+        ),
+        Key(
             "to",
             text("table or schema.table", texts.target_table),
             "The target table.",

@@ -267,6 +267,8 @@ def _options(source: SourceSpec, table: str) -> dict[str, Any]:
     options = {name: value for name, value in source.options.items() if name not in HOW_FAST}
     if "tables" in options:
         options["tables"] = options["tables"].get(table)
+    if "fields" in options:  # of a table, and of those whose arrays it is made of
+        options["fields"] = {t: given for t, given in options["fields"].items() if f"{table}/".startswith(f"{t}/")}
     return options
 
 

@@ -4,6 +4,7 @@ import itertools
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, cast
 
 import pyarrow as pa
 
+from connectors.jsonfiles import JsonFiles
 from connectors.registry import open_source, open_url
 from connectors.xmlrecords import propose
 from mappings.ddl import FEWER_COLUMNS, too_wide
@@ -27,6 +29,7 @@ _SUFFIXES = {
     "files": (".csv", ".tsv", ".txt", ".dat", ".psv", ".csv.gz", ".tsv.gz", ".txt.gz"),
     "excel": (".xlsx", ".xlsm", ".xlsb", ".xls"),
     "xml": (".xml", ".xml.gz"),
+    "json": (".json", ".jsonl", ".ndjson", ".json.gz", ".jsonl.gz", ".ndjson.gz"),
 }
 """What the names of each kind of files end in; a file that is given by its name and ends otherwise is delimited text."""
 
@@ -242,10 +245,30 @@ def _xml(paths: Sequence[Path], base: Path) -> list[Draft]:
     return [_draft("xml", "xml", several, options, base) for several, options in alike.values()]
 
 
+def _json(paths: Sequence[Path], base: Path) -> list[Draft]:
+    """One source of all files that hold rows, with a table for each array of objects; configuration is JSON too."""
+    readable, notes = [], list[str]()
+    for path in paths:
+        try:
+            _draft("json", "json", [path], {}, base)
+            readable.append(path)
+        except SourceError as error:
+            if len(paths) == 1:
+                raise
+            notes.append(f"left out: {error.message}")
+    if not readable:
+        raise SourceError("no JSON file there holds rows", hint="; ".join(notes))
+    draft = _draft("json", "json", readable, {}, base)
+    source = open_source("json", draft.files, {}, base)
+    inner = [each for table in source.tables() for each in cast(JsonFiles, source).arrays(table)]
+    return [replace(draft, tables=[*draft.tables, *(_sampled(source, table) for table in inner)], notes=notes)]
+
+
 _DRAFTERS: dict[str, Callable[[Sequence[Path], Path], list[Draft]]] = {
     "files": _delimited,
     "excel": _excel,
     "xml": _xml,
+    "json": _json,
 }
 
 

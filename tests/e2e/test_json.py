@@ -1,0 +1,165 @@
+"""JSON into PostgreSQL: documents and what their arrays hold, each accounted for, damage rejected, kills survived."""
+
+import gzip
+import json
+
+from e2e.rig import Rig, state_of
+
+ORDERS = """\
+{"_id": 1, "customer": {"name": "Müller", "city": "Ulm"}, "total":10.50, "lines": [{"sku": "A", "qty": 2}, {"sku": "B", "qty":1}]}
+{"_id": 2, "customer": {"name": "Zo\\u00e9", "city": null}, "total": "ten", "lines": []}
+{"_id": 3, "customer": {"name": "Ola", "city": "Rom"}, "total": 3, "lines": [{"sku": "C", "qty": 5}, {"sku": "D", "qty": "x"}]}
+
+{"_id": 4, "customer": {"name": "lost, "city": "Rom"}, "total": 4, "lines": [{"sku": "E", "qty": 1}]}
+{"_id": 5, "customer": {"name": "Ida", "city": "Ulm", "vip": true}, "total": 5, "lines": null, "note": "by hand"}
+{"_id": 6, "customer": {"name": "Eva", "city": "Ulm"}, "total": 6, "lines": "none"}
+"""
+PROJECT = """\
+migration: m
+target: ${env:TARGET_URL}
+defaults: {max_rejects: 100%}
+sources:
+  shop:
+    json: {orders: "in/orders.*"}
+    fields:
+      orders: {_id: integer, customer: {name: text, city: text}, total: decimal, lines: json}
+      orders/lines: {sku: text, qty: integer}
+tables:
+  orders:
+    from: shop.orders
+    key: _id
+    primary_key: id
+    columns: {id: _id, customer: '"customer.name"', city: '"customer.city"', total: total, rest: _rest}
+  order_lines:
+    from: shop.orders
+    unnest: lines
+    key: [_parent._id, _position]
+    columns: {order_id: {references: orders, by: '"_parent._id"'}, n: _position, sku: sku, qty: qty}
+"""
+DDL = """
+CREATE TABLE orders (id int PRIMARY KEY, customer text NOT NULL, city text, total numeric NOT NULL, rest jsonb);
+CREATE TABLE order_lines (order_id int REFERENCES orders, n int, sku text, qty int, PRIMARY KEY (order_id, n));
+"""
+
+
+def loaded(rig: Rig, name: str = "in/orders.jsonl", data: str = ORDERS) -> None:
+    rig.write("migrate.yaml", PROJECT)
+    rig.write(name, gzip.compress(data.encode()) if name.endswith(".gz") else data)
+    rig.sql(DDL)
+
+
+def as_array(lines: str) -> str:
+    return '{"day": "2024-05-01", "data": [' + ",\n".join(line for line in lines.splitlines() if line) + '], "n": 6}'
+
+
+def check_all(rig: Rig) -> None:
+    assert rig.sql("SELECT id, customer, city, total::text, rest FROM orders ORDER BY 1") == [
+        (1, "Müller", "Ulm", "10.50", None),
+        (3, "Ola", "Rom", "3", None),
+        (5, "Ida", "Ulm", "5", {"note": "by hand", "customer": {"vip": True}}),
+        (6, "Eva", "Ulm", "6", None),
+    ]
+    assert rig.sql("SELECT * FROM order_lines ORDER BY 1, 2") == [(1, 1, "A", 2), (1, 2, "B", 1), (3, 1, "C", 5)]
+    assert rig.fates("orders") == (6, 4, 0, 0, 2)
+    assert rig.fates("order_lines") == (6, 3, 0, 0, 3)  # a line, the document that is broken, and what is no array
+
+
+def test_documents_and_their_arrays_are_loaded_and_each_is_accounted_for(rig: Rig) -> None:
+    loaded(rig)
+    assert "in/orders.jsonl: read as JSON Lines" in rig.migrate("check").said
+    rig.migrate("run")
+    check_all(rig)
+    rig.migrate("verify")
+    rejects = rig.sql(
+        "SELECT name, rule, convert_from(reason, 'UTF8'), locator->>'line', raw FROM migrate_ledger.reject "
+        "ORDER BY name, (locator->>'start')::int"
+    )
+    assert [(name, rule, line) for name, rule, _, line, _ in rejects] == [
+        ("order_lines", "type", "3"), ("order_lines", "structure", "5"), ("order_lines", "type", "7"),
+        ("orders", "type", "2"), ("orders", "structure", "5"),
+    ]  # fmt: skip
+    assert bytes(rejects[0][4]) == b'{"sku": "D", "qty": "x"}'
+    assert bytes(rejects[4][4]).decode() == ORDERS.splitlines()[4]
+    assert 'total: "ten" is no decimal' in rejects[3][2]
+    assert "is no valid JSON at byte 39" in rejects[4][2]
+    mended = ORDERS.replace('"ten"', "10").replace('"lost', '"lost"').replace('"x"', "7")
+    rig.write("mended.jsonl", mended)
+    rig.migrate("rejects", "replay", "-s", "orders", "--from", "mended.jsonl")
+    assert rig.sql("SELECT id, customer FROM orders ORDER BY 1")[1] == (2, "Zoé")
+    assert rig.fates("orders") == (6, 6, 0, 0, 0)
+
+
+def test_an_array_within_an_object_gives_the_same_rows(rig: Rig) -> None:
+    loaded(rig, "in/orders.json.gz", as_array(ORDERS))
+    rig.write("migrate.yaml", PROJECT.replace("    fields:", "    records: data\n    fields:"))
+    assert "holds an array of documents at data" in rig.migrate("check").said
+    rig.migrate("run")
+    check_all(rig)
+    rig.migrate("verify")
+
+
+def test_a_document_with_fields_that_no_column_takes_is_rejected(rig: Rig) -> None:
+    loaded(rig)
+    rig.write("migrate.yaml", PROJECT.replace(", rest: _rest", ""))
+    rig.migrate("run")
+    assert rig.fates("orders") == (6, 3, 0, 0, 3)
+    [(reason,)] = rig.sql("SELECT convert_from(reason, 'UTF8') FROM migrate_ledger.reject WHERE rule = 'fields'")
+    assert "has fields that no column takes: customer.vip, note; map the column _rest" in reason
+
+
+def test_values_that_do_not_fit_may_stand_in_the_rest(rig: Rig) -> None:
+    loaded(rig)
+    rig.write("migrate.yaml", PROJECT.replace("    fields:", "    mixed: rest\n    fields:"))
+    rig.sql("ALTER TABLE orders ALTER total DROP NOT NULL")
+    rig.migrate("run")
+    assert rig.sql("SELECT total, rest FROM orders WHERE id = 2") == [(None, {"total": "ten"})]
+
+
+def test_a_run_that_is_killed_and_resumed_equals_a_clean_one(rig: Rig) -> None:
+    line = '{{"_id": {n}, "customer": {{"name": "c{n}", "city": "x"}}, "total": {n}.5, "lines": [{{"sku": "A", "qty": {n}}}]}}\n'
+    data = "".join(line.format(n=n) if n % 50 else '{"_id": }\n' for n in range(1, 2_001))
+    for name, text in (("in/orders.jsonl", data), ("in/orders.json", as_array(data))):
+        for form in ("jsonl", "json"):
+            (rig.folder / f"in/orders.{form}").unlink(missing_ok=True)
+        loaded(rig, name, text)
+        if name.endswith("json"):
+            rig.write("migrate.yaml", PROJECT.replace("    fields:", "    records: data\n    fields:"))
+        rig.migrate("run", "--batch-rows", "100")
+        clean = state_of(rig.url)
+        assert clean["fates"]["orders"] == (2_000, 1_960, 0, 0, 40)
+        rig.forget(DDL)
+        rig.killed_at("claim", 5, "run", "--batch-rows", "100")
+        rig.killed_at("claim", 12, "run", "--batch-rows", "100")
+        rig.migrate("run", "--batch-rows", "100")
+        again = state_of(rig.url)
+        assert {each: again[each] for each in ("rows", "fates", "rejects", "sums")} == {
+            each: clean[each] for each in ("rows", "fates", "rejects", "sums")
+        }
+        rig.sql("DROP SCHEMA IF EXISTS migrate_ledger CASCADE")
+        rig.sql("DROP TABLE order_lines, orders")
+
+
+def test_a_changed_file_is_refused(rig: Rig) -> None:
+    loaded(rig)
+    rig.killed_at("claim", 1, "run")
+    rig.write("in/orders.jsonl", ORDERS.replace("Ola", "Ole"))
+    assert "in/orders.jsonl has changed since the plan was made" in rig.migrate("run", code=6).err
+    rig.write("in/orders.jsonl", ORDERS)
+    rig.migrate("run")
+    check_all(rig)
+
+
+def test_init_writes_what_runs(rig: Rig) -> None:
+    good = [json.loads(line) for line in ORDERS.splitlines() if line and '"lost' not in line and '"none"' not in line]
+    good[1]["total"], good[2]["lines"][1]["qty"] = 10, 7
+    rig.write("in/orders.jsonl", "".join(json.dumps(each) + "\n" for each in good))
+    rig.write("in/config.json", '{"not": "rows"')
+    rig.migrate("init", "in")
+    written = (rig.folder / "migrate.yaml").read_text(encoding="utf-8")
+    assert "from: json.orders/lines" in written
+    assert "in/config.json is neither" in written
+    rig.migrate("check")
+    rig.migrate("run")
+    rig.migrate("verify")
+    assert rig.value("SELECT count(*) FROM orders") == 4
+    assert rig.value("SELECT sum(qty) FROM orders_lines") == 15
