@@ -7,23 +7,29 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from threading import RLock
 from typing import Any, Literal
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
+import httpx
 import msgspec
+import numpy as np
+import pyarrow as pa
 
 from connectors.jsonfiles import open_files
 from connectors.recording import Page, Position, Recorded, Writer, locked, recorded, refuse_another, verify
 from connectors.restclient import Access, Answer, Client, Doubled, Mask, Number, Pause, canonical, origin
 from connectors.secretnames import secret
-from migrate.core import Batch, Notice, Partition, Source, Table
+from migrate.core import Batch, Notice, Origin, Partition, Source, Table
 from migrate.errors import MigrateError, RetryableError, SourceError, Stopped, UsageError
 
 _TELL = 5.0  # seconds between two lines about one table
 _LOOK = 10.0  # seconds that `check` waits for an API that does not answer
 _AGAIN = 1.0  # seconds before a page is asked for again that was one before
+_MOST = 256  # pages in a slice: their places are kept in the ledger
 _ABSENT = object()
 
 Tell = Callable[[str], None]
@@ -125,13 +131,30 @@ class RestApi:
         return replace(read, notes=notes, warnings=(*_warnings(found, resource), *warned))
 
     def partitions(self, table: Table, /, *, rows: int, bytes: int) -> Iterator[Partition]:
-        return self._recorded(table.name)[1].partitions(table, rows=rows, bytes=bytes)
+        """Slices of as many pages as both bounds allow: pages are small."""
+        group: list[Partition] = []
+        ordinal = 0
+        for part in self._recorded(table.name)[1].partitions(table, rows=rows, bytes=bytes):
+            full = sum(p.rows for p in group) + part.rows > rows or sum(p.bytes for p in group) + part.bytes > bytes
+            if group and (full or len(group) == _MOST):
+                yield _slice(group, ordinal)
+                group, ordinal = [], ordinal + 1
+            group.append(part)
+        if group:
+            yield _slice(group, ordinal)
 
     def read(self, partition: Partition, /, columns: Sequence[str]) -> Iterator[Batch]:
-        return self._recorded(partition.table)[1].read(partition, columns)
+        """The slice as one batch. Raises SourceError if a page has changed since the plan."""
+        files, parts = self._parts(partition)
+        yield _joint([batch for part in parts for batch in files.read(part, columns)])
 
     def count(self, partition: Partition, /) -> int:
-        return int(self._recorded(partition.table)[1].count(partition))  # type: ignore[attr-defined]
+        files, parts = self._parts(partition)
+        return sum(int(files.count(part)) for part in parts)  # type: ignore[attr-defined]
+
+    def _parts(self, partition: Partition) -> tuple[Source, list[Partition]]:
+        token = json.loads(partition.token)
+        return self._recorded(token["table"])[1], [replace(partition, token=part) for part in token["parts"]]
 
     def preflight(self, tables: Sequence[str], /) -> Sequence[Notice]:
         """What is recorded, or what the API says to one request; and what nobody could notice."""
@@ -239,6 +262,38 @@ def _resource(name: str, given: Mapping[str, Any], read_as: Mapping[str, Any]) -
         given.get("total", ""),
         tuple(given.get("key", ())),
         read_as,
+    )
+
+
+def _slice(parts: Sequence[Partition], ordinal: int) -> Partition:
+    """Slices of pages as one; people are told the first page."""
+    file = json.loads(parts[0].token)["file"]
+    token = {"file": file, "table": parts[0].table, "parts": [part.token for part in parts]}
+    rows, size = sum(part.rows for part in parts), sum(part.bytes for part in parts)
+    return Partition(parts[0].table, ordinal, json.dumps(token, ensure_ascii=False), rows, size)
+
+
+def _joint(batches: Sequence[Batch]) -> Batch:
+    """Batches one after the other as one, their rows numbered on."""
+    sizes = [len(batch.ordinals) + len(batch.rejects) for batch in batches]
+    begins = np.cumsum([0, *sizes[:-1]])
+
+    def locate(ordinals: Sequence[int]) -> Sequence[Origin]:
+        within = np.searchsorted(begins, ordinals, side="right") - 1
+        found: list[Origin] = []
+        for at, pairs in groupby(zip(within.tolist(), ordinals, strict=True), key=itemgetter(0)):
+            found += batches[at].locate([ordinal - int(begins[at]) for _, ordinal in pairs])
+        return found
+
+    return Batch(
+        pa.concat_batches([batch.rows for batch in batches]),
+        np.concatenate([batch.ordinals + begin for batch, begin in zip(batches, begins, strict=True)]),
+        locate,
+        tuple(
+            replace(reject, ordinal=reject.ordinal + int(begin))
+            for batch, begin in zip(batches, begins, strict=True)
+            for reject in batch.rejects
+        ),
     )
 
 
@@ -426,8 +481,6 @@ def _counted_on(paging: Paging, position: Position, items: int, rows: int, total
 
 def _linked(url: str, link: str, access: Access, paging: Paging) -> str:
     """The URL that a link means. SourceError where it leads to a host that nobody named."""
-    import httpx
-
     try:
         target = httpx.URL(url).join(link)
     except httpx.InvalidURL as error:

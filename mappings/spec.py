@@ -594,7 +594,7 @@ def _check_table(reader: Reader, record: Record, table: TableSpec, sources: Mapp
         if source is None:
             message = f'tables.{table.name} reads from the source "{name}", which is not declared'
             reader.fault(origin.mark, message, suggest(name, sources))
-        elif (named := source.tables) and (whole := source_table.partition("/")[0]) not in named:
+        elif (named := source.tables) and not {source_table, whole := source_table.partition("/")[0]} & set(named):
             message = f'the source "{name}" has no table "{whole}"'
             reader.fault(origin.mark, message, suggest(whole, named))
     expected: Record | None = record.get("expect")

@@ -130,12 +130,12 @@ def open_file(project: Project, source: str, table: str, file: Path) -> Source:
             f"{source} is a database: what is wrong in it is mended there",
             hint="Correct the rows at the source, then `migrate rejects replay` without a file.",
         )
-    whole = table.partition("/")[0]  # of which this may be what an array holds
+    root = table.partition("/")[0]  # of JSON the table may be what an array holds
     if spec.kind == "rest":
         from connectors.restapi import reading
 
-        return registry.open_source("json", {whole: (str(file.resolve()),)}, reading(spec.options, whole), project.base)
-    files = {whole if spec.kind in ("files", "json") else "": (str(file.resolve()),)}
+        return registry.open_source("json", {root: (str(file.resolve()),)}, reading(spec.options, root), project.base)
+    files = {{"files": table, "json": root}.get(spec.kind, ""): (str(file.resolve()),)}
     partial = {"partial": True} if "trailer" in spec.options else {}
     return registry.open_source(spec.kind, files, {**spec.options, **partial}, project.base)
 

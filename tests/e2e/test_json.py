@@ -81,7 +81,7 @@ def test_documents_and_their_arrays_are_loaded_and_each_is_accounted_for(rig: Ri
     assert bytes(rejects[0][4]) == b'{"sku": "D", "qty": "x"}'
     assert bytes(rejects[4][4]).decode() == ORDERS.splitlines()[4]
     assert 'total: "ten" is no decimal' in rejects[3][2]
-    assert "is no valid JSON at byte 39" in rejects[4][2]
+    assert "is no valid JSON at byte 40" in rejects[4][2]
     mended = ORDERS.replace('"ten"', "10").replace('"lost', '"lost"').replace('"x"', "7")
     rig.write("mended.jsonl", mended)
     rig.migrate("rejects", "replay", "-s", "orders", "--from", "mended.jsonl")

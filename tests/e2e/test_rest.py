@@ -168,11 +168,12 @@ def test_ctrl_c_stops_a_fetch_and_says_how_far_it_is(rig: Rig, api: Api) -> None
 
 
 def test_a_run_that_was_killed_reads_the_recording_again(rig: Rig, api: Api) -> None:
-    rig.killed_at("claim", 1, "run", "--batch-rows", "50")
+    rig.killed_at("claim", 3, "run", "--batch-rows", "50")
     api.answer = lambda _: Reply(status=500)
     rig.migrate("run")
     loaded(rig)
     assert len(api.asked) == 23
+    assert rig.value("SELECT count(*) FROM migrate_ledger.entry") > 5  # several pages a chunk, several chunks
 
 
 def test_a_recording_that_was_altered_or_is_of_another_request_is_refused(rig: Rig, api: Api) -> None:
@@ -190,10 +191,10 @@ def test_a_recording_that_was_altered_or_is_of_another_request_is_refused(rig: R
 
 def test_a_refused_token_is_said_and_shown_nowhere(rig: Rig, api: Api) -> None:
     rig.environment["API_TOKEN"] = "an0ther-t0ken"
-    ended = rig.migrate("run", "-v", code=6)
+    ended = rig.migrate("run", code=6)
     assert "HTTP 401 Unauthorized: bad token ***" in ended.err
     assert "Look at the token" in ended.err
-    assert "an0ther" not in ended.said
+    assert "an0ther" not in ended.said + rig.try_("run", "-v").said
     checked = rig.migrate("check", code=3)
     assert "FAIL shop, orders, API" in checked.out
     assert "an0ther" not in checked.said
@@ -213,7 +214,7 @@ def test_paging_by_number_without_total_and_key_is_a_warning_of_check(rig: Rig, 
 
 
 def test_bad_items_are_rejected_and_replayed_from_a_mended_page(rig: Rig, api: Api) -> None:
-    items = [*ORDERS[:8], {**ORDERS[8], "total": "nine"}, {"total": 1}]
+    items = [*ORDERS[:8], {**ORDERS[8], "customer": {"name": None}}, {"total": 1}]
     api.answer = lambda asked: Reply.of({"items": items if asked.query["page"] == "1" else [], "total": 10})
     rig.write("migrate.yaml", PROJECT.replace("sources:", "defaults: {max_rejects: 100%}\nsources:").replace(
         "    record:", "    fields: {orders: {id: integer, customer: {name: text}, total: decimal, lines: json}}\n    record:")
@@ -223,9 +224,9 @@ def test_bad_items_are_rejected_and_replayed_from_a_mended_page(rig: Rig, api: A
     [(file, raw), *_] = rig.sql("SELECT locator->>'file', raw FROM migrate_ledger.reject ORDER BY ordinal")
     assert file == "landing/shop/orders/000001.json"
     assert json.loads(bytes(raw)) == items[8]
-    rig.write("mended.json", json.dumps({"items": [{**items[8], "total": 9}]}))
+    rig.write("mended.json", json.dumps({"items": [ORDERS[8]]}))
     rig.migrate("rejects", "replay", "-s", "orders", "--from", "mended.json", code=3)
-    assert rig.value("SELECT total::text FROM orders WHERE id = 9") == "9.0"
+    assert rig.value("SELECT customer FROM orders WHERE id = 9") == "Ünal 9"
 
 
 @pytest.mark.parametrize(
