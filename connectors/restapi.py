@@ -11,7 +11,7 @@ from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 from threading import RLock
-from typing import Any, Literal
+from typing import Any, Literal, cast
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 import httpx
@@ -23,7 +23,7 @@ from connectors.jsonfiles import open_files
 from connectors.recording import Page, Position, Recorded, Writer, locked, recorded, refuse_another, verify
 from connectors.restclient import Access, Answer, Client, Doubled, Mask, Number, Pause, canonical, origin
 from connectors.secretnames import secret
-from migrate.core import Batch, Notice, Origin, Partition, Source, Table
+from migrate.core import Batch, Counted, Notice, Origin, Partition, Source, Table
 from migrate.errors import MigrateError, RetryableError, SourceError, Stopped, UsageError
 
 _TELL = 5.0  # seconds between two lines about one table
@@ -150,7 +150,7 @@ class RestApi:
 
     def count(self, partition: Partition, /) -> int:
         files, parts = self._parts(partition)
-        return sum(int(files.count(part)) for part in parts)  # type: ignore[attr-defined]
+        return sum(cast(Counted, files).count(part) for part in parts)
 
     def _parts(self, partition: Partition) -> tuple[Source, list[Partition]]:
         token = json.loads(partition.token)
