@@ -179,7 +179,10 @@ class RestApi:
                 verify(folder, found, shown)
                 names = [page.read_file for page in found.pages if page.rows] or [found.pages[0].read_file]
                 files = {resource.name: tuple(f"{shown}/{name}" for name in names)}
-                self._opened[resource.name] = found, open_files(files, resource.reading, self._base)
+                self._opened[resource.name] = (
+                    found,
+                    open_files(files, {**resource.reading, "form": "array"}, self._base),
+                )
             return self._opened[resource.name]
 
     def _fetched(self, resource: Resource) -> Recorded:

@@ -59,6 +59,7 @@ def serving(answer: Answer) -> Iterator[Api]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        wbufsize = 1 << 16  # head and body in one piece, or the client waits for the second
 
         def do_GET(self) -> None:
             parts = urlsplit(self.path)
