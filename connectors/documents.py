@@ -6,7 +6,7 @@ elements of an array in them, then of an array in those. Of fields that no colum
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, cast, get_args
 
@@ -44,6 +44,7 @@ from migrate.errors import UsageError
 
 REST, POSITION, PARENT, VALUE = "_rest", "_position", "_parent.", "value"
 _SUGGESTED: Mapping[Type, bytes] = {"decimal": b"numeric", "uuid": b"uuid", "json": b"jsonb"}
+_RAW_LIMIT = 64 << 10  # of what is broken, how many bytes are kept
 _LISTED = 5  # names in a reject
 _SHOWN = 200  # characters of a value in a reject
 _MANY = 100  # names from which on an object is a map rather than a record
@@ -396,9 +397,7 @@ def read(
 
     rejected = sorted(told)
     rejects = tuple(
-        Reject(ordinal, rule, reason, origin, column, value)
-        for ordinal, origin in zip(rejected, origins(rejected), strict=True)
-        for rule, reason, column, value in (told[ordinal],)
+        _reject(ordinal, origin, *told[ordinal]) for ordinal, origin in zip(rejected, origins(rejected), strict=True)
     )
     good = np.ones(count, np.bool_)
     good[[*wrong.rejects, *faults]] = False
@@ -411,6 +410,14 @@ def read(
     if not good.all():
         rows = rows.filter(pa.array(good))
     return Batch(rows, numbers[:count][good], origins, rejects)
+
+
+def _reject(ordinal: int, origin: Origin, rule: str, reason: str, column: str | None, value: str | None) -> Reject:
+    """Of what is broken only the beginning is kept: it may be a large part of the source."""
+    if rule == "structure" and len(origin.raw) > _RAW_LIMIT:
+        reason += f" (the first {_RAW_LIMIT} of {len(origin.raw)} bytes are kept)"
+        origin = replace(origin, raw=origin.raw[:_RAW_LIMIT])
+    return Reject(ordinal, rule, reason, origin, column, value)
 
 
 def count(form: Form, data: Data, starts: Offsets, ends: Offsets, levels: Levels, damage: Sequence[Damage] = ()) -> int:

@@ -253,6 +253,13 @@ def test_a_file_that_is_cut_off_or_goes_on_is_never_silent(tmp_path: Path, text:
     assert found[0][2] == raw
 
 
+def test_of_a_large_damage_the_beginning_is_kept(tmp_path: Path) -> None:
+    text = '[{"a":1},{"a":"' + "x" * 100_000 + ',{"a":2}]'
+    [(_, why, raw)] = rejects(source(tmp_path, text, fields={"t": {"a": "json"}}))
+    assert "(the first 65536 of 100006 bytes are kept)" in why
+    assert raw == text[9 : 9 + 65_536].encode()
+
+
 def test_what_surrounds_the_array_must_end(tmp_path: Path) -> None:
     options: dict[str, Any] = {"records": "d", "fields": {"t": {"a": "integer"}}}
     assert rejects(source(tmp_path, '{"n": 1, "d": [{"a":1}], "m": [{"a": 2}]}', **options)) == []
