@@ -199,8 +199,9 @@ class RestApi:
                 stopped = f"Stopped; {len(writer.pages)} pages of {resource.name} are recorded in {shown}."
                 raise Stopped(stopped, hint="Run the same command again: it goes on with the next page.") from error
             except (SourceError, RetryableError) as error:
-                recorded_ = f"{len(writer.pages):,} pages with {writer.rows:,} rows are recorded in {shown}"
-                message = f"{resource.name}, page {len(writer.pages) + 1}: {error.message}; {recorded_}"
+                message = f"{resource.name}, page {len(writer.pages) + 1}: {error.message}"
+                if writer.pages:
+                    message += f"; {len(writer.pages):,} pages with {writer.rows:,} rows are recorded in {shown}"
                 raise type(error)(message, hint=error.hint) from error
             else:
                 _refuse_incomplete(resource, writer, shown)

@@ -2,11 +2,13 @@
 
 import gzip
 import json
+import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -54,7 +56,8 @@ class Api:
 
 
 @contextmanager
-def serving(answer: Answer) -> Iterator[Api]:
+def serving(answer: Answer, tls: Path | None = None) -> Iterator[Api]:
+    """`tls`: a file with a key and a certificate of 127.0.0.1."""
     api = Api(answer)
 
     class Handler(BaseHTTPRequestHandler):
@@ -99,9 +102,13 @@ def serving(answer: Answer) -> Iterator[Api]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
+    if tls is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(tls)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
-    api.url = f"http://127.0.0.1:{server.server_port}"
+    api.url = f"http{'s' if tls else ''}://127.0.0.1:{server.server_port}"
     try:
         yield api
     finally:

@@ -1,13 +1,21 @@
 """What an API gives is recorded whole and once, whatever happens on the way; what cannot be whole is refused."""
 
 import json
+import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from webserver import (
     Answer,
     Api,
@@ -184,9 +192,6 @@ def test_what_fails_twice_and_then_not_is_recorded_once(tmp_path: Path, bad: Rep
 
 
 def test_a_throttled_client_waits_as_long_as_it_is_told(tmp_path: Path) -> None:
-    from datetime import UTC, datetime, timedelta
-    from email.utils import format_datetime
-
     at = format_datetime(datetime.now(UTC) + timedelta(seconds=40), usegmt=True)
     bad = [Reply(status=429, headers={"Retry-After": "7"}), Reply(status=429, headers={"Retry-After": at})]
     with rest(first(bad, PAGES), tmp_path) as (source, _):
@@ -404,8 +409,6 @@ def test_a_manifest_that_was_broken_off_anywhere_is_gone_on_with(tmp_path: Path,
         manifest = source.folder / "manifest.jsonl"
         lines = manifest.read_bytes().splitlines(keepends=True)
         # The second and third page and the end are missing; of the second a part is there. Keys of it were written.
-        import sqlite3
-
         with sqlite3.connect(source.folder / "keys.sqlite") as keys:
             keys.execute(
                 "CREATE TABLE key (key TEXT, content TEXT, page INTEGER, PRIMARY KEY (key, content)) WITHOUT ROWID"
@@ -551,3 +554,65 @@ def test_requests_keep_to_a_pace(tmp_path: Path) -> None:
         source.ids()
         assert len(source.pauses) == 3
         assert 0.1 < min(source.pauses) <= max(source.pauses) <= 0.25
+
+
+def certified(folder: Path) -> Path:
+    """A key and a certificate for 127.0.0.1 that nobody vouches for."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    file = folder / "server.pem"
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    file.write_bytes(private + certificate.public_bytes(Encoding.PEM))
+    return file
+
+
+def test_a_certificate_that_nobody_vouches_for_is_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pem = certified(tmp_path)
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)  # it goes before
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
+    with serving(PAGES, pem) as api:
+        source = Rest(api, tmp_path, PAGE)
+        with pytest.raises(SourceError, match="its certificate is not trusted") as raised:
+            source.ids()
+        assert "REQUESTS_CA_BUNDLE" in raised.value.hint
+        assert source.pauses == []
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(pem))
+        assert Rest(api, tmp_path, PAGE).ids() == wanted()
+
+
+def test_each_item_of_many_pages_has_one_fate_and_its_own_place(tmp_path: Path) -> None:
+    items: list[Any] = [{"id": n} if n % 7 else {"id": f"no {n}"} for n in range(300)]
+    own = {"fields": {"orders": {"id": "integer"}}}
+    with rest(by_page(items, 10), tmp_path, **own) as (source, _):
+        table = source.source.schema("orders")
+        parts = list(source.source.partitions(table, rows=100, bytes=1 << 20))
+        assert [part.rows for part in parts] == [100, 100, 100]
+        seen: list[Any] = []
+        for part in parts:
+            [batch] = source.source.read(part, ["id"])
+            bad = {reject.ordinal: reject for reject in batch.rejects}
+            good = dict(zip(batch.ordinals.tolist(), batch.rows.column("id").to_pylist(), strict=True))
+            assert sorted([*bad, *good]) == list(range(100))
+            assert source.source.count(part) == 100  # type: ignore[attr-defined]
+            for ordinal, origin in zip(range(99, -1, -1), batch.locate(range(99, -1, -1)), strict=True):
+                item = json.loads(origin.raw)
+                assert origin.locator["file"] == f"rec/orders/{(len(seen) + ordinal) // 10 + 1:06}.json"
+                assert ordinal in bad if isinstance(item["id"], str) else good[ordinal] == item["id"]
+            assert all(reject.origin.raw == batch.locate([at])[0].raw for at, reject in bad.items())
+            seen += [json.loads(origin.raw) for origin in batch.locate(range(100))]
+        assert seen == items
