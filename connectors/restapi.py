@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from connectors.jsonfiles import open_files
 from connectors.recording import Page, Position, Recorded, Writer, locked, recorded, refuse_another, verify
-from connectors.restclient import Access, Answer, Client, Doubled, Mask, Number, Pause, canonical, origin
+from connectors.restclient import PATIENCE, Access, Answer, Client, Doubled, Mask, Number, Pause, canonical, origin
 from connectors.secretnames import secret
 from migrate.core import Batch, Counted, Notice, Origin, Partition, Source, Table
 from migrate.errors import MigrateError, RetryableError, SourceError, Stopped, UsageError
@@ -191,7 +191,7 @@ class RestApi:
             found = recorded(self._folder(resource), shown)  # as whoever had the lock before left it
             if found.complete:
                 return found
-            client = Client(self._access, self._pause, lambda said: self._tell(f"{resource.name}: {said}"))
+            client = self._client(resource)
             writer = Writer(self._folder(resource), found, resource.request(self._access), shown)
             try:
                 _fetch(client, self._access, resource, writer, shown, self._tell)
@@ -222,7 +222,7 @@ class RestApi:
             if found.complete:
                 said = f"nothing is asked: {_notes(found, shown)[0]}"
             else:
-                client = Client(self._access, self._pause, self._tell, _LOOK)
+                client = self._client(resource, _LOOK)
                 try:
                     answer = client.get(*_asked(self._access, resource, _first(resource.paging)))
                 finally:
@@ -241,6 +241,9 @@ class RestApi:
                 "others add or delete some meanwhile, cannot be noticed",
                 "Name the API's `total`, and the items' `key`; or page by cursor or link, where the API can.",
             )
+
+    def _client(self, resource: Resource, patience: float = PATIENCE) -> Client:
+        return Client(self._access, self._pause, lambda said: self._tell(f"{resource.name}: {said}"), patience)
 
     def _resource_of(self, table: str) -> Resource:
         if _root(table) not in self._resources:

@@ -75,13 +75,11 @@ class Access:
 class Client:
     """Asks an API, one request at a time. `pause` sleeps and raises where a stop is asked for; `tell` hears of retries."""
 
-    def __init__(
-        self, access: Access, pause: Pause, tell: Callable[[str], None], patience: float | None = None
-    ) -> None:
+    def __init__(self, access: Access, pause: Pause, tell: Callable[[str], None], patience: float) -> None:
         self._access = access
         self._pause = pause
         self._tell = tell
-        self._patience = PATIENCE if patience is None else patience
+        self._patience = patience
         self._client = httpx.Client(timeout=_SECONDS, follow_redirects=False, verify=_certificates())
         self._token: str | None = None
         self._token_ends = 0.0
