@@ -2,6 +2,7 @@
 
 from mappings import texts
 from mappings.expectkeys import BETWEEN, CHECK, ROWS, TABLE_EXPECT
+from mappings.restkeys import OAUTH, PAGES, RESOURCE
 from mappings.shapes import (
     Key,
     Section,
@@ -12,7 +13,7 @@ from mappings.shapes import (
     named,
     text,
 )
-from mappings.sourcekeys import DATABASE, EXCEL, EXPECT, FILES, JSON, PACE, RECORDS, SHEET, SOURCE, SPARED, XML
+from mappings.sourcekeys import DATABASE, EXCEL, EXPECT, FILES, JSON, PACE, RECORDS, REST, SHEET, SOURCE, SPARED, XML
 from mappings.tablekeys import COLUMN, DEDUPE, DEFAULTS, MAX_REJECTS, NUL, REFERENCE, TABLE
 
 # ----------------------------------------------------------------------------------------------- lookups and functions
@@ -99,8 +100,8 @@ NOTIFY = Section(
 
 PROJECT = Section(
     "The project file",
-    "One file says what goes where. `${env:NAME}` in `target`, in a source's URL, in its `files` and in `notify` is "
-    "replaced by the environment variable; a user or password in a URL is escaped, so set it as it is.",
+    "One file says what goes where. `${env:NAME}` in `target`, in a source's URL, in its `files`, in what an API is sent and in "
+    "`notify` is replaced by the environment variable; a user or password in a URL is escaped, so set it as it is.",
     (
         Key(
             "migration",
@@ -157,6 +158,10 @@ SECTIONS = (
     XML,
     RECORDS,
     JSON,
+    REST,
+    RESOURCE,
+    PAGES,
+    OAUTH,
     EXPECT,
     ROWS,
     BETWEEN,

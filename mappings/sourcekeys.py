@@ -1,5 +1,6 @@
 """The keys of a source in the project file: files of all kinds, databases; what files promise, how hard all are worked."""
 
+from dataclasses import replace
 from typing import Any
 
 import yaml
@@ -7,6 +8,7 @@ import yaml
 from mappings import texts
 from mappings.expectkeys import COUNT, OF_ROWS
 from mappings.nodes import Reader
+from mappings.restkeys import API
 from mappings.shapes import (
     Key,
     Section,
@@ -334,7 +336,10 @@ JSON = Section(
     words="a mapping with `json`",
 )
 
-_SOURCE_WORDS = "a URL or a mapping with `url`, `files`, `excel`, `xml` or `json`"
+_AS_JSON = tuple(key for key in JSON.keys if key.name in ("fields", "mixed"))
+REST = replace(API, keys=(*API.keys, *_AS_JSON, _EXPECT, _PACE))
+
+_SOURCE_WORDS = "a URL or a mapping with `url`, `files`, `excel`, `xml`, `json` or `rest`"
 _URL = text(_SOURCE_WORDS, texts.source_url, secret=True, references=True)
 
 DATABASE = Section(
@@ -400,8 +405,10 @@ def _source_section(node: yaml.Node) -> Shape:
     if not isinstance(node, yaml.MappingNode):
         return _URL
     keys = keys_of(node)
-    sections = {"url": DATABASE, "excel": EXCEL, "xml": XML, "json": JSON}
+    sections = {"url": DATABASE, "excel": EXCEL, "xml": XML, "json": JSON, "rest": REST}
     return next((section for key, section in sections.items() if key in keys), FILES).shape
 
 
-SOURCE = either(_SOURCE_WORDS, _source_section, FILES.shape, EXCEL.shape, XML.shape, JSON.shape, DATABASE.shape, _URL)
+SOURCE = either(
+    _SOURCE_WORDS, _source_section, FILES.shape, EXCEL.shape, XML.shape, JSON.shape, REST.shape, DATABASE.shape, _URL
+)

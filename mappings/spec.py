@@ -215,7 +215,7 @@ class Limits:
 class SourceSpec:
     """A source: files of a kind with reading options, or a URL. References (`${env:X}`) are still unresolved in it.
 
-    `kind` names the connector of files: files (delimited text), excel, xml, json.
+    `kind` names the connector of files: files (delimited text), excel, xml, json; or of an API: rest.
     """
 
     name: str
@@ -301,6 +301,9 @@ def parse(text: str, path: Path) -> ProjectSpec:
     for name, table in read:
         _check_table(reader, table, tables[name.value], sources if "sources" in record.values else None)
     _check_targets(reader, tables.values())
+    for name, value in record.get("sources", ()):
+        if isinstance(value, Record) and "rest" in value.keys:
+            _check_api(reader, f"sources.{name.value}", value)
     read_from = {origin for table in tables.values() for origin in table.origins}
     for name, value in record.get("sources", ()):
         if isinstance(value, Record):
@@ -334,6 +337,14 @@ def _source(name: Scalar, value: Scalar | Record | None) -> SourceSpec:
         options = {option: _plain(given) for option, given in value.values.items() if option not in ("url", "limits")}
         url, limits = _text(value.get("url")), _limits(value)
         return SourceSpec(name.value, value.keys["url"], url=url, options=options, limits=limits)
+    if "rest" in value.keys:
+        options = {"record": f"recorded/{name.value}"}
+        options |= {
+            option: _plain(given) for option, given in value.values.items() if option not in ("expect", "limits")
+        }
+        return SourceSpec(
+            name.value, name.mark, "rest", options=options, expect=_all_expected(value), limits=_limits(value)
+        )
     kind = next((kind for kind in KINDS if kind in value.keys), "files")
     files = value.get(kind, ())
     ours = (kind, "expect", "limits")
@@ -344,11 +355,14 @@ def _source(name: Scalar, value: Scalar | Record | None) -> SourceSpec:
         kind,
         files={table.value: _plain(globs) for table, globs in files} if tabled else {"": _plain(files)},
         options={option: _plain(given) for option, given in value.values.items() if option not in ours},
-        expect={
-            table.value: _expected(table.value, each) for table, each in value.get("expect", ()) if each is not None
-        },
+        expect=_all_expected(value),
         limits=_limits(value),
     )
+
+
+def _all_expected(source: Record) -> dict[str, Expected]:
+    given = source.get("expect", ())
+    return {table.value: _expected(table.value, each) for table, each in given if each is not None}
 
 
 def _limits(source: Record) -> Limits:
@@ -631,6 +645,32 @@ def _check_expected(reader: Reader, source: str, record: Record, read: set[str])
             reader.fault(expected.mark, f"{place} expects nothing", "Say which `columns` or how many `rows`.")
         if "any_order" in expected.keys and "columns" not in expected.keys:
             reader.fault(expected.keys["any_order"], f'{place}: "any_order" says nothing without `columns`')
+
+
+def _check_api(reader: Reader, place: str, source: Record) -> None:
+    """That what says how an API is asked fits together."""
+    headers = {name.value.lower() for name, _ in source.get("headers", ())}
+    if "oauth" in source.keys and "authorization" in headers:
+        reader.fault(source.keys["oauth"], f"{place} has both oauth and a header Authorization", "Take one out.")
+    for table, resource in source.get("tables", ()):
+        pages: Record | None = resource.get("pages") if resource is not None else None
+        if pages is None:
+            continue
+        at, by = f"{place}.tables.{table.value}.pages", pages.get("by")
+        if by == "cursor" and "next" not in pages.keys:
+            reader.fault(pages.mark, f"{at} by cursor lacks `next`", "Say where in the body the next cursor stands.")
+        if "size_param" in pages.keys and "size" not in pages.keys:
+            reader.fault(pages.keys["size_param"], f"{at}.size_param says nothing without `size`")
+        idle: dict[str, tuple[str, ...]] = {
+            "page": ("next", "hosts"),
+            "offset": ("next", "hosts"),
+            "cursor": ("start", "hosts"),
+            "link": ("param", "start"),
+        }
+        idle["none"] = ("param", "size_param", "size", "start", "next", "hosts")
+        for key in idle.get(by, ()):
+            if key in pages.keys:
+                reader.fault(pages.keys[key], f"{at}.{key} says nothing where pages are by {by}")
 
 
 def _check_bounds(reader: Reader, place: str, expected: Record) -> None:

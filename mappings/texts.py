@@ -83,6 +83,18 @@ def webhook(url: str) -> str:
     return "" if re.match(r"https?://.|\$\{", url) else "must be a URL that begins with https:// or http://"
 
 
+def api_url(url: str) -> str:
+    if not re.match(r"https?://.|\$\{", url):
+        return "must be a URL that begins with https:// or http://"
+    if "?" in url or "#" in url:
+        return "must be a URL without parameters: they stand under the tables' `params`"
+    return "must hold no user: send it as a header, `Authorization`" if "@" in url else ""
+
+
+def resource(name: str) -> str:
+    return "" if re.fullmatch(r"\w[\w.-]*", name) else "must be letters, digits, _, . and -: it names a folder"
+
+
 def header(name: str) -> str:
     return "" if re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name) else "is no name of an HTTP header"
 

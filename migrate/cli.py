@@ -136,12 +136,13 @@ def init(
 @main.command()
 @common
 def check(flags: Common) -> None:
-    """Is everything ready? Reads the project file, the sources' heads and the target's catalogue; writes nothing.
+    """Is everything ready? Reads the project file, the sources' heads and the target's catalogue; writes to neither.
 
     A database is asked for its version, connections, privileges, snapshot, log and some rows. Each result is ok, a
     warning (warn: a run may go on) or a failure (FAIL), with how to mend it.
 
-    Sources with trailers, and those of which the project file expects rows or types, are read to their ends.
+    Sources with trailers, and those of which the project file expects rows or types, are read to their ends. An API that is
+    not recorded yet is fetched first.
     """
     from migrate.check import check as examine
 
@@ -170,7 +171,8 @@ def plan(flags: Common, out: Path | None, restart: bool) -> None:
     from migrate import engine, expecting
     from migrate.plan import to_json
 
-    with opened(flags, Sparing().governor) as work:  # a cap bounds the size of chunks
+    # A cap bounds the size of chunks; a source may have to be fetched first, and tells of it.
+    with opened(flags, Sparing().governor) as work, governed(flags, work.governor):
         mappings = engine.compiled(work, chosen(flags, work.project))
         expecting.refuse_faults(work, mappings)
         planned = engine.planned(work, mappings, run_options(flags, restart=restart))

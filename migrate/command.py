@@ -329,7 +329,8 @@ def governed(flags: Common, governor: "Governor") -> Iterator[None]:
     """
 
     def told(event: "Event") -> None:
-        say(flags, event.kind, redacted(flags, event.message))
+        if not (flags.quiet and event.kind == "fetching"):
+            say(flags, event.kind, redacted(flags, event.message))
 
     governor.on_event = told
     handlers = {"SIGUSR1": governor.hold, "SIGUSR2": governor.go_on}

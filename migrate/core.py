@@ -166,6 +166,14 @@ class Loaded(Protocol):
         ...
 
 
+class Attended(Protocol):
+    """A source that may have long work to do before its tables are known."""
+
+    def attended(self, pause: Callable[[float], object], tell: Callable[[str], None], /) -> None:
+        """How it waits, which raises where a stop is asked for meanwhile, and who hears how far it is."""
+        ...
+
+
 class Preflight(Protocol):
     """A source that knows what a run over it needs."""
 
@@ -466,6 +474,7 @@ class Event:
         "verifying",
         "stopping",
         "governed",
+        "fetching",
     ]
     table: str = ""
     message: str = ""

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 from mappings.spec import Limits
-from migrate.core import Batch, Event, Loaded, OnEvent, Partition, Source
+from migrate.core import Attended, Batch, Event, Loaded, OnEvent, Partition, Source
 from migrate.errors import RetryableError, SourceError, Stopped
 
 _LOOK = 1.0  # seconds between two looks at a source's load
@@ -140,6 +140,9 @@ class Governor:
     # --------------------------------------------------------------------------------------------------------- reading
 
     def governed(self, name: str, source: Source) -> Source:
+        if hasattr(source, "attended"):
+            told = lambda said: self.on_event(Event("fetching", message=f"{name}.{said}"))  # noqa: E731
+            cast(Attended, source).attended(self._sleep, told)
         return cast(Source, Governed(name, source, self))
 
     def rows(self, names: Collection[str], rows: int) -> int:

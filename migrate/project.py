@@ -7,10 +7,12 @@ import tokenize
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote, unquote, urlsplit
 
+from connectors.secretnames import secret
 from mappings.faults import Fault, faults_error, shown, suggest
 from mappings.spec import FunctionSpec, LookupSpec, NotifySpec, ProjectSpec, SourceSpec, parse
 from migrate.core import Source
@@ -89,6 +91,12 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Project:
         raise faults_error(file, faults)
     urls = [spec.target, *(source.url or "" for source in spec.sources.values())]
     secrets = {*_secrets(urls, environ), *(_secrets_of(spec.notify, environ) if spec.notify else ())}
+    for name, source in sources.items():
+        if source.kind == "rest":
+            faults += _faults_of_api(source)
+            secrets |= _secrets_of_api(spec.sources[name].options, environ)
+    if faults:
+        raise faults_error(file, faults)
     return Project(spec, target, sources, lookups, functions, base, tuple(sorted(secrets)), notify)
 
 
@@ -107,6 +115,8 @@ def open_source(project: Project, name: str) -> Source:
         except UsageError as error:
             fault = Fault(source.mark, f'the source "{name}": {error.message}', error.hint)
             raise faults_error(project.spec.path, [fault]) from error
+    if source.kind == "rest":
+        return registry.open_source(source.kind, source.options, project.base, partial(redact, secrets=project.secrets))
     return registry.open_source(source.kind, source.files, source.options, project.base)
 
 
@@ -120,8 +130,12 @@ def open_file(project: Project, source: str, table: str, file: Path) -> Source:
             f"{source} is a database: what is wrong in it is mended there",
             hint="Correct the rows at the source, then `migrate rejects replay` without a file.",
         )
-    whole = {"files": table, "json": table.partition("/")[0]}  # of JSON this may be what an array holds
-    files = {whole.get(spec.kind, ""): (str(file.resolve()),)}
+    root = table.partition("/")[0]  # of JSON the table may be what an array holds
+    if spec.kind == "rest":
+        from connectors.restapi import reading
+
+        return registry.open_source("json", {root: (str(file.resolve()),)}, reading(spec.options, root), project.base)
+    files = {{"files": table, "json": root}.get(spec.kind, ""): (str(file.resolve()),)}
     partial = {"partial": True} if "trailer" in spec.options else {}
     return registry.open_source(spec.kind, files, {**spec.options, **partial}, project.base)
 
@@ -146,11 +160,11 @@ def passwords(urls: Iterable[str]) -> tuple[str, ...]:
 
 def redact(text: str, secrets: Iterable[str]) -> str:
     """The text with every secret in it replaced by ***; very short ones only where they stand as a word."""
-    for secret in sorted(secrets, key=len, reverse=True):
-        if len(secret) > 3:
-            text = text.replace(secret, "***")
-        elif secret:
-            text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", "***", text)
+    for each in sorted(secrets, key=len, reverse=True):
+        if len(each) > 3:
+            text = text.replace(each, "***")
+        elif each:
+            text = re.sub(rf"(?<!\w){re.escape(each)}(?!\w)", "***", text)
     return text
 
 
@@ -212,14 +226,49 @@ def _resolved_url(url: str, environ: Mapping[str, str]) -> str:
 
 def _resolved_source(source: SourceSpec, environ: Mapping[str, str]) -> SourceSpec:
     files = {table: tuple(_resolved(glob, environ) for glob in globs) for table, globs in source.files.items()}
-    return replace(source, files=files, url=None if source.url is None else _resolved_url(source.url, environ))
+    options = _resolved_options(source.options, environ) if source.kind == "rest" else source.options
+    return replace(
+        source, files=files, options=options, url=None if source.url is None else _resolved_url(source.url, environ)
+    )
+
+
+def _resolved_options(given: Any, environ: Mapping[str, str]) -> Any:
+    """All texts within, with their variables in place."""
+    if isinstance(given, Mapping):
+        return {name: _resolved_options(value, environ) for name, value in given.items()}
+    if isinstance(given, tuple):
+        return tuple(_resolved_options(value, environ) for value in given)
+    return _resolved(given, environ) if isinstance(given, str) else given
+
+
+def _faults_of_api(source: SourceSpec) -> Iterator[Fault]:
+    """What keeps a resolved API from being asked; nothing secret is repeated."""
+    urls = {"rest": source.options["rest"], "oauth.token_url": source.options.get("oauth", {}).get("token_url")}
+    for key, url in urls.items():
+        if url is not None:
+            for message, hint in _faults_of_url(url, f"sources.{source.name}.{key}"):
+                yield Fault(source.mark, message, hint)
+    for name, value in source.options.get("headers", {}).items():
+        if not value.isprintable() or not value.isascii():
+            place = f"sources.{source.name}.headers.{name}"
+            yield Fault(source.mark, f"{place} is no header once resolved", "Use plain ASCII text.")
+
+
+def _secrets_of_api(options: Mapping[str, Any], environ: Mapping[str, str]) -> set[str]:
+    """Headers' values, whole and without their scheme, the client's secret, secret parameters, and what these are made of."""
+    texts = [*options.get("headers", {}).values(), options.get("oauth", {}).get("client_secret", "")]
+    for table in options["tables"].values():
+        texts += [value for name, value in table.get("params", {}).items() if secret(name)]
+    named = {environ[name] for text in texts for name in _REFERENCE.findall(text)}
+    whole = {_resolved(text, environ) for text in texts}
+    return (whole | {text.rpartition(" ")[2] for text in whole} | named) - {""}
 
 
 def _notify(spec: NotifySpec, environ: Mapping[str, str], faults: list[Fault]) -> Notify:
     webhook = None if spec.webhook is None else _resolved(spec.webhook, environ)
     headers = {name: _resolved(value, environ) for name, value in spec.headers.items()}
     if not faults and webhook is not None:
-        faults += [Fault(spec.mark, message, hint) for message, hint in _faults_of_webhook(webhook)]
+        faults += [Fault(spec.mark, message, hint) for message, hint in _faults_of_url(webhook, "notify.webhook")]
     for name, value in headers.items():
         if not value.isprintable() or not value.isascii():
             faults.append(
@@ -228,8 +277,8 @@ def _notify(spec: NotifySpec, environ: Mapping[str, str], faults: list[Fault]) -
     return Notify(tuple(_resolved(word, environ) for word in spec.command), webhook, headers, spec.on)
 
 
-def _faults_of_webhook(url: str) -> Iterator[tuple[str, str]]:
-    """What keeps a resolved URL from being posted to; it is not repeated."""
+def _faults_of_url(url: str, place: str) -> Iterator[tuple[str, str]]:
+    """What keeps a resolved URL from being asked or posted to; it is not repeated."""
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
@@ -237,10 +286,10 @@ def _faults_of_webhook(url: str) -> Iterator[tuple[str, str]]:
         usable = None
         parts = urlsplit("")
     if not usable or not url.isascii() or not url.isprintable() or " " in url:
-        yield "notify.webhook is no URL once resolved", "Write https://host/path, in ASCII and without blanks."
+        yield f"{place} is no URL once resolved", "Write https://host/path, in ASCII and without blanks."
     elif parts.username is not None:
         hint = 'Send it as a header: headers: {Authorization: "Basic ${env:HOOK_LOGIN}"}.'
-        yield "notify.webhook holds a user", hint
+        yield f"{place} holds a user", hint
 
 
 def _secrets_of(spec: NotifySpec, environ: Mapping[str, str]) -> set[str]:
