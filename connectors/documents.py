@@ -80,9 +80,24 @@ _EXTENDED: Mapping[frozenset[str], Type] = {  # the objects of extended JSON, by
 }
 
 _CALLED: Mapping[int, str] = {
-    **{DOUBLE: "double", STRING: "string", OBJECT: "object", ARRAY: "array", BINARY: "binary", OBJECTID: "ObjectId"},
-    **{BOOLEAN: "boolean", DATE: "date", REGEX: "regular expression", CODE: "code", SYMBOL: "symbol", INT32: "int"},
-    **{TIMESTAMP: "timestamp", INT64: "long", DECIMAL: "decimal", NUMBER: "number", MINKEY: "MinKey", MAXKEY: "MaxKey"},
+    DOUBLE: "double",
+    STRING: "string",
+    OBJECT: "object",
+    ARRAY: "array",
+    BINARY: "binary",
+    OBJECTID: "ObjectId",
+    BOOLEAN: "boolean",
+    DATE: "date",
+    REGEX: "regular expression",
+    CODE: "code",
+    SYMBOL: "symbol",
+    INT32: "int",
+    TIMESTAMP: "timestamp",
+    INT64: "long",
+    DECIMAL: "decimal",
+    NUMBER: "number",
+    MINKEY: "MinKey",
+    MAXKEY: "MaxKey",
 }
 _NUMBERS: set[Type] = {"integer", "double", "decimal"}
 _NOTHING = (NULL, UNDEFINED)

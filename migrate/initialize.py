@@ -45,7 +45,8 @@ def write(
 ) -> list[str]:
     """Write the project file and its schema for files, folders and databases; what to tell.
 
-    `select` and `exclude` are patterns of databases' tables. `full`: look for fields in all documents of a MongoDB. Raises UsageError rather than overwrite a file.
+    `select` and `exclude` are patterns of databases' tables. `full`: look for fields in all documents of a MongoDB.
+    Raises UsageError rather than overwrite a file.
     """
     if out.exists() and not overwrite:
         raise UsageError(f"{out} exists already.", hint="Give another name with -o, or --yes to overwrite it.")

@@ -257,14 +257,14 @@ class Secantus(Mongo):
         super().__init__(f"mongodb://tester:geheim%401@127.0.0.1:{self.port}")
         self.start()
 
-    def start(self) -> None:
-        self._start("--auth")
+    def start(self, *options: str) -> None:
+        self._start("--auth", *options)
 
-    def _start(self, option: str) -> None:
+    def _start(self, *options: str) -> None:
         command = [sys.executable, "-m", "secantus", "--host=127.0.0.1", f"--port={self.port}", "--cache-size=64M"]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [*command, f"--storage-path={self.folder / 'data'}", option], stdout=log, stderr=log
+                [*command, f"--storage-path={self.folder / 'data'}", *options], stdout=log, stderr=log
             )
         for _ in range(600):
             if self._process.poll() is not None:

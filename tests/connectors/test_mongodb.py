@@ -6,17 +6,25 @@ import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
+from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from bson import Binary, Code, DBRef, Decimal128, Int64, MaxKey, MinKey, ObjectId, Regex, Timestamp, json_util
 from bson.codec_options import CodecOptions, DatetimeConversion
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
 from servers import Mongo, Proxy, Secantus
 
 from connectors.mongodb import Collections, open_url
+from connectors.mongoserver import About
 from migrate.core import Measure, Partition
 from migrate.errors import RetryableError, SourceError, UsageError
 
@@ -332,6 +340,72 @@ def test_aggregates_are_the_servers_own(
     assert some is None or some in (0, 2)
 
 
+def test_a_closed_reader_leaves_no_cursor_open(shop: "Database[Any]", url: str) -> None:
+    shop.t.insert_many([{"_id": n} for n in range(500)])
+    source = opened(url, fields={"t": {"_id": "integer"}})
+    source._abouts["t"] = About("t", "collection", False, 500, 100_000)  # so that one slice takes several answers
+    [part, _] = cut(source, "t", 5000)
+    reader = source.read(part, ["_id"])
+    next(reader)
+    admin = shop.client.admin
+
+    def running() -> int:
+        return int(admin.command("serverStatus")["metrics"]["cursor"]["open"]["total"])
+
+    assert running() == 1
+    reader.close()  # type: ignore[attr-defined]
+    assert running() == 0
+
+
+def test_memory_is_that_of_an_answer(shop: "Database[Any]", url: str) -> None:
+    for n in range(0, 400, 20):
+        shop.t.insert_many([{"_id": n + at, "s": "x" * 100_000} for at in range(20)])  # 40 MB
+    source = opened(url, fields={"t": {"_id": "integer", "s": "text"}})
+    [part, _] = cut(source, "t", 5000)
+    before = pa.total_allocated_bytes()
+    most = 0
+    for batch in source.read(part, ["_id", "s"]):
+        most = max(most, pa.total_allocated_bytes() - before)
+    assert 0 < most < 20 << 20
+
+
+def test_tls_is_what_the_url_says(mongo: Mongo, mongo_database: str, tmp_path: Path) -> None:
+    if not isinstance(mongo, Secantus):
+        pytest.skip("the server of MIGRATE_TEST_MONGODB_URL has a certificate of its own, or none")
+    certificate, key = certified(tmp_path)
+    mongo.stop()
+    mongo.start(f"--tls-cert-file={certificate}", f"--tls-key-file={key}")
+    try:
+        login = f"mongodb://tester:geheim%401@127.0.0.1:{mongo.port}/{mongo_database}?authSource=admin"
+        assert opened(f"{login}&tls=true&tlsCAFile={certificate}").tables() == []
+        with pytest.raises(RetryableError, match="certificate verify failed"):
+            opened(f"{login}&tls=true&serverSelectionTimeoutMS=500").tables()
+        with pytest.raises(RetryableError):
+            opened(f"{login}&serverSelectionTimeoutMS=500").tables()
+    finally:
+        mongo.stop()
+        mongo.start()
+
+
+def certified(folder: Path) -> tuple[Path, Path]:
+    """A certificate of 127.0.0.1 that signs itself, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1, now - timedelta(days=1), now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    certificate, private = folder / "c.pem", folder / "k.pem"
+    certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    private.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return certificate, private
+
+
 @pytest.mark.parametrize(
     ("made", "said"),
     [
@@ -371,7 +445,7 @@ def test_a_lost_connection_is_retryable_and_its_slice_alone_is_read_again(
     source = opened(mongo.url(mongo_database, port=proxy.port), fields={"t": {"_id": "integer", "s": "text"}})
     parts = cut(source, "t", 1000)
     # Small answers, so that one slice takes several of them.
-    source._abouts["t"] = source.server.about("t").__class__("t", "collection", False, 3000, 100_000)
+    source._abouts["t"] = About("t", "collection", False, 3000, 100_000)
     rows = source.read(parts[0], ["_id"])
     next(rows)
     with pytest.raises(RetryableError) as lost:

@@ -156,7 +156,8 @@ def test_init_writes_what_runs(rig: Rig) -> None:
     rig.write("in/config.json", '{"not": "rows"')
     rig.migrate("init", "in")
     written = (rig.folder / "migrate.yaml").read_text(encoding="utf-8")
-    assert "from: json.orders/lines" in written
+    assert "unnest: lines" in written
+    assert "orders/lines:\n        sku: text" in written  # what is not declared is never dropped
     assert "in/config.json is neither" in written
     rig.migrate("check")
     rig.migrate("run")
