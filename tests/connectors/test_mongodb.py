@@ -364,7 +364,7 @@ def test_memory_is_that_of_an_answer(shop: "Database[Any]", url: str) -> None:
     [part, _] = cut(source, "t", 5000)
     before = pa.total_allocated_bytes()
     most = 0
-    for batch in source.read(part, ["_id", "s"]):
+    for _ in source.read(part, ["_id", "s"]):
         most = max(most, pa.total_allocated_bytes() - before)
     assert 0 < most < 20 << 20
 
