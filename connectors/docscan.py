@@ -20,6 +20,7 @@ Mask = npt.NDArray[np.bool_]
 ABSENT, DOUBLE, STRING, OBJECT, ARRAY, BINARY, UNDEFINED, OBJECTID, BOOLEAN, DATE, NULL = range(11)
 REGEX, DBPOINTER, CODE, SYMBOL, SCOPED, INT32, TIMESTAMP, INT64, DECIMAL, NUMBER = range(11, 21)
 MAXKEY, MINKEY = 127, 255
+NOTHING = (NULL, UNDEFINED)
 
 Type = Literal["text", "integer", "double", "decimal", "boolean", "moment", "objectid", "binary", "uuid", "json"]
 """What a field is read as. A value of any kind is json; of the others each takes only what it can hold exactly."""
@@ -44,6 +45,10 @@ class Cells:
     kinds: Kinds
     starts: Offsets
     ends: Offsets
+
+    def take(self, at: Offsets) -> "Cells":
+        """Those at these places."""
+        return Cells(self.kinds[at], self.starts[at], self.ends[at])
 
 
 @dataclass(frozen=True, slots=True)

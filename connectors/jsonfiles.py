@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from connectors import documents
+from connectors import docfields, docprofile, documents
+from connectors.docfields import Level, Levels
+from connectors.docprofile import Seen
 from connectors.docscan import Data, Offsets
-from connectors.documents import Damage, Level, Levels, Seen
+from connectors.documents import Damage
 from connectors.found import aliases, find, once
 from connectors.jsoncut import LF, array, lines, pieces, restart, signature
 from connectors.jsonscan import JSON, faults, judge, never_ends
@@ -41,7 +43,7 @@ def open_files(files: Mapping[str, Sequence[str]], options: Mapping[str, Any], b
     unique = {table: once(paths, base) for table, paths in found.items()}
     notes = {table: tuple(aliases(found[table], unique[table], base)) for table in found}
     fields = {
-        table: documents.fields_of(given, f"fields.{table}") for table, given in options.get("fields", {}).items()
+        table: docfields.fields_of(given, f"fields.{table}") for table, given in options.get("fields", {}).items()
     }
     for table in fields:
         if table.partition("/")[0] not in unique:
@@ -162,13 +164,13 @@ class JsonFiles:
                 notes.append(f"{name}: {_layout(file, self._options).note}")
                 if not any(True for _ in _slices(file, _layout(file, self._options), 1, _PROBE)):
                     warnings.append(f"{name}: no document stands in it")
-        if not documents.columns(levels[-1]):
-            notes.append(f"{table}: no fields were found: all is in {documents.REST}")
-        return Table(table, documents.schema(levels), (), tuple(notes), tuple(warnings))
+        if not docfields.columns(levels[-1]):
+            notes.append(f"{table}: no fields were found: all is in {docfields.REST}")
+        return Table(table, docfields.schema(levels), (), tuple(notes), tuple(warnings))
 
     def partitions(self, table: Table, /, *, rows: int, bytes: int) -> Iterator[Partition]:
         """Slices that end between documents, as large as both bounds allow unless one document is larger."""
-        levels = documents.dump(self._resolved(table.name))
+        levels = docfields.dump(self._resolved(table.name))
         ordinal = 0
         for name in self._names(table.name):
             with _opened(self._base / name, name) as file:
@@ -183,8 +185,8 @@ class JsonFiles:
         Raises SourceError if the file has changed since the plan.
         """
         token = _load(partition.token)
-        levels = documents.load(token.levels)
-        known = documents.schema(levels).names
+        levels = docfields.load(token.levels)
+        known = docfields.schema(levels).names
         unknown = [column for column in columns if column not in known]
         if unknown:
             raise SourceError(f"{token.file} has no column {unknown[0]!r}", hint=f"it has: {', '.join(known)}")
@@ -207,13 +209,13 @@ class JsonFiles:
         token = _load(partition.token)
         at_hand = self._slice(token)
         starts, ends, damage = at_hand.found
-        return documents.count(JSON, at_hand.view, starts, ends, documents.load(token.levels), damage)
+        return documents.count(JSON, at_hand.view, starts, ends, docfields.load(token.levels), damage)
 
     def arrays(self, table: str) -> Sequence[str]:
         """The tables that the arrays of objects in a table's documents would be."""
         seen = self._seen(table, ())
-        inner = {path: self._seen(table, (path,)) for path in documents.arrays(seen)}
-        return [f"{table}/{'.'.join(path)}" for path, each in inner.items() if documents.found(each, path).fields]
+        inner = {path: self._seen(table, (path,)) for path in docprofile.arrays(seen)}
+        return [f"{table}/{'.'.join(path)}" for path, each in inner.items() if docprofile.found(each, path).fields]
 
     def doubts(self, table: str, /) -> Mapping[str, str]:
         """How often each kind of value stands in fields that hold several, where these were looked for."""
@@ -221,10 +223,10 @@ class JsonFiles:
         if table in self._fields:
             return {}
         seen = self._seen(name, tuple(tuple(step.split(".")) for step in steps))
-        return documents.mixtures(seen, self._resolved(table)[-1])
+        return docprofile.mixtures(seen, self._resolved(table)[-1])
 
     def fields(self, tables: Sequence[str], /) -> Mapping[str, Any]:
-        return {table: documents.declared(self._resolved(table)[-1]) for table in tables}
+        return {table: docfields.declared(self._resolved(table)[-1]) for table in tables}
 
     # ---------------------------------------------------------------------------------------------------------- details
 
@@ -248,9 +250,9 @@ class JsonFiles:
 
     def _resolved(self, table: str) -> Levels:
         """The table's levels, each as declared, else as found in all of its files."""
-        return documents.levels_of(table, self._fields, self._found)
+        return docfields.levels_of(table, self._fields, self._found)
 
-    def _found(self, table: str, paths: tuple[documents.Path, ...]) -> Level:
+    def _found(self, table: str, paths: tuple[docfields.Path, ...]) -> Level:
         path = paths[-1] if paths else ()
         seen = self._seen(table, paths)
         if paths and not seen.kinds:
@@ -258,9 +260,9 @@ class JsonFiles:
                 f"no array {'.'.join(path)} with elements stands in {', '.join(self._files[table][:3])}",
                 hint=f"check the path, or declare what it may hold: fields: {{{'/'.join((table, *map('.'.join, paths)))}: …}}",
             )
-        return documents.found(seen, path)
+        return docprofile.found(seen, path)
 
-    def _seen(self, table: str, paths: tuple[documents.Path, ...]) -> Seen:
+    def _seen(self, table: str, paths: tuple[docfields.Path, ...]) -> Seen:
         """What all documents of a table, or elements in them, are like; looked at once for each state of the files."""
         state = tuple(_state(self._base / name) for name in self._names(table))
         with self._lock:
@@ -268,7 +270,7 @@ class JsonFiles:
                 self._known[table, paths, state] = self._looked(table, paths)
             return self._known[table, paths, state]
 
-    def _looked(self, table: str, paths: tuple[documents.Path, ...]) -> Seen:
+    def _looked(self, table: str, paths: tuple[docfields.Path, ...]) -> Seen:
         seen = Seen()
         for name in self._names(table):
             with _opened(self._base / name, name) as file:
@@ -276,7 +278,7 @@ class JsonFiles:
                     at_hand = _Slice(token, file.read(token.start, token.end), file.compressed)
                     starts, ends, _ = at_hand.found
                     cells = documents.elements(JSON, at_hand.view, starts, ends, paths)
-                    documents.note(JSON, at_hand.view, cells, seen)
+                    docprofile.note(JSON, at_hand.view, cells, seen)
         return seen
 
 

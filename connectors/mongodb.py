@@ -15,11 +15,12 @@ import numpy as np
 from bson import json_util
 from pymongo import errors
 
-from connectors import documents, mongomeasure
+from connectors import docfields, docprofile, documents, mongomeasure
 from connectors.bsonscan import Bson
 from connectors.bsonscan import documents as cut_up
+from connectors.docfields import Level, Levels, Path
+from connectors.docprofile import Seen
 from connectors.docscan import Offsets
-from connectors.documents import Level, Levels, Path, Seen
 from connectors.mongoserver import CODEC, About, Server, explained
 from connectors.mongoslices import WHOLE, Slice, cut
 from connectors.relational import CONNECTIONS, given
@@ -55,7 +56,7 @@ class Options:
 def open_url(url: str, options: Mapping[str, Any]) -> Source:
     """A database of a MongoDB server. Raises UsageError for a wrong option; nothing is connected to yet."""
     chosen = given(Options, options, "MongoDB")
-    declared = {table: documents.fields_of(fields, f"fields.{table}") for table, fields in chosen.fields.items()}
+    declared = {table: docfields.fields_of(fields, f"fields.{table}") for table, fields in chosen.fields.items()}
     server = Server(url, chosen.connections, quiesced=chosen.quiesced, snapshot=chosen.snapshot)
     return Collections(server, declared, chosen)
 
@@ -93,8 +94,8 @@ class Collections:
     def schema(self, table: str, /) -> Table:
         """Its columns; where nobody declared them, those that the documents have."""
         about, paths = self._known(table)
-        schema = documents.schema(self._fields(table))
-        key = ("_id",) if not paths else (documents.PARENT + "_id", documents.POSITION) if len(paths) == 1 else ()
+        schema = docfields.schema(self._fields(table))
+        key = ("_id",) if not paths else (docfields.PARENT + "_id", docfields.POSITION) if len(paths) == 1 else ()
         key = key if about.kind == "collection" and all(name in schema.names for name in key) else ()
         return Table(table, schema, key, tuple(self._notes(table, about)))
 
@@ -123,19 +124,19 @@ class Collections:
 
     def _fields(self, table: str) -> Levels:
         """The levels of a table: its own, and those around it."""
-        return documents.levels_of(table, self.declared, self._level)
+        return docfields.levels_of(table, self.declared, self._level)
 
     def _level(self, name: str, paths: tuple[Path, ...]) -> Level:
         seen = self._seen(name, paths)
-        return documents.found(seen, paths[-1] if paths else ())
+        return docprofile.found(seen, paths[-1] if paths else ())
 
     def arrays(self, table: str) -> Sequence[str]:
         """The tables that the arrays of objects in a collection's documents would be."""
-        inner = {path: self._seen(table, (path,)) for path in documents.arrays(self._seen(table, ()))}
-        return [f"{table}/{'.'.join(path)}" for path, seen in inner.items() if documents.found(seen, path).fields]
+        inner = {path: self._seen(table, (path,)) for path in docprofile.arrays(self._seen(table, ()))}
+        return [f"{table}/{'.'.join(path)}" for path, seen in inner.items() if docprofile.found(seen, path).fields]
 
     def fields(self, tables: Sequence[str], /) -> Mapping[str, Any]:
-        return {table: documents.declared(self._fields(table)[-1]) for table in tables}
+        return {table: docfields.declared(self._fields(table)[-1]) for table in tables}
 
     def _seen(self, name: str, paths: tuple[Path, ...]) -> Seen:
         """What the documents of a collection, or elements in them, are like; looked at once."""
@@ -155,7 +156,7 @@ class Collections:
         for look in looks:
             for answer in self._raw(about, {}, **look):
                 data = np.frombuffer(answer, np.uint8)
-                documents.note(BSON, data, documents.elements(BSON, data, *cut_up(answer), paths), seen)
+                docprofile.note(BSON, data, documents.elements(BSON, data, *cut_up(answer), paths), seen)
         return seen
 
     # --------------------------------------------------------------------------------------------------------- reading
@@ -165,7 +166,7 @@ class Collections:
         about, _ = self._known(table.name)
         read: dict[str, Any] = {
             "table": table.name,
-            "levels": documents.dump(self._fields(table.name)),
+            "levels": docfields.dump(self._fields(table.name)),
             "mixed": self.options.mixed == "rest",
         }
         if about.size:
@@ -197,10 +198,10 @@ class Collections:
         """The slice's rows with these columns, in the order of `_id`."""
         slice_ = Slice.load(partition.token)
         about, _ = self._known(slice_.table)
-        levels = documents.load(slice_.levels)
-        missing = [column for column in columns if column not in documents.schema(levels).names]
+        levels = docfields.load(slice_.levels)
+        missing = [column for column in columns if column not in docfields.schema(levels).names]
         if missing:
-            known = ", ".join(documents.schema(levels).names)
+            known = ", ".join(docfields.schema(levels).names)
             raise SourceError(f"{slice_.table} has no column {missing[0]!r}", hint=f"it has: {known}")
         first, attempt = 0, 1
         while True:
@@ -303,9 +304,9 @@ class Collections:
     def _accumulators(self, table: str, measure: Measure) -> list[Any] | None:
         levels = self._fields(table)
         depth, name = len(levels) - 1, measure.column
-        while name.startswith(documents.PARENT) and depth:
-            depth, name = depth - 1, name.removeprefix(documents.PARENT)
-        column = documents.columns(levels[depth]).get(name)
+        while name.startswith(docfields.PARENT) and depth:
+            depth, name = depth - 1, name.removeprefix(docfields.PARENT)
+        column = docfields.columns(levels[depth]).get(name)
         around = [step for level in levels[1 : depth + 1] for step in level.path]
         if column is None or not all(mongomeasure.plain(each) for level in levels for each in level.path):
             return None
@@ -351,18 +352,18 @@ class Collections:
         levels = self._fields(table)
         data = self._sample(about)
         starts, ends = cut_up(data)
-        names = [name for name in documents.schema(levels).names if name != documents.REST]
+        names = [name for name in docfields.schema(levels).names if name != docfields.REST]
         batch = documents.read(BSON, np.frombuffer(data, np.uint8), starts, ends, levels, names, _nowhere)
         seen = len(batch.ordinals) + len(batch.rejects)
         counts = Counter((r.rule, r.column or r.reason) for r in batch.rejects)
         seen_ = self._looks.get((about.name, paths))
-        said = documents.mixtures(seen_, levels[-1]) if seen_ else dict[str, str]()
+        said = docprofile.mixtures(seen_, levels[-1]) if seen_ else dict[str, str]()
         for (rule, what), n in counts.items():
             if rule == "type":
                 doubt = f"{n:,} of {seen:,} rows looked at hold a value that its type does not take"
                 said[what] = "; ".join(filter(None, (said.get(what), doubt)))
             else:
-                said[documents.REST if rule == "fields" else "documents"] = f"{n:,} of {seen:,} rows looked at: {what}"
+                said[docfields.REST if rule == "fields" else "documents"] = f"{n:,} of {seen:,} rows looked at: {what}"
         return said
 
     def _sample(self, about: About) -> bytes:
@@ -381,14 +382,14 @@ class Collections:
         levels = self._fields(table)
         if len(levels) > 1:
             around = table.rpartition("/")[0]
-            held = documents.PARENT + "_id"
+            held = docfields.PARENT + "_id"
             return (
                 [Reference((held,), around, ("_id",))]
                 if len(levels) == 2 and held in self.schema(table).schema.names
                 else []
             )
         found = []
-        for name, column in documents.columns(levels[0]).items():
+        for name, column in docfields.columns(levels[0]).items():
             for collection in self.server.names(("collection",)):
                 if (
                     column.type != "json"
@@ -398,7 +399,7 @@ class Collections:
                     found.append(Reference((name,), collection, ("_id",)))
         return found
 
-    def _refers(self, table: str, column: documents.Column, collection: str) -> bool:
+    def _refers(self, table: str, column: docfields.Column, collection: str) -> bool:
         """Whether some values of a field are all `_id`s of a collection."""
         path = ".".join(column.path)
         with self._reading(f"look at {table}") as session:
