@@ -34,6 +34,7 @@ _LOOKED = 10_000  # documents at each end, of a collection whose fields nobody d
 _SAMPLE = 2_000  # documents that are looked at for what a person must decide
 _UNKNOWN = (9, 59, 115, 168, 238, 40324, 31325, 31249)  # codes of servers that lack an operator or a stage
 _DOUBTFUL = "Such rows are rejected: declare the fields, as json where their types vary, map _rest, or say mixed: rest."
+_A_SECOND = 50_000  # documents that a load is expected to manage
 _PICKED = 1_000  # documents asked for by their keys at once
 
 
@@ -331,7 +332,9 @@ class Collections:
     def preflight(self, tables: Sequence[str], /) -> Sequence[Notice]:
         """What the server is, and of each table whether it can be read and what its fields do not take."""
         try:
-            found = list(self.server.preflight())
+            there = set(self.server.names(("collection", "view", "timeseries")))
+            known = [table for table in tables if table.partition("/")[0] in there]
+            found = list(self.server.preflight(max(60, self.estimate(known)[0] // _A_SECOND)))
         except (SourceError, RetryableError) as error:
             return [Notice("error", "connection", error.message, error.hint)]
         for table in tables:

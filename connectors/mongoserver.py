@@ -62,6 +62,12 @@ class Server:
 
     @cached_property
     def client(self) -> "MongoClient[Document]":
+        try:
+            return self._opened()
+        except (UserWarning, ValueError, TypeError) as error:
+            raise UsageError(f"cannot read the source's URL: {error}", hint=_FORM) from None
+
+    def _opened(self) -> "MongoClient[Document]":
         with explained("read the source's URL"), warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)  # the driver only warns of options that it does not know
             return MongoClient(
@@ -203,8 +209,8 @@ class Server:
         except errors.PyMongoError:
             return None
 
-    def preflight(self) -> Iterator[Notice]:
-        """What the server is, and what a load from it has to know."""
+    def preflight(self, expected: int) -> Iterator[Notice]:
+        """What the server is, and what a load from it that takes about so many seconds has to know."""
         release = ".".join(map(str, self.version))
         if self.version < _OLDEST:
             hint = "It was not tried: rehearse with --dry-run, and verify."
@@ -213,11 +219,47 @@ class Server:
             yield Notice("ok", "version", f"MongoDB {release}, database {self.database}")
         view, said = self.view()
         yield Notice("ok" if view == "pinned" or self.snapshots else "warning", "view", said)
-        if self.watermark is None and view != "pinned":
+        if view == "pinned":
+            return
+        if self.snapshots:
+            yield self._history(expected)
+        if self.watermark is None:
             hint = "A replica set of one is enough; else let nobody write, and say quiesced: true."
-            yield Notice(
-                "warning", "log", "the server gives no change stream: changes after the load are not found", hint
+            said = "the server gives no change stream: changes after the load are not found"
+            yield Notice("warning", "log", said, hint)
+        else:
+            yield self._log(expected)
+
+    def _history(self, expected: int) -> Notice:
+        """Whether snapshots are kept for as long as the load takes."""
+        name = "minSnapshotHistoryWindowInSeconds"
+        try:
+            kept = self.client.admin.command({"getParameter": 1, name: 1}).get(name)
+        except errors.PyMongoError:
+            kept = None
+        hint = f"db.adminCommand({{setParameter: 1, {name}: {max(86_400, 4 * expected)}}}), or snapshot: false."
+        if kept is None:
+            said = f"for how long the server keeps a snapshot may not be asked; 300 s unless {name} was raised"
+            return Notice("ok" if 2 * expected < 300 else "warning", "snapshot", said, hint)
+        said = f"kept for {kept:,} s; the load of these tables takes about {expected:,} s"
+        return Notice("ok" if 2 * expected < kept else "warning", "snapshot", said, "" if 2 * expected < kept else hint)
+
+    def _log(self, expected: int) -> Notice:
+        """Whether the log of changes reaches back far enough to go on from the watermark after the load."""
+        try:
+            log = self.client["local"]["oplog.rs"]
+            ends = [log.find_one(sort=[("$natural", way)], projection={"ts": 1}) for way in (1, -1)]
+        except errors.PyMongoError:
+            ends = [None]
+        times = [each["ts"].time for each in ends if each]
+        if len(times) < 2:
+            return Notice(
+                "ok", "log", "how far back the log of changes reaches may not be asked: read on local is missing"
             )
+        kept = times[1] - times[0]
+        said = f"the log of changes reaches back {kept:,} s; the load of these tables takes about {expected:,} s"
+        hint = "Raise the oplog's size, or storage.oplogMinRetentionHours, if the set is not simply young."
+        return Notice("ok" if 2 * expected < kept else "warning", "log", said, "" if 2 * expected < kept else hint)
 
 
 @contextmanager
@@ -227,18 +269,13 @@ def explained(doing: str) -> Iterator[None]:
         yield
     except errors.PyMongoError as error:
         raise explain(error, doing) from None
-    except (UserWarning, ValueError, TypeError) as error:  # of what the URL's options say
-        raise UsageError(f"cannot {doing}: {error}", hint=_FORM) from None
 
 
 def explain(error: errors.PyMongoError, doing: str) -> SourceError | RetryableError | UsageError:
     code = getattr(error, "code", None)
     text = _said(error)
     if isinstance(error, (errors.ConfigurationError, errors.InvalidURI, errors.InvalidName)):
-        hint = (
-            "Write mongodb://user:password@host:27017/database; escape special characters of the password (@ is %40)."
-        )
-        return UsageError(f"cannot {doing}: {text}", hint=hint)
+        return UsageError(f"cannot {doing}: {text}", hint=_FORM)
     if code in _DENIED:
         hint = "Check user, password and authSource in the source's URL, and the user's roles: read on the database."
         return SourceError(f"cannot {doing}: {text}", hint=hint)

@@ -428,6 +428,14 @@ def test_a_url_that_does_not_work_is_explained_without_its_password(mongo: Mongo
     assert "sécret" not in told
 
 
+def test_what_is_missing_hides_nothing_else_from_check(shop: "Database[Any]", url: str) -> None:
+    shop.customers.insert_many([{"_id": n, "v": n, "w": n} for n in range(10)])
+    source = opened(url, fields={"customers": {"_id": "integer", "v": "text"}})
+    found = {(each.what, each.level): each.said for each in source.preflight(["custommers", "customers"])}
+    assert "no table 'custommers'" in found["custommers", "error"]
+    assert "v: 10 of 10 rows looked at hold a value that its type does not take" in found["customers", "warning"]
+
+
 def test_a_collection_that_is_not_there_is_named(shop: "Database[Any]", url: str) -> None:
     shop.customers.insert_one({"_id": 1})
     with pytest.raises(UsageError, match="no table 'custommers'") as caught:

@@ -95,7 +95,10 @@ def test_a_database_is_drafted_checked_loaded_and_proved(rig: Rig, shop: "Databa
             if part.partition("}")[0].endswith(end)
         }
     )
-    assert "orders/lines: a collection" in rig.migrate("check").said
+    checked = rig.migrate("check").said
+    assert "orders/lines: a collection" in checked
+    assert "log: the log of changes reaches back" in checked
+    assert "snapshot: for how long the server keeps" in checked or "snapshot: kept for" in checked
     rig.migrate("run", "--batch-rows", "100")
     assert rig.fates("orders_lines") == (900, 900, 0, 0, 0)
     assert rig.value("SELECT count(*) FROM orders o JOIN customers c ON c.id = o.customer_id") == ORDERS
