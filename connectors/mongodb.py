@@ -33,7 +33,10 @@ _REPLY = 8 << 20  # bytes that one answer of the server should have; it never gi
 _LOOKED = 10_000  # documents at each end, of a collection whose fields nobody declared
 _SAMPLE = 2_000  # documents that are looked at for what a person must decide
 _UNKNOWN = (9, 59, 115, 168, 238, 40324, 31325, 31249)  # codes of servers that lack an operator or a stage
-_DOUBTFUL = "Such rows are rejected: declare the fields, as json where their types vary, map _rest, or say mixed: rest."
+_DOUBTFUL = (
+    "Fields that no column takes reject their row unless the mapping asks for _rest; values that do not fit do unless the "
+    "source says mixed: rest. Or declare them under fields:, as json where their types vary."
+)
 _A_SECOND = 50_000  # documents that a load is expected to manage
 _PICKED = 1_000  # documents asked for by their keys at once
 
@@ -355,19 +358,22 @@ class Collections:
         levels = self._fields(table)
         data = self._sample(about)
         starts, ends = cut_up(data)
-        names = [name for name in docfields.schema(levels).names if name != docfields.REST]
+        names = docfields.schema(levels).names
         batch = documents.read(BSON, np.frombuffer(data, np.uint8), starts, ends, levels, names, _nowhere)
-        seen = len(batch.ordinals) + len(batch.rejects)
-        counts = Counter((r.rule, r.column or r.reason) for r in batch.rejects)
-        seen_ = self._looks.get((about.name, paths))
-        said = docprofile.mixtures(seen_, levels[-1]) if seen_ else dict[str, str]()
-        for (rule, what), n in counts.items():
-            if rule == "type":
-                doubt = f"{n:,} of {seen:,} rows looked at hold a value that its type does not take"
-                said[what] = "; ".join(filter(None, (said.get(what), doubt)))
-            else:
-                said[docfields.REST if rule == "fields" else "documents"] = f"{n:,} of {seen:,} rows looked at: {what}"
-        return said
+        looked = len(batch.ordinals) + len(batch.rejects)
+        counts = Counter(r.column or "documents" for r in batch.rejects)
+        told = {
+            name: f"{n:,} of {looked:,} rows looked at hold a value that does not fit" for name, n in counts.items()
+        }
+        rest = batch.rows.column(docfields.REST).drop_null().to_pylist() if docfields.REST in names else []
+        if rest:
+            strange = ", ".join(dict.fromkeys(name for each in rest for name in json.loads(each)))
+            told[docfields.REST] = (
+                f"{len(rest):,} of {looked:,} rows looked at have fields that no column takes: {strange[:300]}"
+            )
+        seen = self._looks.get((about.name, paths))
+        mixed = docprofile.mixtures(seen, levels[-1]) if seen else dict[str, str]()
+        return {name: "; ".join(filter(None, (mixed.get(name), told.get(name)))) for name in {**mixed, **told}}
 
     def _sample(self, about: About) -> bytes:
         """Documents by chance, where the server can choose so, else the first ones."""

@@ -433,7 +433,9 @@ def test_what_is_missing_hides_nothing_else_from_check(shop: "Database[Any]", ur
     source = opened(url, fields={"customers": {"_id": "integer", "v": "text"}})
     found = {(each.what, each.level): each.said for each in source.preflight(["custommers", "customers"])}
     assert "no table 'custommers'" in found["custommers", "error"]
-    assert "v: 10 of 10 rows looked at hold a value that its type does not take" in found["customers", "warning"]
+    assert "v: 10 of 10 rows looked at hold a value that does not fit" in found["customers", "warning"]
+    source = opened(url, fields={"customers": {"_id": "integer", "v": "integer"}})
+    assert source.doubts("customers") == {"_rest": "10 of 10 rows looked at have fields that no column takes: w"}
 
 
 def test_a_collection_that_is_not_there_is_named(shop: "Database[Any]", url: str) -> None:
