@@ -351,6 +351,9 @@ class Postgres:
         if measure.kind in ("day", "moment"):
             # Infinity is in no sum; such a row is rejected, and asked for once more alike.
             value = f"CASE WHEN isfinite({name}) THEN {value} END"
+        if measure.kind == "number" and pa.types.is_decimal(field.type):
+            # Nor is NaN, which is the greatest number there.
+            value = f"CASE WHEN abs({name}) < 1e{field.type.precision - field.type.scale} THEN {value} END"
         ways = {
             "sum": f"sum({value})::text",
             "least": f"min({value})::text",

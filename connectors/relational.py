@@ -36,6 +36,7 @@ from migrate.core import (
     View,
     Watermark,
     rank,
+    total,
 )
 from migrate.errors import RetryableError, SourceError, UsageError
 
@@ -591,7 +592,7 @@ def _together(quantity: Quantity, values: Sequence[Decimal]) -> Decimal | None:
         return None
     if quantity in ("least", "most"):
         return (min if quantity == "least" else max)(values, key=rank)
-    return sum(values, Decimal(0))
+    return total(values)
 
 
 def read_as(field: Field, cells: pa.Array) -> tuple[pa.Array, typed.Mask | None]:

@@ -92,3 +92,32 @@ def test_a_sqlite_sum_may_be_greater_than_its_integers(rig: Rig) -> None:
     rig.sql("UPDATE t SET less = less + 1 WHERE id = 5")
     said = rig.migrate("verify", "--level", "aggregates", code=3).said
     assert f"less: the sum should be {5 * (-most - 1)} by the source, and is {5 * (-most - 1) + 1}" in said
+
+
+def test_sums_of_more_digits_than_python_adds(rig: Rig, old: psycopg.Connection) -> None:
+    old.execute("CREATE TABLE t (id int PRIMARY KEY, v numeric(30, 10))")
+    old.execute("INSERT INTO t VALUES (1, 12345678901234567890.1234567891), (2, -1)")
+    columns = "{id: id, v: v}"
+    tables = f"  t: {{from: erp.t, key: id, where: id <> 2, primary_key: id, columns: {columns}}}\n"
+    project(rig, rig.environment["SOURCE_URL"], tables)
+    rig.migrate("run")
+    assert "t: equal" in rig.migrate("verify", "--level", "aggregates").said
+    rig.sql("UPDATE t SET v = v + 0.0000000001")
+    said = rig.migrate("verify", "--level", "aggregates", code=3).said
+    assert (
+        "v: the sum should be 12345678901234567890.1234567891 by the source, and is 12345678901234567890.1234567892"
+        in said
+    )
+
+
+def test_numbers_that_are_none_are_in_no_sum(rig: Rig, old: psycopg.Connection) -> None:
+    old.execute("CREATE TABLE t (id int PRIMARY KEY, v numeric(6, 2))")
+    old.execute("INSERT INTO t VALUES (1, 1.50), (2, 'NaN'), (3, -9999.99)")
+    tables = "  t: {from: erp.t, key: id, primary_key: id, max_rejects: 100%, columns: {id: id, v: v}}\n"
+    project(rig, rig.environment["SOURCE_URL"], tables)
+    rig.migrate("run")
+    assert rig.fates("t") == (3, 2, 0, 0, 1)
+    assert "t: equal" in rig.migrate("verify").said
+    rig.sql("UPDATE t SET v = 'NaN' WHERE id = 1")
+    said = rig.migrate("verify", "--level", "aggregates", code=3).said
+    assert "v: the sum should be -9998.49 by the source, and is NaN in the target" in said
