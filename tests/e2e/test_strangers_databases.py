@@ -121,3 +121,56 @@ def test_numbers_that_are_none_are_in_no_sum(rig: Rig, old: psycopg.Connection) 
     rig.sql("UPDATE t SET v = 'NaN' WHERE id = 1")
     said = rig.migrate("verify", "--level", "aggregates", code=3).said
     assert "v: the sum should be -9998.49 by the source, and is NaN in the target" in said
+
+
+FAMILY = """
+CREATE TABLE staff (id int PRIMARY KEY, boss int REFERENCES staff);
+CREATE TABLE pay (id int PRIMARY KEY, staff int REFERENCES staff);
+"""
+FAMILY_TABLES = """\
+  staff: {from: erp.staff, key: id, columns: {id: id, boss: boss}}
+  pay: {from: erp.pay, key: id, columns: {id: id, staff: staff}}
+"""
+
+
+def _family(rig: Rig, old: psycopg.Connection) -> None:
+    """Two tables, of which one references itself, and the source moves after 100 rows of it were loaded."""
+    old.execute(FAMILY)
+    old.execute("INSERT INTO staff SELECT n, nullif(n / 2, 0) FROM generate_series(1, 300) n")
+    old.execute("INSERT INTO pay SELECT n, n FROM generate_series(1, 300) n")
+    rig.sql(FAMILY)
+    project(rig, rig.environment["SOURCE_URL"], FAMILY_TABLES)
+
+
+def test_what_references_itself_starts_over_where_its_source_moved(rig: Rig, old: psycopg.Connection) -> None:
+    _family(rig, old)
+    assert rig.killed_at("committed", 1, "run", "--batch-rows", "100", "-j", "1").code == -9
+    old.execute("UPDATE staff SET boss = 7 WHERE id = 3")
+    old.execute("DELETE FROM pay WHERE id = 5")
+    said = rig.migrate("run").said
+    assert "interrupted in a cycle of references, and the source has moved since" in said
+    assert rig.sql("SELECT boss FROM staff WHERE id = 3") == [(7,)]
+    assert (rig.value("SELECT count(*) FROM staff"), rig.value("SELECT count(*) FROM pay")) == (300, 299)
+    assert rig.migrate("verify").said.count("equal") == 2
+
+
+def test_what_references_itself_goes_on_where_nothing_was_loaded(rig: Rig, old: psycopg.Connection) -> None:
+    _family(rig, old)
+    rig.sql("INSERT INTO staff VALUES (1000, NULL)")
+    assert rig.killed_at("prepared", 1, "run").code == -9
+    old.execute("UPDATE staff SET boss = 7 WHERE id = 3")
+    assert "resumed where it stopped" in rig.migrate("run").said
+    assert rig.value("SELECT count(*) FROM staff") == 301
+
+
+def test_what_cannot_start_over_says_how_all_else_is_loaded(rig: Rig, old: psycopg.Connection) -> None:
+    _family(rig, old)
+    rig.sql("INSERT INTO staff VALUES (1000, NULL)")
+    rig.killed_at("committed", 1, "run", "--batch-rows", "100", "-j", "1")
+    said = rig.migrate("run", code=4).said
+    assert "but its rows were appended to a table that already held 1 others" in said
+    assert "`migrate run --exclude staff`" in said
+    text = (rig.folder / "migrate.yaml").read_text(encoding="utf-8")
+    rig.write("migrate.yaml", text.replace("erp: ${env:SOURCE_URL}", 'erp: {url: "${env:SOURCE_URL}", quiesced: true}'))
+    rig.migrate("run")
+    assert rig.value("SELECT count(*) FROM staff") == 301
