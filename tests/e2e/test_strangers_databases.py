@@ -174,3 +174,16 @@ def test_what_cannot_start_over_says_how_all_else_is_loaded(rig: Rig, old: psyco
     rig.write("migrate.yaml", text.replace("erp: ${env:SOURCE_URL}", 'erp: {url: "${env:SOURCE_URL}", quiesced: true}'))
     rig.migrate("run")
     assert rig.value("SELECT count(*) FROM staff") == 301
+
+
+def test_a_chunk_that_both_gained_and_lost_a_row_is_repaired(rig: Rig, old: psycopg.Connection) -> None:
+    old.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    old.execute("INSERT INTO t SELECT 2 * n FROM generate_series(1, 400) n")
+    tables = "  t: {from: erp.t, key: id, primary_key: id, columns: {id: id}}\n"
+    project(rig, rig.environment["SOURCE_URL"], tables)
+    rig.migrate("run", "--batch-rows", "100")
+    old.execute("DELETE FROM t WHERE id IN (700, 300, 302)")
+    old.execute("INSERT INTO t VALUES (701), (303), (3)")
+    repaired = rig.migrate("verify", "--against", "source", "--fixup", "-y").said
+    assert "3 inserted, 3 deleted" in repaired
+    assert "t: equal" in rig.migrate("verify", "--against", "source").said
