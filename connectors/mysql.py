@@ -377,7 +377,7 @@ class MySQL:
         names = [self.quoted(f.name) for f in dated]
         # An index that holds all of the columns would be read instead of the first rows: that is as good a sample.
         sample = f"SELECT {', '.join(names)} FROM {self.quoted(relation.schema, relation.table)} LIMIT {SAMPLE}"
-        sums = ", ".join(f"SUM(MONTH({name}) = 0 OR DAYOFMONTH({name}) = 0)" for name in names)
+        sums = ", ".join(f"SUM(YEAR({name}) = 0 OR MONTH({name}) = 0 OR DAYOFMONTH({name}) = 0)" for name in names)
         [counts] = self._catalogue.query(f"SELECT COUNT(*), {sums} FROM ({sample}) s")
         return {
             f.name: f"{int(count):,} of the first {int(counts[0]):,} are dates such as 0000-00-00, which reject their row: "

@@ -187,3 +187,24 @@ def test_a_chunk_that_both_gained_and_lost_a_row_is_repaired(rig: Rig, old: psyc
     repaired = rig.migrate("verify", "--against", "source", "--fixup", "-y").said
     assert "3 inserted, 3 deleted" in repaired
     assert "t: equal" in rig.migrate("verify", "--against", "source").said
+
+
+def test_the_year_zero_is_a_zero_date(rig: Rig, mariadb: MariaDB, source_database: str) -> None:
+    filled(
+        mariadb,
+        source_database,
+        "CREATE TABLE t (id INT PRIMARY KEY, d DATE, m DATETIME);\n"
+        "INSERT INTO t VALUES (1, '0000-02-28', NULL), (2, NULL, '0000-01-01 01:00:00'), (3, '0001-01-01', '2020-01-01');\n",
+    )
+    tables = "  t: {from: erp.t, key: id, primary_key: id, max_rejects: 100%, columns: {id: id, d: d, m: m}}\n"
+    project(rig, mariadb.url(source_database), tables)
+    assert "d: 1 of the first 3 are dates such as 0000-00-00" in rig.migrate("check").said
+    rig.migrate("run")
+    assert rig.sql("SELECT id, d::text FROM t") == [(3, "0001-01-01")]
+    assert "'0000-02-28' of the source's date is no date" in rig.migrate("rejects", "list").said
+    assert "t: equal" in rig.migrate("verify").said
+    text = (rig.folder / "migrate.yaml").read_text()
+    rig.write("migrate.yaml", text.replace("${env:SOURCE_URL}", "{url: '${env:SOURCE_URL}', zero_dates: text}"))
+    rig.sql("DROP TABLE t; DROP SCHEMA migrate_ledger CASCADE")
+    rig.migrate("run")
+    assert rig.sql("SELECT d FROM t WHERE id = 1") == [("0000-02-28",)]
