@@ -208,3 +208,30 @@ def test_the_year_zero_is_a_zero_date(rig: Rig, mariadb: MariaDB, source_databas
     rig.sql("DROP TABLE t; DROP SCHEMA migrate_ledger CASCADE")
     rig.migrate("run")
     assert rig.sql("SELECT d FROM t WHERE id = 1") == [("0000-02-28",)]
+
+
+def test_rows_of_sqlite_are_found_by_keys_of_any_kind(rig: Rig) -> None:
+    with sqlite3.connect(rig.folder / "old.db") as file:
+        file.execute("CREATE TABLE t (k PRIMARY KEY, n INT) WITHOUT ROWID")
+        file.execute("INSERT INTO t VALUES (x'6162', 1), (5, 2), (1.5, 4), ('it''s', 8), ('ok', 16), (x'', 32)")
+        file.execute("CREATE TABLE u (k INT NOT NULL PRIMARY KEY, n INT)")
+        file.execute("INSERT INTO u VALUES (x'ff', 1), ('abc', 2), (3, 4)")
+    file.close()
+    tables = "  t: {from: erp.t, key: k, where: n >= 16, max_rejects: 100%, columns: {k: k, n: n}}\n"
+    tables += "  u: {from: erp.u, key: k, max_rejects: 100%, columns: {k: k, n: n}}\n"
+    project(rig, "sqlite:///old.db", tables)
+    rig.migrate("run")
+    assert (rig.fates("t"), rig.fates("u")) == ((6, 1, 0, 3, 2), (3, 1, 0, 0, 2))
+    assert rig.migrate("verify").said.count("equal") == 2
+
+
+def test_a_sqlite_table_of_very_many_columns_is_read(rig: Rig) -> None:
+    names = [f"c{n}" for n in range(1200)]
+    with sqlite3.connect(rig.folder / "old.db") as file:
+        file.execute(f"CREATE TABLE t (id INTEGER PRIMARY KEY, {', '.join(f'{name} INT' for name in names)})")
+        file.execute("INSERT INTO t (id, c1199) VALUES (1, 7)")
+    file.close()
+    rig.migrate("init", "sqlite:///old.db")
+    rig.migrate("run")
+    assert rig.sql("SELECT c1199 FROM t") == [(7,)]
+    assert "t: equal" in rig.migrate("verify").said
