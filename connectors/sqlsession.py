@@ -11,7 +11,7 @@ from sqlalchemy import exc
 
 from connectors.relational import Select
 from connectors.sqlvalues import column
-from migrate.errors import MigrateError, RetryableError, SourceError
+from migrate.errors import MigrateError, RetryableError, SourceError, redact
 
 _FIRST, _MOST = 64, 10_000  # rows of the first and of the largest fetch
 _AGAIN = "Run the same command again: it goes on from there."
@@ -172,7 +172,7 @@ def explained(url: sa.URL) -> Iterator[None]:
         cause = error.orig if error.orig is not None else error
         said = str(cause).strip() or type(cause).__name__
         if url.password:
-            said = said.replace(str(url.password), "***")
+            said = redact(said, [str(url.password)])
         message = f"{url.host or url.database or url.drivername}: {said}"
         state = str(getattr(cause, "sqlstate", None) or "")
         words = said.lower()

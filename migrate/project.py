@@ -144,16 +144,6 @@ def passwords(urls: Iterable[str]) -> tuple[str, ...]:
     return _secrets(urls, {})
 
 
-def redact(text: str, secrets: Iterable[str]) -> str:
-    """The text with every secret in it replaced by ***; very short ones only where they stand as a word."""
-    for secret in sorted(secrets, key=len, reverse=True):
-        if len(secret) > 3:
-            text = text.replace(secret, "***")
-        elif secret:
-            text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", "***", text)
-    return text
-
-
 # ------------------------------------------------------------------------------------------------------------- the file
 
 
