@@ -8,6 +8,7 @@ fetched row by row, in the same form.
 
 import re
 import ssl
+import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -53,6 +54,8 @@ _LOCK_SECONDS = 3  # no reader of the source waits longer than this for our lock
 _DDL_SECONDS = 60  # how long a reader waits for who changes the definition of its table
 _TRIES = 5
 _LONGEST_TIMEOUT = 31_536_000  # seconds, by PyMySQL
+_GREETED: set[tuple[str, int]] = set()
+"""The servers that this process has been connected to: one that is silent then is only slow."""
 _OURS: set[tuple[str, int]] = set()
 """The connections of this process, by server and number: of several sources on one server, none is load to another."""
 
@@ -779,20 +782,43 @@ def _connect(url: DatabaseUrl) -> "pymysql.connections.Connection[Any]":
         )
     if "unix_socket" in options:
         arguments["unix_socket"] = options["unix_socket"]
-    with _explained(url):
-        return pymysql.connect(
-            host=url.host or "localhost",
-            port=url.port or 3306,
-            user=url.user,
-            password=url.password.encode(),  # which PyMySQL would do in latin1
-            database=url.database,
-            charset="utf8mb4",
-            use_unicode=False,
-            autocommit=True,
-            conv={},
-            connect_timeout=int(timeout),
-            **arguments,
-        )
+    where = (url.options.get("unix_socket") or url.host or "localhost", url.port or 3306)
+    try:
+        with _explained(url):
+            connection = pymysql.connect(
+                host=url.host or "localhost",
+                port=url.port or 3306,
+                user=url.user,
+                password=url.password.encode(),  # which PyMySQL would do in latin1
+                database=url.database,
+                charset="utf8mb4",
+                use_unicode=False,
+                autocommit=True,
+                conv={},
+                connect_timeout=int(timeout),
+                read_timeout=int(timeout),
+                **arguments,
+            )
+    except (MigrateError, struct.error, IndexError) as error:
+        why = _no_greeting(error, int(timeout))
+        if not why or where in _GREETED:
+            raise
+        raise SourceError(
+            f"{where[0]}:{where[1]}: nothing there speaks MySQL: {why}",
+            hint="Check host and port in the source's URL; connect_timeout=60 in it waits longer for a slow server.",
+        ) from error
+    connection._read_timeout = None  # type: ignore[attr-defined]  # only the greeting and the login are waited for so
+    _GREETED.add(where)
+    return connection
+
+
+def _no_greeting(error: Exception, seconds: int) -> str:
+    """What is wrong with what a server has said first; "" where it may be MySQL nevertheless."""
+    cause = error.__cause__
+    if isinstance(cause, pymysql.err.OperationalError) and cause.args[0] == 2013 and "timed out" in str(cause):
+        return f"no answer within {seconds} s"
+    foreign = not isinstance(error, MigrateError) or isinstance(cause, pymysql.err.InternalError)
+    return "what it says is something else" if foreign else ""
 
 
 def _tls(options: Mapping[str, str]) -> ssl.SSLContext:

@@ -235,3 +235,13 @@ def test_a_sqlite_table_of_very_many_columns_is_read(rig: Rig) -> None:
     rig.migrate("run")
     assert rig.sql("SELECT c1199 FROM t") == [(7,)]
     assert "t: equal" in rig.migrate("verify").said
+
+
+def test_a_port_that_speaks_something_else_is_named(
+    rig: Rig, mariadb: MariaDB, source_database: str, old: psycopg.Connection
+) -> None:
+    where = old.info
+    said = rig.migrate("init", f"mysql://u:pw@{where.host}:{where.port}/d?connect_timeout=1", code=6).said
+    assert f"{where.host}:{where.port}: nothing there speaks MySQL: no answer within 1 s" in said
+    there = mariadb.url(source_database).rpartition("@")[2]
+    assert "That port does not speak PostgreSQL" in rig.migrate("init", f"postgresql://u:pw@{there}", code=6).said
