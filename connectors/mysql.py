@@ -50,6 +50,7 @@ _LOST = {
 _ASIDE = 2  # connections besides those that read: one asks the catalogue, one holds the lock or ends a statement
 _SEEING = {"PROCESS", "ALL PRIVILEGES"}  # either shows the statements of other users
 _TRANSACTIONAL = ("innodb", "rocksdb", "ndbcluster")
+_SORTED = ("BTREE", "HASH")  # kinds of indexes that a key may have
 _LOCK_SECONDS = 3  # no reader of the source waits longer than this for our lock
 _DDL_SECONDS = 60  # how long a reader waits for who changes the definition of its table
 _TRIES = 5
@@ -114,7 +115,7 @@ class MySQL:
         return [
             (
                 table if schema == here else f"{schema}.{table}",
-                "view" if kind == "VIEW" else "table of another database",
+                f"{'view' if kind == 'VIEW' else 'table'}{'' if schema == here else ' of another database'}",
             )
             for schema, table, kind in rows
             if kind == "VIEW" or schema != here
@@ -123,9 +124,9 @@ class MySQL:
     def relation(self, name: str, /) -> Relation:
         schema, table, kind, engine, rows, row_bytes = self._named(name)
         columns = self._columns(schema, table)
-        ranged, key, nullable, index = self._keys(schema, table, {c.field.name: c for c in columns})
+        ranged, key, nullable, index, why = self._keys(schema, table, {c.field.name: c for c in columns})
         notes = [note for c in columns for note in c.notes]
-        notes += self._notes(kind, engine, ranged, key)
+        notes += self._notes(kind, engine, ranged, key, why)
         return Relation(
             name,
             schema,
@@ -185,36 +186,40 @@ class MySQL:
 
     def _keys(
         self, schema: str, table: str, columns: Mapping[str, Described]
-    ) -> tuple[tuple[str, ...], tuple[str, ...], bool, str]:
-        """The columns to cut by, those that identify a row, whether the former may be NULL, and the index of the latter."""
+    ) -> tuple[tuple[str, ...], tuple[str, ...], bool, str, str]:
+        """The columns to cut by, those that identify a row, whether the former may be NULL, the index of the latter.
+
+        And which key or index is none to cut by as a whole, and why; "" where there is none such.
+        """
         indexes: dict[str, list[tuple[Any, ...]]] = {}
         for row in self._catalogue.query(
             "SELECT index_name, non_unique, column_name, sub_part, nullable, index_type FROM information_schema.statistics "
             f"WHERE table_schema = {_text(schema)} AND table_name = {_text(table)} ORDER BY index_name, seq_in_index"
         ):
             indexes.setdefault(row[0], []).append(row)
-        usable = {
-            name: parts
-            for name, parts in indexes.items()
-            if all(p[2] in columns and p[3] is None and p[5] == "BTREE" and columns[p[2]].comparable for p in parts)
-        }
-        sure = [
-            (tuple(p[2] for p in parts), name)
-            for name, parts in sorted(usable.items(), key=lambda item: (item[0] != "PRIMARY", len(item[1]), item[0]))
-            if all(int(p[1]) == 0 and p[4] != "YES" for p in parts)
-        ]
-        if sure:
-            key, index = sure[0]
-            return key, key, False, index
-        for _, parts in sorted(usable.items(), key=lambda item: (int(item[1][0][1]), item[0])):
-            return (parts[0][2],), (), parts[0][4] == "YES", ""
-        return (), (), False, ""
+        ordered = sorted(indexes.items(), key=lambda item: (item[0] != "PRIMARY", len(item[1]), item[0]))
+        faults = {name: [_uncut(p, columns.get(p[2])) for p in parts] for name, parts in ordered}
+        for name, parts in ordered:
+            if not any(faults[name]) and all(int(p[1]) == 0 and p[4] != "YES" for p in parts):
+                key = tuple(p[2] for p in parts)
+                return key, key, False, name, ""
+        found = [(parts[0], next(filter(None, faults[name]))) for name, parts in ordered if any(faults[name])]
+        why = next(
+            (f"its {'index' if int(p[1]) else 'key'} cannot be cut by: {w}" for p, w in found if p[5] in _SORTED), ""
+        )
+        # Any index that can be cut by as a whole, else one whose first column can.
+        for name, parts in sorted(ordered, key=lambda item: (any(faults[item[0]]), int(item[1][0][1]), item[0])):
+            if not faults[name][0]:
+                return (parts[0][2],), (), parts[0][4] == "YES", "", why
+        return (), (), False, "", why
 
-    def _notes(self, kind: str, engine: str | None, ranged: Sequence[str], key: Sequence[str]) -> Iterator[str]:
+    def _notes(
+        self, kind: str, engine: str | None, ranged: Sequence[str], key: Sequence[str], why: str
+    ) -> Iterator[str]:
         if not ranged:
-            yield "it has no index to cut it by: it is one slice, read in one go, and resumed from its beginning"
+            yield f"{why or 'it has no index to cut it by'}: it is one slice, read in one go, and resumed from its beginning"
         elif not key:
-            yield f"it has no unique key: it is cut by the index on {ranged[0]}"
+            yield f"{why or 'it has no unique key'}: it is cut by the index on {ranged[0]}"
         if kind != "VIEW" and engine is not None and engine.lower() not in _TRANSACTIONAL:
             yield f"its engine is {engine}: no snapshot holds it still while it is read"
 
@@ -724,6 +729,19 @@ class _Connection:
         _OURS.discard((self.server, self.number))
         with suppress(pymysql.Error, OSError):
             self._connection.close()
+
+
+def _uncut(part: Sequence[Any], column: Described | None) -> str:
+    """Why slices cannot be cut by a part of an index, from its row of the catalogue; "" where they can."""
+    _, _, name, prefix, _, kind = part
+    if column is None:
+        return f"column {name} may not be read" if name else "it is of an expression"
+    if prefix is not None:
+        return f"it holds only the beginning of column {name}"
+    native = bare(column.field.native)
+    if not column.comparable:
+        return f"column {name} is {'an' if native[0] in 'aeiou' else 'a'} {native}"
+    return "" if kind == "BTREE" else f"it is of the kind {kind}"
 
 
 def _digest(value: str, digits: int) -> str:

@@ -245,3 +245,37 @@ def test_a_port_that_speaks_something_else_is_named(
     assert f"{where.host}:{where.port}: nothing there speaks MySQL: no answer within 1 s" in said
     there = mariadb.url(source_database).rpartition("@")[2]
     assert "That port does not speak PostgreSQL" in rig.migrate("init", f"postgresql://u:pw@{there}", code=6).said
+
+
+def test_a_key_that_cannot_be_cut_by_is_named(rig: Rig, mariadb: MariaDB, source_database: str) -> None:
+    filled(
+        mariadb,
+        source_database,
+        "CREATE TABLE a (e ENUM('x', 'y') PRIMARY KEY);\nCREATE TABLE b (t TEXT, UNIQUE KEY (t(5)));\n"
+        "CREATE TABLE c (n INT, e ENUM('x', 'y'), PRIMARY KEY (n, e));\n"
+        "INSERT INTO c SELECT seq, 'x' FROM seq_1_to_20;\nINSERT INTO c SELECT seq, 'y' FROM seq_1_to_20;\n"
+        "CREATE TABLE d (n INT, FULLTEXT KEY (s), s TEXT);\n",
+    )
+    tables = "".join(f"  {t}: {{from: erp.{t}, columns: {{v: {c}}}}}\n" for t, c in zip("abd", "etn", strict=True))
+    project(rig, mariadb.url(source_database), tables + "  c: {from: erp.c, columns: {n: n, e: e}}\n")
+    plan = rig.migrate("plan", "--batch-rows", "5").said
+    assert "its key cannot be cut by: column e is an enum: it is one slice" in plan
+    assert "its key cannot be cut by: it holds only the beginning of column t: it is one slice" in plan
+    assert "its key cannot be cut by: column e is an enum: it is cut by the index on n" in plan
+    assert "d: it has no index to cut it by" in plan
+    rig.migrate("run", "--batch-rows", "5")
+    assert rig.fates("c") == (40, 40, 0, 0, 0)
+    assert rig.value("SELECT count(*) FROM migrate_ledger.entry WHERE name = 'c'") > 4
+    assert "c: equal" in rig.migrate("verify").said
+
+
+def test_views_of_other_databases_are_no_news(rig: Rig, mariadb: MariaDB, source_database: str) -> None:
+    filled(mariadb, source_database, "CREATE TABLE t (id INT PRIMARY KEY);\nCREATE VIEW mine AS SELECT 1 AS id;\n")
+    mariadb.execute("mysql", f"CREATE DATABASE {source_database}_2")
+    try:
+        mariadb.execute("mysql", f"CREATE VIEW {source_database}_2.yours AS SELECT 1 AS id")
+        said = rig.migrate("init", mariadb.url(source_database)).said
+    finally:
+        mariadb.execute("mysql", f"DROP DATABASE {source_database}_2")
+    assert "views are left out unless -s names them: mine\n" in said
+    assert "yours" not in said
