@@ -444,8 +444,18 @@ def to_json(plan: Plan) -> dict[str, Any]:
         "format": 1,
         "migration": plan.migration,
         "levels": [[_table(t) for t in level] for level in plan.levels],
-        "notes": [f"{t.name}: {note}" for t in plan.tables for note in notes(t)],
+        "notes": [*_views(plan.tables), *(f"{t.name}: {note}" for t in plan.tables for note in notes(t))],
     }
+
+
+def _views(tables: Sequence[TablePlan]) -> list[str]:
+    """In which views the sources are read, each said once; with its tables where not all are read so."""
+    by_note: dict[str, list[str]] = {}
+    for table in tables:
+        for note in table.seen.notes:
+            by_note.setdefault(note, []).append(table.name)
+    every = len(tables)
+    return [note if len(names) == every else f"{note} ({', '.join(names)})" for note, names in by_note.items()]
 
 
 def _table(plan: TablePlan) -> dict[str, Any]:
@@ -475,7 +485,6 @@ def notes(plan: TablePlan) -> list[str]:
     said = [
         *changed,
         *plan.mapping.source.warnings,
-        *plan.seen.notes,
         *plan.mapping.source.notes,
         *cautions(plan.mapping),
     ]

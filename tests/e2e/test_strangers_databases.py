@@ -279,3 +279,10 @@ def test_views_of_other_databases_are_no_news(rig: Rig, mariadb: MariaDB, source
         mariadb.execute("mysql", f"DROP DATABASE {source_database}_2")
     assert "views are left out unless -s names them: mine\n" in said
     assert "yours" not in said
+
+
+def test_how_a_source_is_read_is_said_once(rig: Rig, old: psycopg.Connection) -> None:
+    _family(rig, old)
+    plan = rig.migrate("plan").said
+    assert (plan.count("erp is live"), plan.count("(staff, pay)")) == (1, 0)
+    assert rig.migrate("run").said.count("erp was read live") == 1
