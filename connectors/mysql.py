@@ -878,6 +878,7 @@ _HINTS = {
     1203: "Lower `connections` of this source, or raise the user's limit (max_user_connections).",
     1226: "Lower `connections` of this source, or raise the user's limit (MAX_USER_CONNECTIONS).",
     3159: "Add ?ssl=true to the source's URL, and ssl_ca=FILE where its certificate is of an authority of your own.",
+    2026: "Take ssl out of the source's URL where the way there is safe; or set up TLS at the server.",
     2003: "Check host and port in the source's URL, and whether the server may be reached from here.",
     2002: "Check host and port in the source's URL, and whether the server may be reached from here.",
 }

@@ -44,6 +44,8 @@ _HINTS = {
     "too many": "The server has no connection left: lower `connections`, or wait.",
     "refused": "Check host and port in the source's URL, and whether the server may be reached from here.",
     "translate": "Check host and port in the source's URL, and whether the server may be reached from here.",
+    "server does not support ssl": "Take sslmode out of the source's URL where the way there is safe; or set up TLS there.",
+    "invalid connection option": "The URL's options are those of libpq: for TLS it is sslmode=require.",
     "invalid response to ssl": "That port does not speak PostgreSQL: check host and port in the source's URL.",
     "expected authentication request": "That port does not speak PostgreSQL: check host and port in the source's URL.",
     "resolve": "Check host and port in the source's URL, and whether the server may be reached from here.",

@@ -209,8 +209,14 @@ def compiled(work: Session, names: Sequence[str]) -> list[Mapping]:
         found = (_drift(work, s, None, table, targets[s.name], states.get(s.name)) for s, table in broken)
         drift.refuse([f for findings in found for f in findings], [f.message for f in faults])
     if faults:
-        raise UsageError("\n".join(f.message for f in faults), hint=next((f.hint for f in faults if f.hint), ""))
+        told = "\n".join(f.message for f in faults)
+        databases = any(work.project.sources[name].url for spec, _ in broken for name, _ in spec.origins)
+        unseen = _UNSEEN if databases and '" is not in the source' in told else ""
+        raise UsageError(told, hint=next((f.hint for f in faults if f.hint), unseen))
     return mappings
+
+
+_UNSEEN = "A column that the source's user may not read is not seen either: GRANT SELECT ON its table."
 
 
 def drifted(work: Session, mapping: Mapping, state: TableState | None) -> list[Finding]:

@@ -98,7 +98,7 @@ def open_source(project: Project, name: str) -> Source:
     from connectors import registry  # the connectors are heavy, and `migrate --help` must not wait for them
 
     if source.url is not None:
-        scheme = re.match(r"[a-z0-9]+(?=(\+[a-z0-9_]+)?://)", source.url)
+        scheme = re.match(r"[a-zA-Z0-9]+(?=(\+\w+)?://)", source.url, re.ASCII)
         if scheme is None:
             hint = "Write scheme://user:password@host:port/database."
             raise faults_error(project.spec.path, [Fault(source.mark, f'the source "{name}" is no URL', hint)])

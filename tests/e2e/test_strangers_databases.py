@@ -286,3 +286,36 @@ def test_how_a_source_is_read_is_said_once(rig: Rig, old: psycopg.Connection) ->
     plan = rig.migrate("plan").said
     assert (plan.count("erp is live"), plan.count("(staff, pay)")) == (1, 0)
     assert rig.migrate("run").said.count("erp was read live") == 1
+
+
+def test_arrays_are_what_the_documentation_says(rig: Rig, old: psycopg.Connection) -> None:
+    texts = ("int[]", "text[]", "timestamptz[]", "numeric(5,2)[]", "boolean[]")
+    kept = ("bytea[]", "numeric[]", "uuid[]", "inet[]")
+    columns = ", ".join(f"c{n} {kind}" for n, kind in enumerate((*texts, *kept)))
+    old.execute(f"CREATE TABLE t (id int PRIMARY KEY, {columns})")
+    old.execute("INSERT INTO t (id, c0, c1, c6) VALUES (1, '{1,NULL}', '{\"a,b\",NULL}', '{1.50,NULL}')")
+    rig.migrate("init", rig.environment["SOURCE_URL"])
+    rig.environment.update(dict.fromkeys(_exported(rig), "postgres"))
+    rig.migrate("run")
+    ask = "SELECT format_type(atttypid, NULL) FROM pg_attribute WHERE attrelid = 't'::regclass AND attnum > 1 ORDER BY attnum"
+    assert [kind for (kind,) in rig.sql(ask)] == ["text"] * len(texts) + list(kept)
+    assert rig.sql("SELECT c0::int[], c1::text[], c6 FROM t") == old.execute("SELECT c0, c1, c6 FROM t").fetchall()
+    assert "t: equal" in rig.migrate("verify").said
+
+
+def test_what_a_scheme_and_a_missing_column_say(rig: Rig, mariadb: MariaDB, source_database: str) -> None:
+    filled(mariadb, source_database, "CREATE TABLE t (id INT PRIMARY KEY, v INT);\n")
+    url = mariadb.url(source_database)
+    project(rig, url.replace("mysql://", "MYSQL://"), "  t: {from: erp.t, key: id, columns: {id: id, w: salary}}\n")
+    said = rig.migrate("run", code=2).said
+    assert 'column "salary" is not in the source' in said
+    assert "A column that the source's user may not read is not seen either" in said
+    rig.migrate("init", "-o", "other.yaml", url.replace("mysql://", "MYSQL://"))
+    said = rig.migrate("init", "-o", "third.yaml", f"{url}?ssl=true&ssl_verify_identity=false", code=6).said
+    assert "Take ssl out of the source's URL" in said
+
+
+def test_options_of_a_url_that_are_another_engines(rig: Rig, old: psycopg.Connection) -> None:
+    url = rig.environment["SOURCE_URL"]
+    assert "for TLS it is sslmode=require" in rig.migrate("init", f"{url}?ssl=true", code=6).said
+    assert "Take sslmode out of the source's URL" in rig.migrate("init", f"{url}?sslmode=require", code=6).said
