@@ -11,7 +11,7 @@ from typing import Any
 from bson import Decimal128, Int64
 
 from connectors.docscan import Type
-from migrate.core import Measure
+from migrate.core import Measure, total
 
 Expression = Any
 
@@ -104,7 +104,7 @@ def together(measure: Measure, parts: Sequence[Decimal]) -> Decimal | None:
     if measure.quantity in ("least", "most"):
         choose = min if measure.quantity == "least" else max
         return choose(parts, key=lambda value: (value.is_nan(), Decimal(0) if value.is_nan() else value))
-    return sum(parts, Decimal(0))
+    return total(parts)
 
 
 def _decimal(value: Any) -> Decimal:

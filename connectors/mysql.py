@@ -8,6 +8,7 @@ fetched row by row, in the same form.
 
 import re
 import ssl
+import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -49,10 +50,13 @@ _LOST = {
 _ASIDE = 2  # connections besides those that read: one asks the catalogue, one holds the lock or ends a statement
 _SEEING = {"PROCESS", "ALL PRIVILEGES"}  # either shows the statements of other users
 _TRANSACTIONAL = ("innodb", "rocksdb", "ndbcluster")
+_SORTED = ("BTREE", "HASH")  # kinds of indexes that a key may have
 _LOCK_SECONDS = 3  # no reader of the source waits longer than this for our lock
 _DDL_SECONDS = 60  # how long a reader waits for who changes the definition of its table
 _TRIES = 5
 _LONGEST_TIMEOUT = 31_536_000  # seconds, by PyMySQL
+_GREETED: set[tuple[str, int]] = set()
+"""The servers that this process has been connected to: one that is silent then is only slow."""
 _OURS: set[tuple[str, int]] = set()
 """The connections of this process, by server and number: of several sources on one server, none is load to another."""
 
@@ -111,7 +115,7 @@ class MySQL:
         return [
             (
                 table if schema == here else f"{schema}.{table}",
-                "view" if kind == "VIEW" else "table of another database",
+                f"{'view' if kind == 'VIEW' else 'table'}{'' if schema == here else ' of another database'}",
             )
             for schema, table, kind in rows
             if kind == "VIEW" or schema != here
@@ -120,9 +124,9 @@ class MySQL:
     def relation(self, name: str, /) -> Relation:
         schema, table, kind, engine, rows, row_bytes = self._named(name)
         columns = self._columns(schema, table)
-        ranged, key, nullable, index = self._keys(schema, table, {c.field.name: c for c in columns})
+        ranged, key, nullable, index, why = self._keys(schema, table, {c.field.name: c for c in columns})
         notes = [note for c in columns for note in c.notes]
-        notes += self._notes(kind, engine, ranged, key)
+        notes += self._notes(kind, engine, ranged, key, why)
         return Relation(
             name,
             schema,
@@ -182,36 +186,40 @@ class MySQL:
 
     def _keys(
         self, schema: str, table: str, columns: Mapping[str, Described]
-    ) -> tuple[tuple[str, ...], tuple[str, ...], bool, str]:
-        """The columns to cut by, those that identify a row, whether the former may be NULL, and the index of the latter."""
+    ) -> tuple[tuple[str, ...], tuple[str, ...], bool, str, str]:
+        """The columns to cut by, those that identify a row, whether the former may be NULL, the index of the latter.
+
+        And which key or index is none to cut by as a whole, and why; "" where there is none such.
+        """
         indexes: dict[str, list[tuple[Any, ...]]] = {}
         for row in self._catalogue.query(
             "SELECT index_name, non_unique, column_name, sub_part, nullable, index_type FROM information_schema.statistics "
             f"WHERE table_schema = {_text(schema)} AND table_name = {_text(table)} ORDER BY index_name, seq_in_index"
         ):
             indexes.setdefault(row[0], []).append(row)
-        usable = {
-            name: parts
-            for name, parts in indexes.items()
-            if all(p[2] in columns and p[3] is None and p[5] == "BTREE" and columns[p[2]].comparable for p in parts)
-        }
-        sure = [
-            (tuple(p[2] for p in parts), name)
-            for name, parts in sorted(usable.items(), key=lambda item: (item[0] != "PRIMARY", len(item[1]), item[0]))
-            if all(int(p[1]) == 0 and p[4] != "YES" for p in parts)
-        ]
-        if sure:
-            key, index = sure[0]
-            return key, key, False, index
-        for _, parts in sorted(usable.items(), key=lambda item: (int(item[1][0][1]), item[0])):
-            return (parts[0][2],), (), parts[0][4] == "YES", ""
-        return (), (), False, ""
+        ordered = sorted(indexes.items(), key=lambda item: (item[0] != "PRIMARY", len(item[1]), item[0]))
+        faults = {name: [_uncut(p, columns.get(p[2])) for p in parts] for name, parts in ordered}
+        for name, parts in ordered:
+            if not any(faults[name]) and all(int(p[1]) == 0 and p[4] != "YES" for p in parts):
+                key = tuple(p[2] for p in parts)
+                return key, key, False, name, ""
+        found = [(parts[0], next(filter(None, faults[name]))) for name, parts in ordered if any(faults[name])]
+        why = next(
+            (f"its {'index' if int(p[1]) else 'key'} cannot be cut by: {w}" for p, w in found if p[5] in _SORTED), ""
+        )
+        # Any index that can be cut by as a whole, else one whose first column can.
+        for name, parts in sorted(ordered, key=lambda item: (any(faults[item[0]]), int(item[1][0][1]), item[0])):
+            if not faults[name][0]:
+                return (parts[0][2],), (), parts[0][4] == "YES", "", why
+        return (), (), False, "", why
 
-    def _notes(self, kind: str, engine: str | None, ranged: Sequence[str], key: Sequence[str]) -> Iterator[str]:
+    def _notes(
+        self, kind: str, engine: str | None, ranged: Sequence[str], key: Sequence[str], why: str
+    ) -> Iterator[str]:
         if not ranged:
-            yield "it has no index to cut it by: it is one slice, read in one go, and resumed from its beginning"
+            yield f"{why or 'it has no index to cut it by'}: it is one slice, read in one go, and resumed from its beginning"
         elif not key:
-            yield f"it has no unique key: it is cut by the index on {ranged[0]}"
+            yield f"{why or 'it has no unique key'}: it is cut by the index on {ranged[0]}"
         if kind != "VIEW" and engine is not None and engine.lower() not in _TRANSACTIONAL:
             yield f"its engine is {engine}: no snapshot holds it still while it is read"
 
@@ -377,7 +385,7 @@ class MySQL:
         names = [self.quoted(f.name) for f in dated]
         # An index that holds all of the columns would be read instead of the first rows: that is as good a sample.
         sample = f"SELECT {', '.join(names)} FROM {self.quoted(relation.schema, relation.table)} LIMIT {SAMPLE}"
-        sums = ", ".join(f"SUM(MONTH({name}) = 0 OR DAYOFMONTH({name}) = 0)" for name in names)
+        sums = ", ".join(f"SUM(YEAR({name}) = 0 OR MONTH({name}) = 0 OR DAYOFMONTH({name}) = 0)" for name in names)
         [counts] = self._catalogue.query(f"SELECT COUNT(*), {sums} FROM ({sample}) s")
         return {
             f.name: f"{int(count):,} of the first {int(counts[0]):,} are dates such as 0000-00-00, which reject their row: "
@@ -723,6 +731,19 @@ class _Connection:
             self._connection.close()
 
 
+def _uncut(part: Sequence[Any], column: Described | None) -> str:
+    """Why slices cannot be cut by a part of an index, from its row of the catalogue; "" where they can."""
+    _, _, name, prefix, _, kind = part
+    if column is None:
+        return f"column {name} may not be read" if name else "it is of an expression"
+    if prefix is not None:
+        return f"it holds only the beginning of column {name}"
+    native = bare(column.field.native)
+    if not column.comparable:
+        return f"column {name} is {'an' if native[0] in 'aeiou' else 'a'} {native}"
+    return "" if kind == "BTREE" else f"it is of the kind {kind}"
+
+
 def _digest(value: str, digits: int) -> str:
     return f"SUM(CAST(CONV(LEFT(MD5({value}), {digits}), 16, 10) AS UNSIGNED))"
 
@@ -779,20 +800,43 @@ def _connect(url: DatabaseUrl) -> "pymysql.connections.Connection[Any]":
         )
     if "unix_socket" in options:
         arguments["unix_socket"] = options["unix_socket"]
-    with _explained(url):
-        return pymysql.connect(
-            host=url.host or "localhost",
-            port=url.port or 3306,
-            user=url.user,
-            password=url.password.encode(),  # which PyMySQL would do in latin1
-            database=url.database,
-            charset="utf8mb4",
-            use_unicode=False,
-            autocommit=True,
-            conv={},
-            connect_timeout=int(timeout),
-            **arguments,
-        )
+    where = (url.options.get("unix_socket") or url.host or "localhost", url.port or 3306)
+    try:
+        with _explained(url):
+            connection = pymysql.connect(
+                host=url.host or "localhost",
+                port=url.port or 3306,
+                user=url.user,
+                password=url.password.encode(),  # which PyMySQL would do in latin1
+                database=url.database,
+                charset="utf8mb4",
+                use_unicode=False,
+                autocommit=True,
+                conv={},
+                connect_timeout=int(timeout),
+                read_timeout=int(timeout),
+                **arguments,
+            )
+    except (MigrateError, struct.error, IndexError) as error:
+        why = _no_greeting(error, int(timeout))
+        if not why or where in _GREETED:
+            raise
+        raise SourceError(
+            f"{where[0]}:{where[1]}: nothing there speaks MySQL: {why}",
+            hint="Check host and port in the source's URL; connect_timeout=60 in it waits longer for a slow server.",
+        ) from error
+    connection._read_timeout = None  # type: ignore[attr-defined]  # only the greeting and the login are waited for so
+    _GREETED.add(where)
+    return connection
+
+
+def _no_greeting(error: Exception, seconds: int) -> str:
+    """What is wrong with what a server has said first; "" where it may be MySQL nevertheless."""
+    cause = error.__cause__
+    if isinstance(cause, pymysql.err.OperationalError) and cause.args[0] == 2013 and "timed out" in str(cause):
+        return f"no answer within {seconds} s"
+    foreign = not isinstance(error, MigrateError) or isinstance(cause, pymysql.err.InternalError)
+    return "what it says is something else" if foreign else ""
 
 
 def _tls(options: Mapping[str, str]) -> ssl.SSLContext:
@@ -834,6 +878,7 @@ _HINTS = {
     1203: "Lower `connections` of this source, or raise the user's limit (max_user_connections).",
     1226: "Lower `connections` of this source, or raise the user's limit (MAX_USER_CONNECTIONS).",
     3159: "Add ?ssl=true to the source's URL, and ssl_ca=FILE where its certificate is of an authority of your own.",
+    2026: "Take ssl out of the source's URL where the way there is safe; or set up TLS at the server.",
     2003: "Check host and port in the source's URL, and whether the server may be reached from here.",
     2002: "Check host and port in the source's URL, and whether the server may be reached from here.",
 }

@@ -73,7 +73,9 @@ def parsed(text: bytes, fields: Sequence[Field], spelling: Spelling) -> pa.Recor
     """
     for kinds in ([_arrives(f) for f in fields], [pa.string() for _ in fields]):
         with suppress(pa.ArrowInvalid):
-            return _read(text, kinds, spelling)
+            cells = _read(text, kinds, spelling)
+            if not any(pa.types.is_temporal(c.type) and typed.before_year_one(c) for c in cells.columns):
+                return cells
     cells = _read(text, [pa.binary() for _ in fields], spelling)
     return pa.RecordBatch.from_arrays([typed.utf8(column) for column in cells.columns], names=cells.schema.names)
 

@@ -24,6 +24,7 @@ from migrate.errors import SourceError
 _OURS = f"migrate {token_hex(4)}"
 """What the connections of this process are called at the server: of several sources on one server, none is load to another."""
 
+_PATIENCE = {"connect_timeout": "10"}  # seconds, where the URL does not say
 _SETTINGS = (
     f"SET application_name = '{_OURS}'",
     "SET datestyle = 'ISO'",
@@ -68,7 +69,7 @@ class Postgres:
 
     def __init__(self, url: sa.URL, *, quiesced: bool, connections: int) -> None:
         # Of a database that knows no encoding (SQL_ASCII) the driver would make bytes of every text, the version's too.
-        arguments = {"client_encoding": "UTF8"}
+        arguments = {"client_encoding": "UTF8", **({} if "connect_timeout" in url.query else _PATIENCE)}
         self._engine = sa.create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args=arguments)
         self._quiesced = quiesced
         self._connections = connections
@@ -351,6 +352,9 @@ class Postgres:
         if measure.kind in ("day", "moment"):
             # Infinity is in no sum; such a row is rejected, and asked for once more alike.
             value = f"CASE WHEN isfinite({name}) THEN {value} END"
+        if measure.kind == "number" and pa.types.is_decimal(field.type):
+            # Nor is NaN, which is the greatest number there.
+            value = f"CASE WHEN abs({name}) < 1e{field.type.precision - field.type.scale} THEN {value} END"
         ways = {
             "sum": f"sum({value})::text",
             "least": f"min({value})::text",

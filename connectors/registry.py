@@ -20,6 +20,8 @@ def open_url(scheme: str, url: str, options: Mapping[str, Any], base: Path = Pat
 
     A database that is a file is looked for from `base`.
     """
+    before, slashes, rest = url.partition("://")
+    scheme, url = scheme.lower(), before.lower() + slashes + rest
     own = scheme in _known()
     return open_source(scheme, url, options) if own else open_source(OTHERS, url, {**options, "base": str(base)})
 

@@ -36,6 +36,7 @@ from migrate.core import (
     View,
     Watermark,
     rank,
+    total,
 )
 from migrate.errors import RetryableError, SourceError, UsageError
 
@@ -121,6 +122,14 @@ class MeasuredTogether(Protocol):
 
     def together(self, parts: Sequence[tuple[Field, Kind]], /) -> str | None:
         """SQL of the digest of a `Measure` with columns beside it; None where it might fail, or not be exact."""
+        ...
+
+
+class Finding(Protocol):
+    """An engine that finds a key's value by more than a comparison with its `literal`."""
+
+    def equals(self, field: Field, text: str, /) -> str:
+        """SQL of whether a column holds a value, from its text as `Origin.raw` has it."""
         ...
 
 
@@ -427,11 +436,13 @@ class Tables:
         for first in range(0, len(keys), _PICKED):
             ways = []
             for key in keys[first : first + _PICKED]:
-                parts = zip(fields, key, strict=True)
-                ways.append(
-                    " AND ".join(f"{self.engine.quoted(f.name)} = {self.engine.literal(f, v)}" for f, v in parts)
-                )
+                ways.append(" AND ".join(self._equals(f, v) for f, v in zip(fields, key, strict=True)))
             yield " OR ".join(f"({way})" for way in ways)
+
+    def _equals(self, field: Field, text: str) -> str:
+        if hasattr(self.engine, "equals"):
+            return cast(Finding, self.engine).equals(field, text)
+        return f"{self.engine.quoted(field.name)} = {self.engine.literal(field, text)}"
 
     def load(self) -> int | None:
         """How many statements of others run at the engine; None where it does not tell."""
@@ -591,7 +602,7 @@ def _together(quantity: Quantity, values: Sequence[Decimal]) -> Decimal | None:
         return None
     if quantity in ("least", "most"):
         return (min if quantity == "least" else max)(values, key=rank)
-    return sum(values, Decimal(0))
+    return total(values)
 
 
 def read_as(field: Field, cells: pa.Array) -> tuple[pa.Array, typed.Mask | None]:

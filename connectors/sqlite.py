@@ -31,6 +31,8 @@ _CHECKED = 10.0  # seconds that a file is looked through for damage
 _RECENT = 60.0  # seconds
 _ROWIDS = ("rowid", "_rowid_", "oid")
 _TAGGED = re.compile("\x01([nrtb])(.*)", re.DOTALL)
+_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?", re.IGNORECASE)
+_HEX = re.compile("([0-9a-f]{2})*")
 _WIDEST = 38  # digits of a decimal128
 
 
@@ -110,10 +112,10 @@ class SQLite:
         return not self._ask(f"SELECT 1 FROM pragma_index_list({_text(table)}) WHERE origin = 'pk'")
 
     def _estimates(self, table: str, columns: Sequence[str]) -> tuple[int, int]:
-        lengths = " + ".join(f"COALESCE(LENGTH(CAST({_name(c)} AS BLOB)), 0)" for c in columns)
+        lengths = ", ".join(f"AVG(COALESCE(LENGTH(CAST({_name(c)} AS BLOB)), 0))" for c in columns)
         [(rows,)] = self._ask(f"SELECT COUNT(*) FROM {_name(table)}")
-        [(mean,)] = self._ask(f"SELECT AVG(n) FROM (SELECT {lengths} AS n FROM {_name(table)} LIMIT {_SAMPLE})")
-        return int(rows), int(mean or 0) + 8 * len(columns) if rows else 0
+        [means] = self._ask(f"SELECT {lengths} FROM (SELECT * FROM {_name(table)} LIMIT {_SAMPLE})")
+        return int(rows), int(sum(filter(None, means))) + 8 * len(columns) if rows else 0
 
     def references(self, relation: Relation, /) -> list[Reference]:
         """A key that names no columns there means the primary key of that table."""
@@ -215,6 +217,17 @@ class SQLite:
         if kind == "r" and value.lower().endswith("inf"):
             return "-9e999" if value.startswith("-") else "9e999"  # SQLite has no other way to say it
         return value if kind in "nr" else f"x'{value}'" if kind == "b" else f"(x'{value}' || '')"
+
+    def equals(self, field: Field, text: str, /) -> str:
+        """A column of any type may hold values of another kind, of which the text tells none."""
+        meant = [f"(x'{text.encode('utf-8', 'surrogatepass').hex()}' || '')"]
+        if _NUMBER.fullmatch(text):
+            meant.append(text)
+        elif text in ("inf", "-inf"):
+            meant.append(text.replace("inf", "9e999"))
+        if _HEX.fullmatch(text):
+            meant.append(f"x'{text}'")
+        return f"{_name(field.name)} IN ({', '.join(meant)})"
 
     def boundary(self, relation: Relation, where: str, rows: int, /) -> str:
         names = [_name(name) for name in relation.ranged]

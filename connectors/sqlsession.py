@@ -11,7 +11,7 @@ from sqlalchemy import exc
 
 from connectors.relational import Select
 from connectors.sqlvalues import column
-from migrate.errors import MigrateError, RetryableError, SourceError
+from migrate.errors import MigrateError, RetryableError, SourceError, redact
 
 _FIRST, _MOST = 64, 10_000  # rows of the first and of the largest fetch
 _AGAIN = "Run the same command again: it goes on from there."
@@ -44,6 +44,10 @@ _HINTS = {
     "too many": "The server has no connection left: lower `connections`, or wait.",
     "refused": "Check host and port in the source's URL, and whether the server may be reached from here.",
     "translate": "Check host and port in the source's URL, and whether the server may be reached from here.",
+    "server does not support ssl": "Take sslmode out of the source's URL where the way there is safe; or set up TLS there.",
+    "invalid connection option": "The URL's options are those of libpq: for TLS it is sslmode=require.",
+    "invalid response to ssl": "That port does not speak PostgreSQL: check host and port in the source's URL.",
+    "expected authentication request": "That port does not speak PostgreSQL: check host and port in the source's URL.",
     "resolve": "Check host and port in the source's URL, and whether the server may be reached from here.",
 }
 
@@ -172,7 +176,7 @@ def explained(url: sa.URL) -> Iterator[None]:
         cause = error.orig if error.orig is not None else error
         said = str(cause).strip() or type(cause).__name__
         if url.password:
-            said = said.replace(str(url.password), "***")
+            said = redact(said, [str(url.password)])
         message = f"{url.host or url.database or url.drivername}: {said}"
         state = str(getattr(cause, "sqlstate", None) or "")
         words = said.lower()

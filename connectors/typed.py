@@ -80,10 +80,23 @@ def _cast(texts: pa.Array, kind: pa.DataType) -> pa.Array:
     if pa.types.is_timestamp(kind):
         # A text without an offset is the moment in UTC: the session's own zone has been set to that.
         moments = pc.cast(texts, pa.timestamp(kind.unit))
+        if before_year_one(moments):
+            raise ValueError("no such year")
         return moments.cast(kind) if kind.tz else moments
+    if pa.types.is_date(kind):
+        days = pc.cast(texts, kind)
+        if before_year_one(days):
+            raise ValueError("no such year")
+        return days
     if pa.types.is_decimal(kind) and not _has_room(texts, kind):
         raise ValueError("more digits before the point than the type has")
     return pc.cast(texts, kind)
+
+
+def before_year_one(moments: pa.Array) -> bool:
+    """Whether there is a date or moment of the year 0, which Arrow reads, and no calendar has."""
+    least = pc.min(moments)
+    return bool(least.is_valid and pc.year(least).as_py() < 1)
 
 
 def _has_room(texts: pa.Array, kind: pa.DataType) -> bool:

@@ -211,7 +211,7 @@ def _complain(flags: Common, error: MigrateError) -> None:
 def redacted(flags: Common, text: str) -> str:
     if not flags.secrets:
         return text
-    from migrate.project import redact
+    from migrate.errors import redact
 
     return redact(text, flags.secrets)
 

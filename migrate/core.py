@@ -4,9 +4,11 @@ The flow of one chunk: a connector reads a `Partition` as `Batch`es, a mapping t
 protocol turns the steps into rows, rejects and one `Entry` in the target, in one transaction.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import decimal
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import reduce
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -257,6 +259,20 @@ class Measure:
 def rank(value: Decimal) -> tuple[bool, Decimal]:
     """Where a value stands among others: NaN equals itself and is the greatest, as databases have it."""
     return (True, Decimal(0)) if value.is_nan() else (False, value)
+
+
+_EXACT = decimal.Context(prec=300_000, Emax=decimal.MAX_EMAX, Emin=decimal.MIN_EMIN, traps=[])
+"""For numbers of any digits that PostgreSQL has: Python's own context rounds what it adds to 28 digits."""
+
+
+def total(values: Iterable[Decimal]) -> Decimal:
+    """The exact sum."""
+    return reduce(_EXACT.add, values, Decimal(0))
+
+
+def difference(value: Decimal, less: Decimal) -> Decimal:
+    """`value - less`, exactly."""
+    return _EXACT.subtract(value, less)
 
 
 class Aggregated(Protocol):

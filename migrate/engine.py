@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from connectors.union import Union, part_of
 from mappings.compile import Context, Mapping, compile_table, hashed
+from mappings.ddl import quote
 from mappings.dedupe import Ballot
 from mappings.references import Parent, Reference, ReferenceFault, parent_column
 from mappings.spec import Budget, SourceSpec, TableSpec
@@ -48,6 +49,7 @@ from migrate.plan import (
     Seen,
     TablePlan,
     decide,
+    in_knots,
     in_levels,
     reference_key,
     refuse_cycles,
@@ -207,8 +209,14 @@ def compiled(work: Session, names: Sequence[str]) -> list[Mapping]:
         found = (_drift(work, s, None, table, targets[s.name], states.get(s.name)) for s, table in broken)
         drift.refuse([f for findings in found for f in findings], [f.message for f in faults])
     if faults:
-        raise UsageError("\n".join(f.message for f in faults), hint=next((f.hint for f in faults if f.hint), ""))
+        told = "\n".join(f.message for f in faults)
+        databases = any(work.project.sources[name].url for spec, _ in broken for name, _ in spec.origins)
+        unseen = _UNSEEN if databases and '" is not in the source' in told else ""
+        raise UsageError(told, hint=next((f.hint for f in faults if f.hint), unseen))
     return mappings
+
+
+_UNSEEN = "A column that the source's user may not read is not seen either: GRANT SELECT ON its table."
 
 
 def drifted(work: Session, mapping: Mapping, state: TableState | None) -> list[Finding]:
@@ -285,6 +293,8 @@ def planned(work: Session, mappings: Sequence[Mapping], options: Options) -> Pla
     sizes = {m.spec.name: _size(work, m, options) for m in mappings}
     changed = {m.spec.name: drifted(work, m, states.get(m.spec.name)) for m in mappings if not options.restart}
     drift.refuse([finding for findings in changed.values() for finding in findings])
+    others = _others(work, set(sizes))
+    moved = _moved(work, in_knots(mappings, others), states, seen)
     plans = []
     for mapping in mappings:
         name = mapping.spec.name
@@ -302,16 +312,19 @@ def planned(work: Session, mappings: Sequence[Mapping], options: Options) -> Pla
                 may_delete=options.may_delete,
                 view=seen[name].view,
                 changed=drift.of_mapping(work.conn, work.migration, state, mapping) if state else "",
+                moved=moved.get(name, ()),
             )
         )
-    widened = [replace(p, seen=seen[p.name], drift=changed.get(p.name, [])) for p in widen(plans, cuts, sizes, states)]
+    empty = _empty(work, plans) if moved else set()
+    widened = widen(plans, cuts, sizes, states, empty)
+    widened = [replace(p, seen=seen[p.name], drift=changed.get(p.name, [])) for p in widened]
     lifecycle.refuse_outside_references(
         work.conn, [p.mapping.target for p in widened if p.truncate and p.mapping.target.exists]
     )
     for plan in widened:
         if not options.may_delete:
             lifecycle.refuse_to_delete(work.conn, work.migration, plan)
-    plan_ = in_levels(work.migration, widened, _others(work, {p.name for p in widened}))
+    plan_ = in_levels(work.migration, widened, others)
     # In a dry run, the real plan has been looked at before.
     finalized = set(work.project.spec.tables) if work.rehearsed is not None else set()
     finalized.update(name for name, state in states.items() if state.phase == "finalized")
@@ -319,6 +332,41 @@ def planned(work: Session, mappings: Sequence[Mapping], options: Options) -> Pla
         refuse_cycles(each, finalized)
         election.refuse_undecidable(each.mapping, each.knot)
     return plan_
+
+
+def _moved(
+    work: Session,
+    knots: Dictionary[str, frozenset[str]],
+    states: Dictionary[str, TableState],
+    seen: Dictionary[str, Seen],
+) -> dict[str, frozenset[str]]:
+    """The knots, by their tables, that were interrupted and cannot be gone on with.
+
+    Settling one reads rows again, and of a source that moves they are not those that were loaded. Where none was loaded
+    yet, all of them are read in the new view.
+    """
+    planned = {name: knot & seen.keys() & states.keys() for name, knot in knots.items()}
+    return {
+        name: knot
+        for name, knot in planned.items()
+        if any(states[n].phase == "loading" and seen[n].view == "live" for n in knot)
+        and any(ledger.chunks_done(work.conn, work.migration, n, states[n].generation) for n in knot)
+    }
+
+
+def _empty(work: Session, plans: Sequence[TablePlan]) -> set[str]:
+    """The tables of which nothing was loaded yet, and whose targets hold no row."""
+    found = set()
+    for plan in plans:
+        target, name = plan.mapping.target, plan.name
+        if not target.exists or plan.action not in ("load", "resume"):
+            continue
+        if plan.before is None or not ledger.chunks_done(work.conn, work.migration, name, plan.generation):
+            with explained(f"look into {target.qualified}"):
+                row = work.conn.execute(f"SELECT FROM {quote(target.schema, target.name)} LIMIT 1").fetchone()
+            if row is None:
+                found.add(name)
+    return found
 
 
 def _states(work: Session) -> dict[str, TableState]:

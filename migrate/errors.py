@@ -13,6 +13,14 @@
 A bad row is a `Reject` and a difference is a `Finding`; an error means that the work cannot go on.
 """
 
+import re
+from collections.abc import Iterable
+from functools import partial
+
+_SURE = 8  # characters of a secret that no word holds by chance
+_IN_URL = re.compile(r"(?<=://)[^\s/?#]*@|(?P<name>[?&]\w+=)[^\s&]*")
+"""Where secrets stand in a URL: user and password, and the values of options."""
+
 
 class MigrateError(Exception):
     """`message` says what is wrong and where; `hint` what to do next. Neither ever holds a secret."""
@@ -57,3 +65,23 @@ class Stopped(MigrateError):
     """A signal asked for a stop, and the chunk in hand was finished first."""
 
     exit_code = 130
+
+
+def redact(text: str, secrets: Iterable[str]) -> str:
+    """The text with every secret in it replaced by ***; short ones only in URLs and where they are no part of a word."""
+    for secret in sorted(filter(None, secrets), key=len, reverse=True):
+        plain = re.escape(secret)
+        if len(secret) < _SURE:
+            text = _IN_URL.sub(partial(_masked, secret), text)
+            plain = (r"(?<!\w)" if _word(secret[0]) else "") + plain + (r"(?!\w)" if _word(secret[-1]) else "")
+        text = re.sub(plain, "***", text)
+    return text
+
+
+def _masked(secret: str, part: re.Match[str]) -> str:
+    name = part["name"] or ""
+    return name + part[0].removeprefix(name).replace(secret, "***")
+
+
+def _word(letter: str) -> bool:
+    return re.match(r"\w", letter) is not None

@@ -16,9 +16,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from migrate import ledger, manifest
 from migrate.engine import Session
-from migrate.errors import UsageError
+from migrate.errors import UsageError, redact
 from migrate.personal import masked_finding
-from migrate.project import redact
 from migrate.status import gather
 from reports import html
 from reports.model import Report, plain, to_json

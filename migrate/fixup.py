@@ -65,10 +65,9 @@ def fixup(
     server refuses one; then what other chunks repaired stands.
     """
     done = Repaired()
-    short = Counter({chunk: -n for chunk, n in (grown or {}).items() if n < 0})
     by_chunk: dict[int, _Work] = {}
-    for source, target in found.parts:
-        _plan(sides, source, target, short, by_chunk)
+    surplus = [each for source, target in found.parts for each in _plan(sides, source, target, by_chunk)]
+    _book(sides, surplus, grown or {}, by_chunk)
     extras = sum(len(w.deletes) for w in by_chunk.values())
     if not may_delete:
         done.left = extras
@@ -86,8 +85,8 @@ def fixup(
     return done
 
 
-def _plan(sides: Sides, source: Side, target: Side, short: Counter[int], by_chunk: dict[int, _Work]) -> None:
-    """Pair the rows of a key; of what is left, the source's are inserted and the target's deleted."""
+def _plan(sides: Sides, source: Side, target: Side, by_chunk: dict[int, _Work]) -> list[tuple[Side, int, str]]:
+    """Pair the rows of a key; of what is left, the source's are inserted, and the target's are returned, to be deleted."""
     first = min(p.ordinal for p in sides.partitions)
     theirs = {h: int(n) for h, n in zip(target.hashes.tolist(), target.counts.tolist(), strict=True)}
     ours = {h: int(n) for h, n in zip(source.hashes.tolist(), source.counts.tolist(), strict=True)}
@@ -107,13 +106,25 @@ def _plan(sides: Sides, source: Side, target: Side, short: Counter[int], by_chun
             overwritten.add(old[key][0])
         elif missing > 0:
             work.inserts += [(source, at)] * missing
-    for at, hash_ in enumerate(target.hashes.tolist()):
-        surplus = theirs[hash_] - ours.get(hash_, 0)
-        if surplus > 0 and at not in overwritten:
-            for place in target.places[at][-surplus:]:  # the last ones: those of tables that inherit, too
-                chunk = next((c for c, n in short.items() if n > 0), first)
-                short[chunk] -= 1
-                by_chunk.setdefault(chunk, _Work()).deletes.append((target, at, place))
+    return [
+        (target, at, place)
+        for at, hash_ in enumerate(target.hashes.tolist())
+        if (surplus := theirs[hash_] - ours.get(hash_, 0)) > 0 and at not in overwritten
+        for place in target.places[at][-surplus:]  # the last ones: those of tables that inherit, too
+    ]
+
+
+def _book(
+    sides: Sides, surplus: Sequence[tuple[Side, int, str]], grown: Mapping[int, int], by_chunk: dict[int, _Work]
+) -> None:
+    """Delete what is too much, each row in a chunk that lost one: that gained less than is inserted into it."""
+    first = min(p.ordinal for p in sides.partitions)
+    lost = Counter({chunk: len(work.inserts) for chunk, work in by_chunk.items()})
+    lost.subtract(grown)
+    for each in surplus:
+        chunk = next((c for c, n in lost.items() if n > 0), first)
+        lost[chunk] -= 1
+        by_chunk.setdefault(chunk, _Work()).deletes.append(each)
 
 
 def _keyed(sides: Sides, side: Side) -> Sequence[bool]:

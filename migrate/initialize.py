@@ -215,7 +215,9 @@ def _chosen(table: str, select: Sequence[str], exclude: Sequence[str]) -> bool:
 
 def _asked(table: str, what: str, select: Sequence[str]) -> bool:
     """A view is asked for by its name; a table of another database by a pattern that says which one, too."""
-    return table in select or (what != "view" and _matches(table, [pattern for pattern in select if "." in pattern]))
+    return table in select or (
+        not what.startswith("view") and _matches(table, [pattern for pattern in select if "." in pattern])
+    )
 
 
 def _refuse_idle(select: Sequence[str], there: Sequence[str], chosen: Sequence[str], exclude: Sequence[str]) -> None:

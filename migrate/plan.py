@@ -158,9 +158,10 @@ def decide(
     may_delete: bool = False,
     view: View = "pinned",
     changed: str = "the mapping changed since it was loaded",
+    moved: Collection[str] = (),
 ) -> TablePlan:
     """Decide one table. `changed` says what of the mapping did, where it did. `size` is for new generations: one that was
-    begun keeps the size it was begun with.
+    begun keeps the size it was begun with. `moved` are the tables of its knot where that has to be begun anew.
 
     What was found out about a source that moves ends with the session that read it: a load that rests on an election is
     begun anew where it was interrupted, and one that is done is not held against what the source has become since.
@@ -173,6 +174,13 @@ def decide(
         return TablePlan(mapping, "load", "first load", 1, chunks, size, None, chunks, mode == "replace")
 
     def redo(why: str) -> TablePlan:
+        if mode == "append" and state.ownership == "shared" and moved:
+            raise GateError(
+                f"{name}: {why}, but its rows were appended to a table that already held {state.rows_before} others",
+                hint="If nobody has written to the source since, say `quiesced: true` there and run again; else use "
+                "`mode: replace` and put those others back afterwards. All else is loaded by "
+                f"`migrate run {' '.join(f'--exclude {n}' for n in sorted(moved))}`.",
+            )
         if mode == "append" and state.ownership == "shared":
             raise GateError(
                 f"{name}: {why}, but its rows were appended to a table that already held {state.rows_before} others",
@@ -211,6 +219,8 @@ def decide(
             )
         return redo(changed)
     begun = BatchSize(state.batch_rows, state.batch_bytes)
+    if state.phase in ("loading", "loaded") and moved:
+        return redo("interrupted in a cycle of references, and the source has moved since")
     if state.phase == "loading" and view == "live" and mapping.dedupe is not None:
         return redo("interrupted, and the source has moved since its duplicates were found")
     if state.phase == "loading":
@@ -266,11 +276,13 @@ def widen(
     cuts: Mapping[str, Cut],
     sizes: Mapping[str, BatchSize],
     states: Mapping[str, TableState],
+    empty: Collection[str] = (),
 ) -> list[TablePlan]:
     """Plan what the reload of a table entails. Raises GateError where it may not be.
 
-    Truncating a table truncates those that reference it. And where a parent was, or is to be, loaded anew since its
-    children were, these have to follow its survivors again, and to look for it again.
+    Truncating a table truncates those that reference it, which asks for nothing where they are `empty` and nothing was
+    loaded. And where a parent was, or is to be, loaded anew since its children were, these have to follow its survivors
+    again, and to look for it again.
     """
     planned = {p.name: p for p in plans}
     changed = True
@@ -283,7 +295,8 @@ def widen(
             if cause is None:
                 continue
             parent, why, truncated = cause
-            if plan.mapping.spec.mode == "append" or (plan.mapping.spec.mode == "upsert" and truncated):
+            mode = plan.mapping.spec.mode
+            if name not in empty and (mode == "append" or (mode == "upsert" and truncated)):
                 raise GateError(
                     f"{why}, and {name} references it",
                     hint=f"Give {name} `mode: replace` as well, or leave {parent} out with --exclude."
@@ -292,7 +305,7 @@ def widen(
                 )
             chunks = tuple(cuts[name](sizes[name]))
             generation = 1 if plan.before is None else plan.before.generation + 1
-            truncate = plan.mapping.spec.mode == "replace"
+            truncate = mode == "replace" or (truncated and name in empty)
             planned[name] = TablePlan(
                 plan.mapping,
                 "redo",
@@ -343,15 +356,9 @@ def in_levels(migration: str, plans: Sequence[TablePlan], others: Mapping[str, s
 
     `others` are tables that are not planned, each with what it references: cycles go through them as well.
     """
-    by_target = {p.mapping.target.qualified: p.name for p in plans}
     planned = {p.name: p for p in plans}
-    parents = dict(others or {}) | {
-        p.name: {by_target[f.parent] for f in p.mapping.target.foreign_keys if f.parent in by_target}
-        | {r.table for r in p.mapping.references}
-        for p in plans
-    }
-    reach = {name: _reached(name, parents) for name in parents}
-    knots = {name: frozenset(n for n in reach[name] if name in reach.get(n, ())) for name in planned}
+    reach = _reach([p.mapping for p in plans], others or {})
+    knots = _knots(reach)
     knotted = {
         name: replace(
             plan,
@@ -370,6 +377,29 @@ def in_levels(migration: str, plans: Sequence[TablePlan], others: Mapping[str, s
     return Plan(migration, tuple(levels))
 
 
+def in_knots(mappings: Sequence[CompiledMapping], others: Mapping[str, set[str]]) -> dict[str, frozenset[str]]:
+    """The tables that each of these is in a cycle of references with, itself included where it references itself.
+
+    `others` are as `in_levels` has them.
+    """
+    knots = _knots(_reach(mappings, others))
+    return {m.spec.name: knots[m.spec.name] for m in mappings}
+
+
+def _knots(reach: Mapping[str, set[str]]) -> dict[str, frozenset[str]]:
+    return {name: frozenset(n for n in there if name in reach.get(n, ())) for name, there in reach.items()}
+
+
+def _reach(mappings: Sequence[CompiledMapping], others: Mapping[str, set[str]]) -> dict[str, set[str]]:
+    by_target = {m.target.qualified: m.spec.name for m in mappings}
+    parents = dict(others) | {
+        m.spec.name: {by_target[f.parent] for f in m.target.foreign_keys if f.parent in by_target}
+        | {r.table for r in m.references}
+        for m in mappings
+    }
+    return {name: _reached(name, parents) for name in parents}
+
+
 def _reached(name: str, parents: Mapping[str, set[str]]) -> set[str]:
     """All tables that a table references, directly or not; itself only if it does so in a cycle."""
     found: set[str] = set()
@@ -385,11 +415,6 @@ def _reached(name: str, parents: Mapping[str, set[str]]) -> set[str]:
 def refuse_cycles(plan: TablePlan, finalized: Collection[str]) -> None:
     """Raise GateError for what cannot be settled: half a cycle, an upsert in one, keys that only the server can compare."""
     mapping, mode = plan.mapping, plan.mapping.spec.mode
-    if plan.knot and plan.action == "resume" and plan.seen.view == "live":
-        raise GateError(
-            f"{plan.name}: interrupted in a cycle of references, and its source has moved since",
-            hint=f"`migrate run --restart {' '.join(f'-s {n}' for n in sorted(plan.knot))}` loads them again.",
-        )
     missing = sorted(plan.knot_beyond - set(finalized))
     if missing and plan.action != "done":
         raise GateError(
@@ -419,8 +444,18 @@ def to_json(plan: Plan) -> dict[str, Any]:
         "format": 1,
         "migration": plan.migration,
         "levels": [[_table(t) for t in level] for level in plan.levels],
-        "notes": [f"{t.name}: {note}" for t in plan.tables for note in notes(t)],
+        "notes": [*_views(plan.tables), *(f"{t.name}: {note}" for t in plan.tables for note in notes(t))],
     }
+
+
+def _views(tables: Sequence[TablePlan]) -> list[str]:
+    """In which views the sources are read, each said once; with its tables where not all are read so."""
+    by_note: dict[str, list[str]] = {}
+    for table in tables:
+        for note in table.seen.notes:
+            by_note.setdefault(note, []).append(table.name)
+    every = len(tables)
+    return [note if len(names) == every else f"{note} ({', '.join(names)})" for note, names in by_note.items()]
 
 
 def _table(plan: TablePlan) -> dict[str, Any]:
@@ -450,7 +485,6 @@ def notes(plan: TablePlan) -> list[str]:
     said = [
         *changed,
         *plan.mapping.source.warnings,
-        *plan.seen.notes,
         *plan.mapping.source.notes,
         *cautions(plan.mapping),
     ]

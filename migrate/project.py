@@ -16,7 +16,7 @@ from connectors.secretnames import secret
 from mappings.faults import Fault, faults_error, shown, suggest
 from mappings.spec import FunctionSpec, LookupSpec, NotifySpec, ProjectSpec, SourceSpec, parse
 from migrate.core import Source
-from migrate.errors import UsageError
+from migrate.errors import UsageError, redact
 
 NAMES = ("migrate.yaml", "migrate.yml")
 _REFERENCE = re.compile(r"\$\{env:(\w+)\}")
@@ -106,7 +106,7 @@ def open_source(project: Project, name: str) -> Source:
     from connectors import registry  # the connectors are heavy, and `migrate --help` must not wait for them
 
     if source.url is not None:
-        scheme = re.match(r"[a-z0-9]+(?=(\+[a-z0-9_]+)?://)", source.url)
+        scheme = re.match(r"[a-zA-Z0-9]+(?=(\+\w+)?://)", source.url, re.ASCII)
         if scheme is None:
             hint = "Write scheme://user:password@host:port/database."
             raise faults_error(project.spec.path, [Fault(source.mark, f'the source "{name}" is no URL', hint)])
@@ -156,16 +156,6 @@ def login_ends(url: str) -> bool:
 def passwords(urls: Iterable[str]) -> tuple[str, ...]:
     """The passwords that stand in URLs, as written and as meant."""
     return _secrets(urls, {})
-
-
-def redact(text: str, secrets: Iterable[str]) -> str:
-    """The text with every secret in it replaced by ***; very short ones only where they stand as a word."""
-    for each in sorted(secrets, key=len, reverse=True):
-        if len(each) > 3:
-            text = text.replace(each, "***")
-        elif each:
-            text = re.sub(rf"(?<!\w){re.escape(each)}(?!\w)", "***", text)
-    return text
 
 
 # ------------------------------------------------------------------------------------------------------------- the file

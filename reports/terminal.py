@@ -46,9 +46,9 @@ def render(report: Report, console: Console) -> None:
             console.print(grid)
     if report.done_before:
         console.print(brief(f"nothing to do: {', '.join(report.done_before)}"), highlight=False, markup=False)
+    for note in _notes(report.tables):
+        console.print(Text(brief(note), style="yellow"))
     for table in report.tables:
-        for note in table.notes:
-            console.print(Text(brief(f"{table.name}: {note}"), style="yellow"))
         for v in table.verifications:
             age = "" if v.current else " (of an earlier load: run `migrate verify` again)"
             console.print(
@@ -59,6 +59,22 @@ def render(report: Report, console: Console) -> None:
     if len(report.findings) > 20:
         console.print(f"… and {len(report.findings) - 20:,} more: migrate report --format json", markup=False)
     console.print(Text(printable(f"Next: {report.next_command}"), style="cyan"))
+
+
+def _notes(tables: Sequence[TableReport]) -> list[str]:
+    """What is said of tables, once where it is said of several: how a source was read is the same for most of them."""
+    by_note: dict[str, list[str]] = {}
+    for table in tables:
+        for note in table.notes:
+            by_note.setdefault(note, []).append(table.name)
+    return [
+        f"{names[0]}: {note}"
+        if len(names) == 1
+        else note
+        if len(names) == len(tables)
+        else f"{note} ({', '.join(names)})"
+        for note, names in by_note.items()
+    ]
 
 
 def _fates(tables: Sequence[TableReport]) -> Table:

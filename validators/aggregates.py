@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from migrate.core import Finding, Kind, Measure, Quantity, rank
+from migrate.core import Finding, Kind, Measure, Quantity, difference, rank
 
 QUANTITIES: Mapping[Kind, Sequence[Quantity]] = {
     "number": ("values", "sum", "least", "most"),
@@ -47,7 +47,7 @@ class Answer:
         """What the target should say. Least and greatest values of all rows only bound those of the loaded ones."""
         if self.measure.quantity in ("least", "most"):
             return self.source
-        return (self.source or Decimal(0)) - (self.without or Decimal(0))
+        return difference(self.source or Decimal(0), self.without or Decimal(0))
 
     @property
     def differs(self) -> bool:

@@ -9,8 +9,8 @@ from urllib.parse import unquote, urlsplit
 import pandas as pd
 import pytest
 
-from migrate.errors import UsageError
-from migrate.project import Project, load, open_source, redact
+from migrate.errors import UsageError, redact
+from migrate.project import Project, load, open_source
 
 SHOP = Path(__file__).parent.parent.parent / "examples" / "shop"
 ENVIRON = {"TARGET_URL": "postgresql://loader:s3cr3t%21@db/acme", "ERP_USER": "erp", "ERP_PASSWORD": "p4ss"}
@@ -131,8 +131,23 @@ def test_secrets_stay_out_of_every_repr_and_are_taken_out_of_texts(folder: Path)
     assert told == "cannot connect to ***: password *** or *** refused"
 
 
-def test_very_short_secrets_are_taken_out_as_words_only() -> None:
-    assert redact("db at a:b@host", ("b", "")) == "db at a:***@host"
+@pytest.mark.parametrize(
+    ("text", "secrets", "told"),
+    [
+        ("db at a:b@host", ("b", ""), "db at a:***@host"),
+        ("port 5432 failed for p: 'p'", ("p",), "port 5432 failed for ***: '***'"),
+        ("only 2 of its columns may be read by colu", ("colu",), "only 2 of its columns may be read by ***"),
+        (
+            "postgresql://colu_ro:xp@p/d?password=xp!&a=p",
+            ("colu", "p", "xp"),
+            "postgresql://***_ro:***@***/d?password=***!&a=***",
+        ),
+        ("s3cr3t!x", ("s3cr3t!",), "***x"),
+        ("xhunter22y", ("hunter22",), "x***y"),
+    ],
+)
+def test_short_secrets_are_taken_out_in_urls_and_as_words_only(text: str, secrets: tuple[str, ...], told: str) -> None:
+    assert redact(text, secrets) == told
 
 
 def test_what_is_wrong_with_a_database_is_told_where_its_source_stands(folder: Path) -> None:
