@@ -75,6 +75,11 @@ def fixup(
         for work in by_chunk.values():
             work.deletes.clear()
     elif extras:
+        if not sides.partitions:
+            raise GateError(
+                f"{sides.state.name}: {extras:,} rows are not the source's, which had none: there is no chunk to enter it for",
+                hint="Delete them by hand, or run without -y.",
+            )
         _refuse_cascades(sides)
     for chunk, work in sorted(by_chunk.items()):
         if work.updates or work.inserts or work.deletes:
@@ -88,7 +93,7 @@ def fixup(
 
 def _plan(sides: Sides, source: Side, target: Side, short: Counter[int], by_chunk: dict[int, _Work]) -> None:
     """Pair the rows of a key; of what is left, the source's are inserted and the target's deleted."""
-    first = min(p.ordinal for p in sides.partitions)
+    first = min((p.ordinal for p in sides.partitions), default=0)  # a source without rows has none
     theirs = {h: int(n) for h, n in zip(target.hashes.tolist(), target.counts.tolist(), strict=True)}
     ours = {h: int(n) for h, n in zip(source.hashes.tolist(), source.counts.tolist(), strict=True)}
     old: dict[int, list[int]] = {}
