@@ -24,7 +24,7 @@ from mappings.typemap import FLOATS, INTEGERS, TEXTS
 from migrate import ledger
 from migrate.core import Column, Finding, Severity, TargetTable
 from migrate.engine import Session
-from migrate.errors import RetryableError
+from migrate.errors import RetryableError, UsageError
 from migrate.ledger import TableState
 from migrate.plan import finding_key
 from migrate.target import RETRIED, Connection, explain, explained, passing
@@ -200,12 +200,12 @@ def _bound(text: str | None) -> Any:
 # ------------------------------------------------------------------------------------------------------- what is found
 
 
-def verify(work: Session, mapping: CompiledMapping, state: TableState) -> list[Finding]:
-    """What is not as expected, kept in the ledger. UsageError for what could not be evaluated, once the rest is kept."""
+def verify(work: Session, mapping: CompiledMapping, state: TableState) -> tuple[list[Finding], UsageError | None]:
+    """What is not as expected, kept in the ledger, and a UsageError with all that could not be evaluated."""
     spec = mapping.spec
     if not (spec.expect or spec.checks):
-        return []
-    refuse_faults(work, [mapping])
+        ledger.forget(work.conn, work.migration, state.name, [LEVEL])  # of expectations that are asked no more
+        return [], None
     findings: list[Finding] = []
     faults: list[Fault] = []
     for each in _found(work, mapping):
@@ -216,9 +216,7 @@ def verify(work: Session, mapping: CompiledMapping, state: TableState) -> list[F
             findings.append(each)
     with explained(f"keep what was found of {spec.name}"):
         ledger.save_findings(work.conn, work.migration, state.name, state.generation, LEVEL, findings)
-    if faults:
-        raise faults_error(work.project.spec.path, faults)
-    return findings
+    return findings, faults_error(work.project.spec.path, faults) if faults else None
 
 
 def _found(work: Session, mapping: CompiledMapping) -> Iterator[Finding | Fault]:

@@ -59,8 +59,9 @@ class How:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What verifying a table came to: findings, or why it could not be done. `before`: when an earlier command has done it.
+    """What verifying a table came to: findings, and why it, or an expectation, could not be done.
 
+    `before`: when an earlier command has done it. `ended`: both sides were compared.
     `constraints`: those "looked at", those "guaranteed" by the target, those "left out" at the level.
     """
 
@@ -69,6 +70,7 @@ class Result:
     failure: MigrateError | None = None
     before: str | None = None
     constraints: MappingOf[str, Sequence[str]] = field(default_factory=dict)
+    ended: bool = True
 
     @property
     def differences(self) -> int:
@@ -80,17 +82,20 @@ def verify_all(work: Session, names: Sequence[str], how: How) -> Iterator[Result
 
     Where the same verification was interrupted, this one goes on: what it has verified since it began is not done again.
     """
-    mappings = compiled(work, names)
-    expecting.refuse_faults(work, mappings)
+    before: dict[str, str] = {}
     with explained("write the ledger"):
         if how.restart:
             ledger.end_verification(work.conn, work.migration)
         began = ledger.begin_verification(work.conn, work.migration, how.level, how.what)
-        before = ledger.verified_since(work.conn, work.migration, how.level, began)
+        if how.epoch is None and not how.from_bucket:
+            before = ledger.verified_since(work.conn, work.migration, how.level, began)
         found_before = ledger.findings(work.conn, work.migration) if before else []
+        ledger.withdraw(work.conn, work.migration, [n for n in names if n not in before], how.level)
+    mappings = compiled(work, names)
+    expecting.refuse_faults(work, mappings)
     for mapping in mappings:
         name = mapping.spec.name
-        if name in before and how.epoch is None and not how.from_bucket:
+        if name in before:
             levels = (how.level, expecting.LEVEL)
             kept = [f for level, f in found_before if f.table == name and level in levels]
             yield Result(name, kept, before=before[name])
@@ -98,7 +103,7 @@ def verify_all(work: Session, names: Sequence[str], how: How) -> Iterator[Result
         try:
             yield verify(work, mapping, how)
         except MigrateError as error:
-            yield Result(name, failure=error)
+            yield Result(name, failure=error, ended=False)
     ledger.end_verification(work.conn, work.migration)
 
 
@@ -136,10 +141,10 @@ def verify(work: Session, mapping: Mapping, how: How) -> Result:
         findings += constraints.compare(work, mapping, state, rules, how.level, every=how.every)
         findings += repaired
         # First, for what is saved at the level is not looked at again by a verification that goes on.
-        expected = expecting.verify(work, mapping, state)
-        ledger.save_findings(work.conn, work.migration, state.name, state.generation, how.level, findings)
+        expected, failure = expecting.verify(work, mapping, state)
+        ledger.conclude(work.conn, work.migration, state.name, state.generation, how.level, findings)
     held = constraints.described(rules, how.level, every=how.every)
-    return Result(state.name, findings + expected, constraints=held)
+    return Result(state.name, findings + expected, failure, constraints=held)
 
 
 def _refuse_hidden(work: Session, mapping: Mapping) -> None:
@@ -183,6 +188,7 @@ def counts(work: Session, mapping: Mapping, state: TableState, partitions: Seque
             count_rows(conn, mapping.target),
             quarantine.size(conn, work.migration, name, state.generation),
             ledger.unbalanced_chunks(conn, work.migration, name, state.generation),
+            all_new=state.mode != "upsert",
         )
     )
 

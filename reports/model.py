@@ -252,6 +252,8 @@ class Report:
         total, fates = self.totals, self._fates
         if unbalanced := self._unbalanced:
             return f"The accounting of {_named(unbalanced)} does not balance."
+        if unended := [f.table for f in self.findings if of_no_end(f)]:
+            return f"Not proved: the last verification of {_named(unended)} did not end."
         if errors := self._differences:
             return f"{_counted(errors, 'difference was', 'differences were')} found between source and target."
         if unexpected := self._unexpected:
@@ -276,7 +278,7 @@ class Report:
 
     @property
     def _differences(self) -> int:
-        return sum(f.severity == "error" and not of_expectations(f) for f in self.findings)
+        return sum(f.severity == "error" and not of_expectations(f) and not of_no_end(f) for f in self.findings)
 
     @property
     def _unexpected(self) -> int:
@@ -299,6 +301,11 @@ class Report:
 def of_expectations(finding: Finding) -> bool:
     """Whether a finding says that the target is not as expected, and not that it differs from the source."""
     return finding.check.startswith(("expect.", "check."))
+
+
+def of_no_end(finding: Finding) -> bool:
+    """Whether a finding says that the last verification of its table did not end, and not what is wrong."""
+    return finding.check == "verification.unended"
 
 
 STOPPED = (130, 143)

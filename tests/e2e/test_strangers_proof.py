@@ -4,9 +4,10 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import psycopg
 import pytest
 
-from e2e.rig import Ended, Rig
+from e2e.rig import Rig
 
 HEAD = """\
 migration: m
@@ -39,6 +40,9 @@ def report(rig: Rig, code: int) -> str:
 
 
 # ---------------------------------------------------------------------------------------------------- measures of both sides
+
+
+EQUAL = "Equal row by row"  # and yet not proved: SQLite's file may be written while it is read
 
 
 @pytest.mark.parametrize("value", ["infinity", "-infinity"])
@@ -87,3 +91,118 @@ def test_a_file_is_held_against_a_regular_expression(rig: Rig) -> None:
     )
     assert "l.csv:3" in rig.migrate("check", code=3).out
     assert "regex" in rig.migrate("run", code=3).said
+
+
+BAD = "checks: {bad: SELECT id / 0 FROM t, none: SELECT id FROM t WHERE id < 0}"
+
+
+def with_more(more: str) -> str:
+    return T.replace("}}\n", f"}}, {more}}}\n")
+
+
+def test_a_check_that_fails_hides_nothing_else(rig: Rig) -> None:
+    rig = loaded(rig, with_more(BAD))
+    rig.sql("UPDATE t SET name = 'other' WHERE id = 2")
+    ended = rig.migrate("verify", code=2)
+    assert "id=2: name" in ended.out
+    assert "tables.t.checks.bad" in ended.err
+    said = report(rig, 3)
+    assert "id=2: name" in said
+    assert "division by zero" in said
+
+
+def test_a_parent_that_has_no_such_column_hides_nothing_else(rig: Rig) -> None:
+    rig = loaded(rig, with_more("expect: {foreign: {id: t.nothing}}"))
+    rig.sql("UPDATE t SET name = 'other' WHERE id = 2")
+    ended = rig.migrate("verify", code=2)
+    assert "id=2: name" in ended.out
+    assert "id=2: name" in report(rig, 3)
+
+
+def test_what_is_asked_no_more_is_said_no_more(rig: Rig) -> None:
+    rig = loaded(rig, with_more("checks: {some: SELECT id FROM t}"))
+    rig.migrate("verify", code=3)
+    rig.write("migrate.yaml", HEAD + T)
+    rig.migrate("verify")
+    assert EQUAL in report(rig, 0)
+
+
+# --------------------------------------------------------------------------------------- what a verification says, and how long
+
+
+def junit(rig: Rig) -> str:
+    return rig.migrate("report", "--format", "junit", code=3).out
+
+
+@pytest.mark.parametrize(
+    ("damage", "level"),
+    [
+        ("DROP TABLE t", "rows"),
+        ("ALTER TABLE t DROP COLUMN name", "counts"),
+    ],
+)
+def test_a_verification_that_does_not_end_leaves_no_proof(rig: Rig, damage: str, level: str) -> None:
+    rig = loaded(rig)
+    rig.migrate("verify")
+    assert EQUAL in report(rig, 0)
+    rig.sql(damage)
+    assert rig.try_("verify", "--level", level).code in (2, 3)
+    said = report(rig, 3)
+    assert "Not proved: the last verification of t did not end." in said
+    assert "equal" not in said
+    assert "Next: migrate verify" in said
+    assert "Not proved" in rig.try_("status").out
+    assert 'name="verification.unended"' in junit(rig)
+    assert "failure message" in junit(rig)
+
+
+def test_a_verification_that_is_killed_leaves_no_proof(rig: Rig) -> None:
+    rig = loaded(rig)
+    rig.migrate("verify")
+    waits = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    with psycopg.connect(rig.url) as conn:
+        conn.execute("LOCK TABLE t IN ACCESS EXCLUSIVE MODE")
+        running = rig.start("verify")
+        running.until(lambda _: bool(rig.sql(waits)))
+        running.kill()
+    assert "Not proved: the last verification of t did not end." in report(rig, 3)
+    rig.migrate("verify")
+    assert EQUAL in report(rig, 0)
+
+
+def test_a_wider_verification_replaces_what_narrower_ones_found(rig: Rig) -> None:
+    rig = loaded(rig)
+    rig.sql("INSERT INTO t VALUES (9)")
+    rig.migrate("verify", "--level", "counts", code=3)
+    rig.sql("DELETE FROM t WHERE id = 9")
+    rig.migrate("verify")
+    assert EQUAL in report(rig, 0)
+
+
+# ------------------------------------------------------------------------------------------------------------- the ledger
+
+
+@pytest.mark.parametrize("level", ["counts", "rows"])
+def test_loaded_rows_of_the_ledger_are_held_against_the_target(rig: Rig, level: str) -> None:
+    rig = loaded(rig)
+    rig.sql("UPDATE migrate_ledger.entry SET loaded = loaded - 1, filtered = filtered + 1")
+    said = rig.migrate("verify", "--level", level, code=3).out
+    assert "2 rows were loaded by the ledger's entries, and 3 are new in the target by them" in said
+
+
+@pytest.mark.parametrize(
+    ("sequence", "says"),
+    [
+        ("MAXVALUE 3; SELECT setval('q', 3)", "has no value left"),
+        ("MAXVALUE 3 CYCLE; SELECT setval('q', 3)", "gives 1 next, and 3 stands in the table already"),
+    ],
+)
+def test_the_next_value_of_a_sequence_is_the_one_that_it_really_gives(rig: Rig, sequence: str, says: str) -> None:
+    rig = loaded(rig)
+    rig.sql(f"CREATE SEQUENCE q {sequence}; ALTER TABLE t ALTER id SET DEFAULT nextval('q')")
+    said = rig.migrate("verify", "--level", "counts", code=3).out
+    assert says in said
+    rig.sql(said.partition("Mend it: ")[2].strip())
+    rig.migrate("verify", "--level", "counts")
+    rig.sql("INSERT INTO t (name) VALUES ('new')")
+    assert rig.value("SELECT max(id) FROM t") == 4
