@@ -825,7 +825,7 @@ _WIDER = {"counts": ["counts", "aggregates", "rows"], "aggregates": ["aggregates
 
 
 def withdraw(conn: Connection, migration: str, names: Sequence[str], level: str) -> None:
-    """A verification of tables begins: what older ones said at its level and wider ones stands no more, whatever becomes of it."""
+    """A verification of tables begins: what older ones said at its level and wider ones stands no more."""
     with conn.transaction():
         for name, state in table_states(conn, migration).items():
             if name not in names or state.phase != "finalized":

@@ -91,7 +91,7 @@ def passing(error: psycopg.Error) -> bool:
 
 def explain(error: psycopg.Error, *, doing: str) -> MigrateError:
     """Any error of the driver as ours, without row values and without the connection's secrets."""
-    state, text = error.sqlstate, _primary(error)
+    state, text = error.sqlstate, without_values(error.sqlstate, _primary(error))
     if state is not None and state.startswith("28"):
         return TargetError(f"cannot {doing}: {text} [{state}]", hint="Check user and password in the target's URL.")
     if state == "3D000":
@@ -110,6 +110,11 @@ def explain(error: psycopg.Error, *, doing: str) -> MigrateError:
             hint="Is the target up and reachable? Run the same command again: it goes on where it stopped.",
         )
     return TargetError(f"cannot {doing}: {text}{f' [{state}]' if state else ''}")
+
+
+def without_values(state: str | None, text: str) -> str:
+    """A message of the server without the value that those of data exceptions quote, which may hold quotes itself."""
+    return re.sub('".*"', '"…"', text) if state is not None and state.startswith("22") else text
 
 
 # The driver gives no SQLSTATE for a connection that the server refused: 28P01, 28000, 3D000, 42501 by their words.
@@ -535,7 +540,7 @@ def _refusal(error: psycopg.Error, index: int) -> Refusal:
 def _histogram(table: TargetTable, refused: Sequence[Refusal]) -> str:
     kinds: dict[str, int] = {}
     for r in refused:
-        kind = f"{r.sqlstate} {r.constraint or r.column or r.message}"
+        kind = f"{r.sqlstate} {r.constraint or r.column or without_values(r.sqlstate, r.message)}"
         kinds[kind] = kinds.get(kind, 0) + 1
     listed = ", ".join(f"{n} × {kind}" for kind, n in sorted(kinds.items(), key=lambda item: -item[1]))
     return f"{table.qualified}: the server refused more than {MAX_REFUSALS} rows of one chunk: {listed}"

@@ -119,6 +119,35 @@ def test_a_parent_that_has_no_such_column_hides_nothing_else(rig: Rig) -> None:
     assert "id=2: name" in report(rig, 3)
 
 
+def test_check_refuses_what_the_target_cannot_answer(rig: Rig) -> None:
+    rig.sql(TABLE)
+    with closing(sqlite3.connect(Path(rig.folder) / "old.db")) as source, source:
+        source.executescript("CREATE TABLE t (id INTEGER PRIMARY KEY, born DATE, d DOUBLE, name TEXT)")
+    rig.write(
+        "migrate.yaml",
+        HEAD
+        + with_more(
+            "expect: {foreign: {id: t.nothing, name: nowhere.id}}, "
+            "checks: {bad: SELECT idd FROM t, slow: 'SELECT id, pg_sleep(60) FROM t'}"
+        ),
+    )
+    said = rig.migrate("check", code=3).out
+    assert 'public.t has no column "nothing"' in said
+    assert "there is no table public.nowhere" in said
+    assert 'tables.t.checks.bad: column "idd" does not exist' in said
+    assert "slow" not in said
+
+
+def test_a_check_that_fails_quotes_no_personal_value(rig: Rig) -> None:
+    rig = loaded(rig, with_more("personal: [name], checks: {bad: 'SELECT id FROM t WHERE name::int = 1'}"))
+    rig.sql("UPDATE t SET name = 'PERS1'")
+    ended = rig.migrate("verify", code=2)
+    assert "22P02" in ended.err
+    for said in (ended.said, report(rig, 3), rig.migrate("report", "--format", "json", code=3).out):
+        assert "PERS1" not in said
+    assert "PERS1" not in str(rig.sql("SELECT * FROM migrate_ledger.finding"))
+
+
 def test_what_is_asked_no_more_is_said_no_more(rig: Rig) -> None:
     rig = loaded(rig, with_more("checks: {some: SELECT id FROM t}"))
     rig.migrate("verify", code=3)
