@@ -235,3 +235,43 @@ def test_the_next_value_of_a_sequence_is_the_one_that_it_really_gives(rig: Rig, 
     rig.migrate("verify", "--level", "counts")
     rig.sql("INSERT INTO t (name) VALUES ('new')")
     assert rig.value("SELECT max(id) FROM t") == 4
+
+
+def of_a_file(rig: Rig) -> str:
+    """A loaded table of a file, of which three rows were replayed."""
+    lines = "id,n\n" + "".join(f"{n},x\n" for n in range(1, 50))
+    rig.write("a.csv", f"{lines}50,\n51,\n52,\n")
+    rig.sql("CREATE TABLE a (id int PRIMARY KEY, n text NOT NULL)")
+    rig.write(
+        "migrate.yaml",
+        HEAD.replace("  old: sqlite:///old.db\n", "") + "  a: {from: f.a, key: id, columns: {id: id, n: n}}\n",
+    )
+    rig.migrate("run")
+    rig.write("fixed/a.csv", "id,n\n50,y\n51,y\n52,y\n")
+    rig.migrate("rejects", "replay", "-s", "a", "--from", "fixed/a.csv")
+    rig.migrate("verify")
+    return lines
+
+
+def test_replayed_rows_that_are_lost_are_named_once_by_their_rejects(rig: Rig) -> None:
+    of_a_file(rig)
+    rig.sql("UPDATE a SET n = 'z' WHERE id = 50; DELETE FROM a WHERE id = 51")
+    said = rig.migrate("verify", code=3).out
+    assert said.count("are not in the target as it loaded them") == 1
+    assert "2 rows that `migrate rejects replay` loaded" in said
+    assert "the rejects that it replayed: 1 (id=50), 2 (id=51), 3 (id=52)" in said
+
+
+def test_damage_is_told_though_the_file_was_edited_since(rig: Rig) -> None:
+    lines = of_a_file(rig)
+    rig.write("a.csv", f"{lines}50,\n51,\n52,mended\n")
+    assert "a.csv has changed since the plan was made" in rig.migrate("verify", code=6).err
+    rig.sql("UPDATE a SET n = 'z' WHERE id = 1; DELETE FROM a WHERE id = 2")
+    counted = rig.migrate("verify", "--level", "counts", code=3).out
+    assert "public.a holds 51 rows; 52 new ones make 52" in counted
+    assert "the source was not counted: a.csv has changed since the plan was made" in counted
+    said = rig.migrate("verify", code=3).out
+    assert "2 of 1024 sums differ" in said
+    assert "which rows cannot be said: a.csv has changed since the plan was made" in said
+    assert "2 of 1024 sums differ" in report(rig, 3)
+    rig.migrate("verify", "--against", "source", code=6)
