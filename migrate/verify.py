@@ -290,8 +290,8 @@ def _in_buckets(
         found = rowdiff.of_buckets(sides, buckets, kept, now, replays)
     except SourceError as error:
         message = (
-            f"{state.name}: {len(buckets)} of {checksum.BUCKETS} sums differ from those kept in flight, so the target is not what "
-            f"was loaded; which rows cannot be said: {error.message}"
+            f"{state.name}: {len(buckets)} of {checksum.BUCKETS} sums differ from those kept in flight, so the target is not "
+            f"what was loaded; which rows cannot be said: {error.message}"
         )
         return rowdiff.Differences(findings=[Finding("rows.sums", "error", state.name, message)])
     if not found and not found.replayed and not found.moved:

@@ -238,7 +238,7 @@ class Report:
         if self.dry_run or not self.tables or not self.accounted:
             return ""
         if open_ := [t.name for t in self.tables if not t.compared]:
-            return f"Not proved yet: {_named(open_)}: not compared row by row since the load."
+            return f"Not proved yet: {_named(open_)}: not compared row by row since the load, or not by the last verification."
         if moving := [t.name for t in self.tables if any(r.view == "live" for r in t.readings)]:
             return f"Equal row by row, and yet not proved: the source of {_named(moving)} moved while it was read."
         warnings = len(self.findings)  # there are no others where all is accounted for
