@@ -314,17 +314,9 @@ def _reader(work: Session) -> Any:
     return connection
 
 
-_TELLS_NO_VALUE = ("2201B", "22012", "42")
-"""SQLSTATEs, or their classes, whose messages quote the statement only: no regular expression, division by zero, names."""
-
-
-def _told(work: Session, state: str | None, text: str) -> str:
-    """What the server says, without what may be a personal value: where there are any, doubt is decided against showing."""
-    if not state or state.startswith(_TELLS_NO_VALUE):
-        return text
-    if any(spec.personal for spec in work.project.spec.tables.values()):
-        return "what the server says is not shown, it may quote a personal value"
-    return without_values(state, text)
+def _personal_somewhere(work: Session) -> bool:
+    """Whether the project has personal values: then a query may meet them, whichever table it is of."""
+    return any(spec.personal for spec in work.project.spec.tables.values())
 
 
 def _fault(work: Session, place: str, each: Expectation, answer: Unanswered) -> Fault:
@@ -333,9 +325,8 @@ def _fault(work: Session, place: str, each: Expectation, answer: Unanswered) -> 
     state = getattr(error, "sqlstate", None)
     if (state and state[:2] in RETRIED) or (answer.cause in ("OperationalError", "InterfaceError") and not state):
         raise RetryableError(f"{place}: {answer.why}", hint="Is the target up? Run the same command again.")
-    return Fault(
-        each.mark, f"{place} could not be evaluated: {_told(work, state, answer.why)}{f' [{state}]' if state else ''}"
-    )
+    said = without_values(state, answer.why, personal=_personal_somewhere(work))
+    return Fault(each.mark, f"{place} could not be evaluated: {said}{f' [{state}]' if state else ''}")
 
 
 def _unmet(spec: TableSpec, each: Expectation, answer: Unmet, shape: Shape, keyed: bool) -> _Listing | Finding:
@@ -429,13 +420,10 @@ def _refused(work: Session, place: str, mark: Mark, error: psycopg.Error) -> Fau
     """Why a query gave no answer. RetryableError where it may give one another time."""
     if isinstance(error, pgerrors.QueryCanceled):
         return Fault(mark, f"{place} took longer than {_PATIENCE} and was stopped")
-    told = explain(error, doing=f"evaluate {place}")
+    told = explain(error, doing=f"evaluate {place}", personal=_personal_somewhere(work))
     if passing(error):
         raise told from error
-    said = _told(work, error.sqlstate, told.message)
-    if said != told.message:
-        said = f"cannot evaluate {place}: {said} [{error.sqlstate}]"
-    return Fault(mark, said, told.hint)
+    return Fault(mark, told.message, told.hint)
 
 
 def _listed(work: Session, each: _Listing, room: int) -> Iterator[Finding | Fault]:

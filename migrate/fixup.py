@@ -83,7 +83,7 @@ def fixup(
         _refuse_cascades(sides)
     for chunk, work in sorted(by_chunk.items()):
         if work.updates or work.inserts or work.deletes:
-            with explained(f"repair {sides.state.name}, chunk {chunk}"):
+            with explained(f"repair {sides.state.name}, chunk {chunk}", personal=bool(sides.mapping.spec.personal)):
                 _repair(sides, chunk, work, epoch, drifted=grown is not None)
             done.inserted += len(work.inserts)
             done.updated += len(work.updates)

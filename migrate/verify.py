@@ -124,7 +124,7 @@ def verify(work: Session, mapping: Mapping, how: How) -> Result:
             hint="Verify with the project file that loaded it, or run `migrate run` first.",
         )
     partitions = ledger.pinned(work.conn, work.migration, state.name, state.generation)
-    with explained(f"verify {state.name}"):
+    with explained(f"verify {state.name}", personal=bool(mapping.spec.personal)):
         _refuse_hidden(work, mapping)
         repaired = []
         if how.level == "rows" and how.epoch is not None:

@@ -238,7 +238,11 @@ class Report:
         if self.dry_run or not self.tables or not self.accounted:
             return ""
         if open_ := [t.name for t in self.tables if not t.compared]:
-            return f"Not proved yet: {_named(open_)}: not compared row by row since the load, or not by the last verification."
+            narrow = any(
+                v.current and v.level in COMPARING for t in self.tables if not t.compared for v in t.verifications
+            )
+            last = ", or not by the last verification" if narrow else ""
+            return f"Not proved yet: {_named(open_)}: not compared row by row since the load{last}."
         if moving := [t.name for t in self.tables if any(r.view == "live" for r in t.readings)]:
             return f"Equal row by row, and yet not proved: the source of {_named(moving)} moved while it was read."
         warnings = len(self.findings)  # there are no others where all is accounted for

@@ -148,6 +148,19 @@ def test_a_check_that_fails_quotes_no_personal_value(rig: Rig) -> None:
     assert "PERS1" not in str(rig.sql("SELECT * FROM migrate_ledger.finding"))
 
 
+@pytest.mark.parametrize("personal", [True, False])
+def test_a_trigger_that_speaks_of_a_personal_value_is_not_repeated(rig: Rig, personal: bool) -> None:
+    rig = loaded(rig, with_more("personal: [name]") if personal else T)
+    rig.sql("UPDATE t SET name = 'other' WHERE id = 1; UPDATE t SET name = 'PERS1' WHERE id = 2")
+    rig.sql(
+        "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no %', old.name; END $$; "
+        "CREATE TRIGGER f BEFORE UPDATE ON t FOR EACH ROW WHEN (old.id = 2) EXECUTE FUNCTION f()"
+    )
+    said = rig.migrate("verify", "--fixup", code=7).said
+    assert "P0001" in said
+    assert ("PERS1" in said) is not personal
+
+
 def test_what_is_asked_no_more_is_said_no_more(rig: Rig) -> None:
     rig = loaded(rig, with_more("checks: {some: SELECT id FROM t}"))
     rig.migrate("verify", code=3)

@@ -370,7 +370,7 @@ def test_rows_that_came_after_a_verification_are_not_proved_by_it(small: Rig) ->
     small.write("fix.csv", "id,v\n2,b\n")
     small.migrate("rejects", "replay", "--from", "fix.csv")
     said = small.migrate("report").out
-    assert "Not proved yet: t: not compared row by row since the load" in said
+    assert "Not proved yet: t: not compared row by row since the load." in said
     small.migrate("verify")
     assert "Proved: source and target are equal row by row" in small.migrate("report").out
     # The row is lost: live or not, what a replay loaded cannot be looked at again in the source.
