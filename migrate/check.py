@@ -300,4 +300,5 @@ def _refuse_to_create(work: Session, schema: str, table: str) -> None:
 def _expectations(work: Session, mapping: Mapping) -> str:
     """Whether what the table is expected to be can be asked; nothing is asked yet."""
     expecting.refuse_faults(work, [mapping])
+    expecting.refuse_unanswerable(work, mapping)
     return f"{len(mapping.spec.expect)} expectations, {len(mapping.spec.checks)} checks in SQL; `migrate verify` asks"

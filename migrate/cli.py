@@ -429,15 +429,20 @@ def verify(
     findings = [f for r in results for f in r.findings]
     if flags.output == "json":
         tables = [
-            {"table": r.table, "level": level, "error": r.failure.message}
-            if r.failure
-            else {
+            {
                 "table": r.table,
                 "level": level,
-                "differences": r.differences,
-                "verified_before": r.before,
-                "unexpected": by_check(r.findings),
-                "constraints": r.constraints,
+                **({"error": r.failure.message} if r.failure else {}),
+                **(
+                    {
+                        "differences": r.differences,
+                        "verified_before": r.before,
+                        "unexpected": by_check(r.findings),
+                        "constraints": r.constraints,
+                    }
+                    if r.ended
+                    else {}
+                ),
             }
             for r in results
         ]
@@ -455,7 +460,7 @@ def _print_result(flags: Common, result: "Result") -> None:
     from reports.model import of_expectations
 
     name, n = result.table, result.differences
-    if result.failure is not None:
+    if result.failure is not None and not result.ended:
         click.secho(f"{name}: not verified: {redacted(flags, result.failure.message)}", fg="red")
         return
     differences = [f for f in result.findings if not of_expectations(f)]

@@ -4,7 +4,7 @@ Both only read. Rows are listed by the database as text and streamed; personal v
 """
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -24,10 +24,10 @@ from mappings.typemap import FLOATS, INTEGERS, TEXTS
 from migrate import ledger
 from migrate.core import Column, Finding, Severity, TargetTable
 from migrate.engine import Session
-from migrate.errors import RetryableError
+from migrate.errors import RetryableError, UsageError
 from migrate.ledger import TableState
 from migrate.plan import finding_key
-from migrate.target import RETRIED, Connection, explain, explained, passing
+from migrate.target import RETRIED, Connection, explain, explained, passing, without_values
 from reports.model import of_expectations
 from validators import expectations as asking
 from validators.expectations import Expected, Place, Unanswered, Unmet
@@ -73,6 +73,57 @@ def refuse_faults(work: Session, mappings: Sequence[CompiledMapping]) -> None:
     faults = [fault for m in mappings for each in m.spec.expect for fault in _faults(m.spec, m.target, each)]
     if faults:
         raise faults_error(work.project.spec.path, faults)
+
+
+def refuse_unanswerable(work: Session, mapping: CompiledMapping) -> None:
+    """UsageError with every parent that is not there and every query that PostgreSQL cannot plan. Runs none.
+
+    Nothing is said of a table that a run is yet to make.
+    """
+    spec, faults = mapping.spec, []
+    tables = {(t.target_schema, t.target_name) for t in work.project.spec.tables.values()}
+    with explained("look for what expectations name"):
+        absent = {path for path in tables if not _columns_of(work, path)}
+        for each in spec.expect:
+            if each.kind == "foreign" and (fault := _no_parent(work, spec, each, absent)) is not None:
+                faults.append(fault)
+    for check in spec.checks:
+        try:
+            with _reading(work.conn):
+                work.conn.execute(f"EXPLAIN {_described(check)}".encode())
+        except pgerrors.UndefinedTable as error:
+            if not absent:
+                faults.append(_refused(work, f"tables.{spec.name}.checks.{check.name}", check.mark, error))
+        except psycopg.Error as error:
+            faults.append(_refused(work, f"tables.{spec.name}.checks.{check.name}", check.mark, error))
+    if faults:
+        raise faults_error(work.project.spec.path, faults)
+
+
+def _no_parent(work: Session, spec: TableSpec, each: Expectation, absent: Collection[tuple[str, str]]) -> Fault | None:
+    path, column = _parent(work, each)
+    place = f"tables.{spec.name}.expect.{each.label}"
+    known = _columns_of(work, path)
+    if not known and path not in absent:
+        return Fault(each.mark, f"{place}: there is no table {'.'.join(path)}")
+    if known and column not in known:
+        return Fault(each.mark, f'{place}: {".".join(path)} has no column "{column}"', suggest(column, known))
+    return None
+
+
+def _columns_of(work: Session, path: tuple[str, str]) -> list[str]:
+    """The columns of a table or view; none of one that is not there."""
+    rows = work.conn.execute(
+        "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped",
+        [quote(*path)],
+    ).fetchall()
+    return [row[0] for row in rows]
+
+
+def _described(check: CheckSpec) -> str:
+    """A query as a subquery: so it can be a query only, and one."""
+    statement = check.query.strip().rstrip(";")
+    return f"SELECT * FROM ({statement}\n) AS described LIMIT 0"
 
 
 def _faults(spec: TableSpec, target: TargetTable, each: Expectation) -> Iterator[Fault]:
@@ -200,12 +251,12 @@ def _bound(text: str | None) -> Any:
 # ------------------------------------------------------------------------------------------------------- what is found
 
 
-def verify(work: Session, mapping: CompiledMapping, state: TableState) -> list[Finding]:
-    """What is not as expected, kept in the ledger. UsageError for what could not be evaluated, once the rest is kept."""
+def verify(work: Session, mapping: CompiledMapping, state: TableState) -> tuple[list[Finding], UsageError | None]:
+    """What is not as expected, kept in the ledger, and a UsageError with all that could not be evaluated."""
     spec = mapping.spec
     if not (spec.expect or spec.checks):
-        return []
-    refuse_faults(work, [mapping])
+        ledger.forget(work.conn, work.migration, state.name, [LEVEL])  # of expectations that are asked no more
+        return [], None
     findings: list[Finding] = []
     faults: list[Fault] = []
     for each in _found(work, mapping):
@@ -216,9 +267,7 @@ def verify(work: Session, mapping: CompiledMapping, state: TableState) -> list[F
             findings.append(each)
     with explained(f"keep what was found of {spec.name}"):
         ledger.save_findings(work.conn, work.migration, state.name, state.generation, LEVEL, findings)
-    if faults:
-        raise faults_error(work.project.spec.path, faults)
-    return findings
+    return findings, faults_error(work.project.spec.path, faults) if faults else None
 
 
 def _found(work: Session, mapping: CompiledMapping) -> Iterator[Finding | Fault]:
@@ -247,7 +296,7 @@ def _unexpected(work: Session, mapping: CompiledMapping) -> Iterator[_Listing | 
         for answer in asking.examine(place, [expected for _, expected in asked]):
             each = by_expected[id(answer.expected)]
             if isinstance(answer, Unanswered):
-                yield _fault(f"tables.{spec.name}.expect.{each.label}", each, answer)
+                yield _fault(work, f"tables.{spec.name}.expect.{each.label}", each, answer)
             else:
                 yield _unmet(spec, each, answer, shape, bool(key))
     for each in spec.expect:
@@ -265,13 +314,19 @@ def _reader(work: Session) -> Any:
     return connection
 
 
-def _fault(place: str, each: Expectation, answer: Unanswered) -> Fault:
+def _personal_somewhere(work: Session) -> bool:
+    """Whether the project has personal values: then a query may meet them, whichever table it is of."""
+    return any(spec.personal for spec in work.project.spec.tables.values())
+
+
+def _fault(work: Session, place: str, each: Expectation, answer: Unanswered) -> Fault:
     """Why there is no answer. RetryableError where the same question may get one."""
     error = getattr(pgerrors, answer.cause, None)
     state = getattr(error, "sqlstate", None)
     if (state and state[:2] in RETRIED) or (answer.cause in ("OperationalError", "InterfaceError") and not state):
         raise RetryableError(f"{place}: {answer.why}", hint="Is the target up? Run the same command again.")
-    return Fault(each.mark, f"{place} could not be evaluated: {answer.why}{f' [{state}]' if state else ''}")
+    said = without_values(state, answer.why, personal=_personal_somewhere(work))
+    return Fault(each.mark, f"{place} could not be evaluated: {said}{f' [{state}]' if state else ''}")
 
 
 def _unmet(spec: TableSpec, each: Expectation, answer: Unmet, shape: Shape, keyed: bool) -> _Listing | Finding:
@@ -290,13 +345,19 @@ def _unmet(spec: TableSpec, each: Expectation, answer: Unmet, shape: Shape, keye
     return Finding(check, each.severity, spec.name, message, None, said, observed)
 
 
-def _orphans(work: Session, mapping: CompiledMapping, each: Expectation, shape: Shape, keyed: bool) -> _Listing:
-    """The rows whose value stands in no row of another table."""
+def _parent(work: Session, each: Expectation) -> tuple[tuple[str, str], str]:
+    """The table and the column of it that `foreign` names."""
     *path, column = each.arguments["parent"].split(".")
     spec = work.project.spec.tables.get(path[0]) if len(path) == 1 else None
     if spec is not None:
-        path = [spec.target_schema, spec.target_name]
-    parent = quote(*(path if len(path) == 2 else ["public", *path]))
+        return (spec.target_schema, spec.target_name), column
+    return (path[0] if len(path) == 2 else "public", path[-1]), column
+
+
+def _orphans(work: Session, mapping: CompiledMapping, each: Expectation, shape: Shape, keyed: bool) -> _Listing:
+    """The rows whose value stands in no row of another table."""
+    path, column = _parent(work, each)
+    parent = quote(*path)
     own, of = quote(each.columns[0]), quote(mapping.target.schema, mapping.target.name)
     chosen = ", ".join(f"child.{quote(c)}" for c in (*shape.key, each.columns[0]))
     statement = (
@@ -314,8 +375,7 @@ def _check(work: Session, spec: TableSpec, check: CheckSpec) -> Iterator[_Listin
     statement = check.query.strip().rstrip(";")
     try:
         with _reading(work.conn):
-            # As a subquery it can be a query only, and one.
-            result = work.conn.execute(f"SELECT * FROM ({statement}\n) AS described LIMIT 0".encode()).pgresult
+            result = work.conn.execute(_described(check).encode()).pgresult
             assert result is not None
             names: list[str] = []
             for i in range(result.nfields):
@@ -324,7 +384,7 @@ def _check(work: Session, spec: TableSpec, check: CheckSpec) -> Iterator[_Listin
             hidden = _personal(work, [(result.ftable(i), result.ftablecol(i)) for i in range(result.nfields)])
             texts = [name for i, name in enumerate(names) if result.ftype(i) in _TEXT_TYPES]
     except psycopg.Error as error:
-        yield _refused(place, check.mark, error)
+        yield _refused(work, place, check.mark, error)
         return
     personal = frozenset(name for i, name in enumerate(names) if i in hidden)
     shape = Shape(spec.name, tuple(names[:_NAMED_BY]), frozenset(texts), personal)
@@ -356,11 +416,11 @@ def _reading(conn: Connection) -> Iterator[None]:
         yield
 
 
-def _refused(place: str, mark: Mark, error: psycopg.Error) -> Fault:
+def _refused(work: Session, place: str, mark: Mark, error: psycopg.Error) -> Fault:
     """Why a query gave no answer. RetryableError where it may give one another time."""
     if isinstance(error, pgerrors.QueryCanceled):
         return Fault(mark, f"{place} took longer than {_PATIENCE} and was stopped")
-    told = explain(error, doing=f"evaluate {place}")
+    told = explain(error, doing=f"evaluate {place}", personal=_personal_somewhere(work))
     if passing(error):
         raise told from error
     return Fault(mark, told.message, told.hint)
@@ -386,7 +446,7 @@ def _listed(work: Session, each: _Listing, room: int) -> Iterator[Finding | Faul
                     return
             count = work.conn.execute(f"SELECT count(*) FROM {rows}".encode(), each.parameters).fetchone()
     except psycopg.Error as error:
-        yield _refused(each.place, each.mark, error)
+        yield _refused(work, each.place, each.mark, error)
         return
     assert count is not None
     statement = ClientCursor(work.conn).mogrify(each.statement, each.parameters)

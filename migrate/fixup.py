@@ -74,10 +74,15 @@ def fixup(
         for work in by_chunk.values():
             work.deletes.clear()
     elif extras:
+        if not sides.partitions:
+            raise GateError(
+                f"{sides.state.name}: {extras:,} rows are not the source's, which had none: there is no chunk to enter it for",
+                hint="Delete them by hand, or run without -y.",
+            )
         _refuse_cascades(sides)
     for chunk, work in sorted(by_chunk.items()):
         if work.updates or work.inserts or work.deletes:
-            with explained(f"repair {sides.state.name}, chunk {chunk}"):
+            with explained(f"repair {sides.state.name}, chunk {chunk}", personal=bool(sides.mapping.spec.personal)):
                 _repair(sides, chunk, work, epoch, drifted=grown is not None)
             done.inserted += len(work.inserts)
             done.updated += len(work.updates)
@@ -87,7 +92,7 @@ def fixup(
 
 def _plan(sides: Sides, source: Side, target: Side, by_chunk: dict[int, _Work]) -> list[tuple[Side, int, str]]:
     """Pair the rows of a key; of what is left, the source's are inserted, and the target's are returned, to be deleted."""
-    first = min(p.ordinal for p in sides.partitions)
+    first = _first(sides)
     theirs = {h: int(n) for h, n in zip(target.hashes.tolist(), target.counts.tolist(), strict=True)}
     ours = {h: int(n) for h, n in zip(source.hashes.tolist(), source.counts.tolist(), strict=True)}
     old: dict[int, list[int]] = {}
@@ -114,11 +119,16 @@ def _plan(sides: Sides, source: Side, target: Side, by_chunk: dict[int, _Work]) 
     ]
 
 
+def _first(sides: Sides) -> int:
+    """The chunk of what none can be told of; a source without rows has none."""
+    return min((p.ordinal for p in sides.partitions), default=0)
+
+
 def _book(
     sides: Sides, surplus: Sequence[tuple[Side, int, str]], grown: Mapping[int, int], by_chunk: dict[int, _Work]
 ) -> None:
     """Delete what is too much, each row in a chunk that lost one: that gained less than is inserted into it."""
-    first = min(p.ordinal for p in sides.partitions)
+    first = _first(sides)
     lost = Counter({chunk: len(work.inserts) for chunk, work in by_chunk.items()})
     lost.subtract(grown)
     for each in surplus:

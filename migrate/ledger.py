@@ -817,6 +817,43 @@ def resumed(conn: Connection, migration: str, name: str) -> None:
 # ------------------------------------------------------------------------------------------------------------ findings
 
 
+UNENDED = "verification"
+"""The level under which a verification that began stands until it ends; its finding says that it did not."""
+
+_WIDER = {"counts": ["counts", "aggregates", "rows"], "aggregates": ["aggregates", "rows"], "rows": ["rows"]}
+"""By level of verification, itself and those that hold it."""
+
+
+def withdraw(conn: Connection, migration: str, names: Sequence[str], level: str) -> None:
+    """A verification of tables begins: what older ones said at its level and wider ones stands no more."""
+    with conn.transaction():
+        for name, state in table_states(conn, migration).items():
+            if name not in names or state.phase != "finalized":
+                continue
+            forget(conn, migration, name, _WIDER[level])
+            message = f"{name}: not proved: the last verification, by {level}, did not end"
+            found = Finding("verification.unended", "error", name, message)
+            save_findings(conn, migration, name, state.generation, UNENDED, [found])
+
+
+def conclude(
+    conn: Connection, migration: str, name: str, generation: int, level: str, findings: Sequence[Finding]
+) -> None:
+    """A verification of a table ended: what it found replaces what those found that it holds."""
+    with conn.transaction():
+        forget(conn, migration, name, [UNENDED, *(n for n, wider in _WIDER.items() if level in wider)])
+        save_findings(conn, migration, name, generation, level, findings)
+
+
+def forget(conn: Connection, migration: str, name: str, levels: Sequence[str]) -> None:
+    """What a table's verifications of some levels said."""
+    for kept in ("finding", "verification"):
+        conn.execute(
+            f"DELETE FROM {conn.ledger}.{kept} WHERE migration = %s AND name = %s AND level = ANY(%s)",
+            [migration, name, list(levels)],
+        )
+
+
 def save_findings(
     conn: Connection, migration: str, name: str, generation: int, level: str, findings: Sequence[Finding]
 ) -> None:
@@ -845,12 +882,12 @@ def _clean(text: str | None) -> str | None:
 
 
 def verifications(conn: Connection, migration: str) -> list[tuple[str, str, str, int, bool]]:
-    """(table, level, when, findings, of what is loaded now: no row was entered since)."""
+    """(table, level, when, findings, of what is loaded now: no row was entered since) of those that ended."""
     return conn.execute(
         f"SELECT v.name, v.level, {_utc('v.at')}, v.findings, v.generation = t.generation AND {_nothing_since(conn)} "
         f"FROM {conn.ledger}.verification v "
-        f"JOIN {conn.ledger}.mapped_table t USING (migration, name) WHERE v.migration = %s ORDER BY 1, 2",
-        [migration],
+        f"JOIN {conn.ledger}.mapped_table t USING (migration, name) WHERE v.migration = %s AND v.level <> %s ORDER BY 1, 2",
+        [migration, UNENDED],
     ).fetchall()
 
 

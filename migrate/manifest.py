@@ -31,6 +31,9 @@ from migrate.errors import UsageError
 
 FORMAT = 1
 MANIFEST, SIGNATURE = "MANIFEST", "MANIFEST.sig"
+ALWAYS = ("report.json", "report.html", "plan.json", "receipts.jsonl", "findings.jsonl")
+"""The files that evidence always has, in their order."""
+
 _HEAD = f"# aurora-migrate evidence, format {FORMAT}\n"
 _ENTRY = re.compile(r"([0-9a-f]{64})  ([\w][\w.-]*)")
 _HINT = "Make a key with `openssl genpkey -algorithm ed25519 -out key.pem`."
@@ -65,6 +68,11 @@ def signer(folder: Path) -> str | None:
     return signed_by(_text(folder) or "")
 
 
+def has_signature(folder: Path) -> bool:
+    """Whether there is a signature, whatever it is of."""
+    return os.path.lexists(folder / SIGNATURE)
+
+
 def signed_by(text: str) -> str | None:
     """The fingerprint of the key that a manifest says it is signed by."""
     found = re.match(r"(?:[^\n]*\n){2}# signed by: ([0-9a-f]{64})\n", text)
@@ -72,9 +80,14 @@ def signed_by(text: str) -> str | None:
 
 
 def _wrong(folder: Path, key: Ed25519PublicKey | None) -> Iterator[str]:
+    for name in (MANIFEST, SIGNATURE):
+        path = folder / name
+        if path.is_symlink() or (os.path.lexists(path) and not path.is_file()):
+            yield f"{name} is no file of its own"
     text = _text(folder)
     if text is None:
-        yield f"{MANIFEST} is missing"
+        if not os.path.lexists(folder / MANIFEST):
+            yield f"{MANIFEST} is missing"
         return
     if not text.startswith(_HEAD):
         yield f"{MANIFEST} is none of this format: it begins with {text.partition(chr(10))[0][:80]!r}"
@@ -89,6 +102,7 @@ def _wrong(folder: Path, key: Ed25519PublicKey | None) -> Iterator[str]:
             yield f"{name} is no file of its own"
         elif _digest(path) != digest:
             yield f"{name} was altered"
+    yield from (f"{name} is missing, and not in {MANIFEST} either" for name in ALWAYS if name not in listed)
     known = {*listed, MANIFEST, SIGNATURE}
     yield from (f"{name} was added" for name in sorted(os.listdir(folder)) if name not in known)
     yield from _unsigned(folder, text, key)
@@ -135,10 +149,12 @@ def _unsigned(folder: Path, text: str, key: Ed25519PublicKey | None) -> Iterator
 
 
 def _text(folder: Path) -> str | None:
+    if not (folder / MANIFEST).is_file():  # a pipe would be waited for
+        return None
     try:
         # As bytes, or line ends would be translated.
         return (folder / MANIFEST).read_bytes().decode("utf-8", "surrogateescape")
-    except (FileNotFoundError, IsADirectoryError):
+    except OSError:
         return None
 
 

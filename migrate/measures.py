@@ -71,9 +71,11 @@ def compare(work: Session, mapping: Mapping, state: TableState, partitions: Sequ
     findings = validator.compare(name, answers, moved)
     left = [c.column.name for c in mapping.cells if c.column.name not in columns]
     weak = sorted(set(columns) - {each.columns[0] for each in asked if each.measure.quantity != "values"})
-    if left or weak:
+    bounded = sorted({each.columns[0] for each in asked if each.measure.kind == "real"} - set(weak))
+    if left or weak or bounded:
         parts = [f"not compared by aggregates: {', '.join(left)}"] if left else []
         parts += [f"compared by number only: {', '.join(weak)}"] if weak else []
+        parts += [f"compared by number, least and greatest only: {', '.join(bounded)}"] if bounded else []
         findings.append(_uncovered(name, "; ".join(parts), whole=False))
     return findings
 
@@ -155,7 +157,10 @@ def kind_of(source: Table, cell: Cell, *, texts_change: bool) -> Kind | None:
 
 
 def _value(cell: Cell, kind: Kind, quantity: Quantity) -> str:
-    """PostgreSQL's SQL of a value. An epoch by the minute is exact in a double, which it is before PostgreSQL 14."""
+    """PostgreSQL's SQL of a value. An epoch by the minute is exact in a double, which it is before PostgreSQL 14.
+
+    Infinity is a number that no finite values add up to, so that it differs from what any source holds: none has it loaded.
+    """
     column = quote(cell.column.name)
     if quantity == "values":
         return column
@@ -169,7 +174,11 @@ def _value(cell: Cell, kind: Kind, quantity: Quantity) -> str:
         "text": f"{column}::text",
         "padded": f"{column}::text",  # which the blanks that fill it are not in
     }
-    return values.get(kind, column)
+    value = values.get(kind, column)
+    if kind not in ("day", "moment"):
+        return value
+    far = f"WHEN {column} > 'epoch' THEN {validator.INFINITE} WHEN {column} IS NOT NULL THEN -{validator.INFINITE}"
+    return f"CASE WHEN isfinite({column}) THEN {value} {far} END"
 
 
 def _texts(asked: Sequence[_Asked], computes: Callable[[Measure], bool]) -> list[_Asked]:

@@ -235,6 +235,8 @@ def _check(flags: Common, folder: Path, public_key: Path | None) -> None:
     else:
         for line in wrong:
             click.secho(printable(line), fg="red")
+        if key is None and manifest.has_signature(folder):
+            click.echo(f"The signature {manifest.SIGNATURE} was not looked at: --public-key FILE checks it.")
     if wrong:
         raise FindingsError(f"{folder} is not as it was written.", hint="Ask whoever wrote it for another copy.")
     if flags.output == "json":
@@ -245,5 +247,3 @@ def _check(flags: Common, folder: Path, public_key: Path | None) -> None:
     else:
         said = "It is not signed" if by is None else f"It says that it is signed by {by}, which was not checked"
         click.echo(f"{said}: whoever can write the folder could have written all of it anew.")
-        if by is not None:
-            click.echo("--public-key FILE checks it.")

@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from migrate import checksum
+from migrate import checksum, quarantine
 from migrate.checksum import Hashes, bucket_of
 from migrate.core import Finding
+from migrate.personal import masked
 from migrate.readback import PLACE
 from migrate.sides import Mask, Sides, Within
 from validators import rows as comparing
@@ -23,6 +24,7 @@ from validators import rows as comparing
 _TOGETHER = 16_000_000  # rows whose hashes are held at once
 _FEW = checksum.BUCKETS // 8  # buckets: of more of them, rows are not chosen by their keys before they are mapped
 _SHOWN_TOGETHER = 5_000  # rows that are Python objects at once
+_NAMED = 20  # rejects that a finding names
 _TRIED = 20_000  # combinations of rows that may be the replayed ones of a bucket
 _LAST = np.uint64(2**64 - 1)
 _NO_HASHES: Hashes = np.zeros(0, np.uint64)
@@ -269,11 +271,10 @@ def _replayed(
     """The rows that replays loaded, which the source does not hold, by their keys and hashes.
 
     The ledger has only their sums by bucket: rows that are in the target, not in the source (`spare`), and have that very
-    sum, are they. Each bucket where they cannot be found so is a finding.
+    sum, are they. Those that cannot be found so are counted in `found`.
     """
     if not replays:
         return _NO_HASHES, _NO_HASHES
-    name = sides.state.name
     extra: list[tuple[Hashes, Hashes]] = []
     of = bucket_of(here[0])
     for sums in replays:
@@ -286,10 +287,6 @@ def _replayed(
             rows = next((c for c in tried if (checksum.add(keys, np.array(c))[:, bucket] == want).all()), None)
             if rows is None:
                 found.replayed += n
-                message = (
-                    f"{name}: {n} rows that `migrate rejects replay` loaded are not in the target as it loaded them"
-                )
-                found.findings.append(Finding("rows.replayed", "error", name, message, None, str(n), None))
                 continue
             spare = np.setdiff1d(spare, np.array(rows))
             extra.append((keys, np.array(rows)))
@@ -350,6 +347,8 @@ def findings(sides: Sides, found: Differences) -> list[Finding]:
             listed += comparing.compare(shape, *(_shown(sides, side, low, high) for side in (source, target)))
             if len(listed) >= comparing.LIMIT:
                 break
+    if found.replayed:
+        listed.insert(0, _lost(sides, found.replayed))
     if found.moved:
         message = f"{name}: {found.moved:,} rows of the target changed while they were compared: verify again"
         listed.append(Finding("rows.moved", "error", name, message, None, None, None))
@@ -368,6 +367,19 @@ def _shown(sides: Sides, side: Side, low: np.uint64, high: np.uint64) -> compari
     at = np.flatnonzero((side.keys >= low) & (side.keys <= high))
     some = side.take(at)
     return comparing.Rows(sides.shown(some.rows), some.hashes, some.counts)
+
+
+def _lost(sides: Sides, rows: int) -> Finding:
+    """Of rows that replays loaded and that are not there any more: the rejects that they are among."""
+    work, spec = sides.work, sides.mapping.spec
+    found = quarantine.rows(work.conn, work.migration, names=[spec.name], state="replayed", limit=_NAMED + 1)
+    named = [f"{r.id}{f' ({r.key})' if r.key else ''}" for r in (masked(row, spec) for row in found[:_NAMED])]
+    more = ", …" if len(found) > _NAMED else ""
+    message = (
+        f"{spec.name}: {rows} rows that `migrate rejects replay` loaded are not in the target as it loaded them; the rejects "
+        f"that it replayed: {', '.join(named)}{more}"
+    )
+    return Finding("rows.replayed", "error", spec.name, message, None, str(rows), None)
 
 
 def _more(name: str, found: Differences) -> Finding:

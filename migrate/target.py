@@ -89,9 +89,12 @@ def passing(error: psycopg.Error) -> bool:
     return state[:2] in RETRIED or state in _RETRIED_STATES
 
 
-def explain(error: psycopg.Error, *, doing: str) -> MigrateError:
-    """Any error of the driver as ours, without row values and without the connection's secrets."""
-    state, text = error.sqlstate, _primary(error)
+def explain(error: psycopg.Error, *, doing: str, personal: bool = False) -> MigrateError:
+    """Any error of the driver as ours, without row values and without the connection's secrets.
+
+    `personal`: what functions and triggers of users say may quote a personal value, and is left out.
+    """
+    state, text = error.sqlstate, without_values(error.sqlstate, _primary(error), personal=personal)
     if state is not None and state.startswith("28"):
         return TargetError(f"cannot {doing}: {text} [{state}]", hint="Check user and password in the target's URL.")
     if state == "3D000":
@@ -112,6 +115,22 @@ def explain(error: psycopg.Error, *, doing: str) -> MigrateError:
     return TargetError(f"cannot {doing}: {text}{f' [{state}]' if state else ''}")
 
 
+_TELLS_NO_VALUE = ("2201B", "22012", *("08", "0A", "25", "28", "3D", "40", "42", "53", "54", "55", "57", "58"))
+"""SQLSTATEs, or their classes, whose messages name the statement and its parts, or the server's state, and no row's values."""
+
+
+def without_values(state: str | None, text: str, *, personal: bool = False) -> str:
+    """A message of the server without the value that those of data exceptions quote, which may hold quotes itself.
+
+    `personal`: there may be values in it that nobody is to see, so doubt is decided against showing any of it.
+    """
+    if not state or state.startswith(_TELLS_NO_VALUE):
+        return text
+    if personal:
+        return "what the server says is not shown, it may quote a personal value"
+    return re.sub('".*"', '"…"', text) if state.startswith("22") else text
+
+
 # The driver gives no SQLSTATE for a connection that the server refused: 28P01, 28000, 3D000, 42501 by their words.
 _HOPELESS = re.compile(
     r"password authentication failed|no password supplied|no pg_hba\.conf entry|permission denied for database|"
@@ -127,12 +146,12 @@ def _primary(error: psycopg.Error) -> str:
 
 
 @contextmanager
-def explained(doing: str) -> Iterator[None]:
-    """Turn the driver's errors into ours."""
+def explained(doing: str, *, personal: bool = False) -> Iterator[None]:
+    """Turn the driver's errors into ours, as `explain` does."""
     try:
         yield
     except psycopg.Error as error:
-        raise explain(error, doing=doing) from error
+        raise explain(error, doing=doing, personal=personal) from error
 
 
 # ----------------------------------------------------------------------------------------------------------- catalogue
@@ -535,7 +554,7 @@ def _refusal(error: psycopg.Error, index: int) -> Refusal:
 def _histogram(table: TargetTable, refused: Sequence[Refusal]) -> str:
     kinds: dict[str, int] = {}
     for r in refused:
-        kind = f"{r.sqlstate} {r.constraint or r.column or r.message}"
+        kind = f"{r.sqlstate} {r.constraint or r.column or without_values(r.sqlstate, r.message)}"
         kinds[kind] = kinds.get(kind, 0) + 1
     listed = ", ".join(f"{n} × {kind}" for kind, n in sorted(kinds.items(), key=lambda item: -item[1]))
     return f"{table.qualified}: the server refused more than {MAX_REFUSALS} rows of one chunk: {listed}"

@@ -12,7 +12,7 @@ from mappings.ddl import quote
 from migrate import checksum, constraints, drift, expecting, fixup, ledger, live, measures, quarantine, rowdiff
 from migrate.core import Counted, Finding, OnEvent, Partition
 from migrate.engine import Session, compiled, digest, drifted
-from migrate.errors import GateError, MigrateError
+from migrate.errors import GateError, MigrateError, SourceError
 from migrate.ledger import TableState
 from migrate.plan import finding_key
 from migrate.sides import Sides
@@ -59,8 +59,9 @@ class How:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What verifying a table came to: findings, or why it could not be done. `before`: when an earlier command has done it.
+    """What verifying a table came to: findings, and why it, or an expectation, could not be done.
 
+    `before`: when an earlier command has done it. `ended`: both sides were compared.
     `constraints`: those "looked at", those "guaranteed" by the target, those "left out" at the level.
     """
 
@@ -69,6 +70,7 @@ class Result:
     failure: MigrateError | None = None
     before: str | None = None
     constraints: MappingOf[str, Sequence[str]] = field(default_factory=dict)
+    ended: bool = True
 
     @property
     def differences(self) -> int:
@@ -80,17 +82,20 @@ def verify_all(work: Session, names: Sequence[str], how: How) -> Iterator[Result
 
     Where the same verification was interrupted, this one goes on: what it has verified since it began is not done again.
     """
-    mappings = compiled(work, names)
-    expecting.refuse_faults(work, mappings)
+    before: dict[str, str] = {}
     with explained("write the ledger"):
         if how.restart:
             ledger.end_verification(work.conn, work.migration)
         began = ledger.begin_verification(work.conn, work.migration, how.level, how.what)
-        before = ledger.verified_since(work.conn, work.migration, how.level, began)
+        if how.epoch is None and not how.from_bucket:
+            before = ledger.verified_since(work.conn, work.migration, how.level, began)
         found_before = ledger.findings(work.conn, work.migration) if before else []
+        ledger.withdraw(work.conn, work.migration, [n for n in names if n not in before], how.level)
+    mappings = compiled(work, names)
+    expecting.refuse_faults(work, mappings)
     for mapping in mappings:
         name = mapping.spec.name
-        if name in before and how.epoch is None and not how.from_bucket:
+        if name in before:
             levels = (how.level, expecting.LEVEL)
             kept = [f for level, f in found_before if f.table == name and level in levels]
             yield Result(name, kept, before=before[name])
@@ -98,7 +103,7 @@ def verify_all(work: Session, names: Sequence[str], how: How) -> Iterator[Result
         try:
             yield verify(work, mapping, how)
         except MigrateError as error:
-            yield Result(name, failure=error)
+            yield Result(name, failure=error, ended=False)
     ledger.end_verification(work.conn, work.migration)
 
 
@@ -119,12 +124,19 @@ def verify(work: Session, mapping: Mapping, how: How) -> Result:
             hint="Verify with the project file that loaded it, or run `migrate run` first.",
         )
     partitions = ledger.pinned(work.conn, work.migration, state.name, state.generation)
-    with explained(f"verify {state.name}"):
+    with explained(f"verify {state.name}", personal=bool(mapping.spec.personal)):
         _refuse_hidden(work, mapping)
         repaired = []
         if how.level == "rows" and how.epoch is not None:
             repaired = _repaired(work, mapping, state, partitions, how)
-        findings = _in_numbers(work, mapping, state, partitions, how)
+        unread = None
+        try:
+            findings = _in_numbers(work, mapping, state, partitions, how)
+        except SourceError as error:
+            if how.against == "source" or how.lag:
+                raise
+            # The ledger still tells what was loaded, and the target whether it holds that.
+            unread, findings = error, counts(work, mapping, state, None)
         if how.lag and any(f.severity == "error" for f in findings):
             how.pause(how.lag)
             work.reopen(mapping.spec)
@@ -135,11 +147,16 @@ def verify(work: Session, mapping: Mapping, how: How) -> Result:
         findings += changed
         findings += constraints.compare(work, mapping, state, rules, how.level, every=how.every)
         findings += repaired
+        if unread is not None:
+            if not any(f.severity == "error" for f in findings):
+                raise unread
+            message = f"{state.name}: the source was not counted: {unread.message}; {unread.hint}"
+            findings.append(Finding("counts.unread", "error", state.name, message))
         # First, for what is saved at the level is not looked at again by a verification that goes on.
-        expected = expecting.verify(work, mapping, state)
-        ledger.save_findings(work.conn, work.migration, state.name, state.generation, how.level, findings)
+        expected, failure = expecting.verify(work, mapping, state)
+        ledger.conclude(work.conn, work.migration, state.name, state.generation, how.level, findings)
     held = constraints.described(rules, how.level, every=how.every)
-    return Result(state.name, findings + expected, constraints=held)
+    return Result(state.name, findings + expected, failure, constraints=held)
 
 
 def _refuse_hidden(work: Session, mapping: Mapping) -> None:
@@ -158,21 +175,21 @@ def _refuse_hidden(work: Session, mapping: Mapping) -> None:
 def _in_numbers(
     work: Session, mapping: Mapping, state: TableState, partitions: Sequence[Partition], how: How
 ) -> list[Finding]:
-    findings = counts(work, mapping, state, partitions)
+    findings = counts(work, mapping, state, _counted(work, mapping, partitions))
     return findings if how.level == "counts" else findings + measures.compare(work, mapping, state, partitions)
 
 
-def counts(work: Session, mapping: Mapping, state: TableState, partitions: Sequence[Partition]) -> list[Finding]:
-    """Count on each side."""
+def counts(work: Session, mapping: Mapping, state: TableState, there: MappingOf[int, int] | None) -> list[Finding]:
+    """Count in ledger and target, and hold that against the source's rows by chunk, where these could be counted."""
     conn, name = work.conn, state.name
-    there = _counted(work, mapping, partitions)
+    read = ledger.rows_read(conn, work.migration, name, state.generation)
     fates = ledger.fates(conn, work.migration, name)[0]
     return counting.compare(
         counting.Counts(
             name,
             state.target,
-            there,
-            ledger.rows_read(conn, work.migration, name, state.generation),
+            read if there is None else there,
+            read,
             fates.read,
             fates.loaded,
             fates.merged,
@@ -183,6 +200,7 @@ def counts(work: Session, mapping: Mapping, state: TableState, partitions: Seque
             count_rows(conn, mapping.target),
             quarantine.size(conn, work.migration, name, state.generation),
             ledger.unbalanced_chunks(conn, work.migration, name, state.generation),
+            all_new=state.mode != "upsert",
         )
     )
 
@@ -267,8 +285,16 @@ def _in_buckets(
     now: checksum.Sums,
     replays: Sequence[checksum.Sums],
 ) -> rowdiff.Differences:
-    state, found = sides.state, rowdiff.of_buckets(sides, buckets, kept, now, replays)
-    if not found and not found.findings and not found.moved:
+    state = sides.state
+    try:
+        found = rowdiff.of_buckets(sides, buckets, kept, now, replays)
+    except SourceError as error:
+        message = (
+            f"{state.name}: {len(buckets)} of {checksum.BUCKETS} sums differ from those kept in flight, so the target is not "
+            f"what was loaded; which rows cannot be said: {error.message}"
+        )
+        return rowdiff.Differences(findings=[Finding("rows.sums", "error", state.name, message)])
+    if not found and not found.replayed and not found.moved:
         message = (
             f"{state.name}: {len(buckets)} of {checksum.BUCKETS} sums differ from those kept in flight, and yet the source maps "
             f"to what the target holds: the source or the ledger was changed since"

@@ -238,7 +238,11 @@ class Report:
         if self.dry_run or not self.tables or not self.accounted:
             return ""
         if open_ := [t.name for t in self.tables if not t.compared]:
-            return f"Not proved yet: {_named(open_)}: not compared row by row since the load."
+            narrow = any(
+                v.current and v.level in COMPARING for t in self.tables if not t.compared for v in t.verifications
+            )
+            last = ", or not by the last verification" if narrow else ""
+            return f"Not proved yet: {_named(open_)}: not compared row by row since the load{last}."
         if moving := [t.name for t in self.tables if any(r.view == "live" for r in t.readings)]:
             return f"Equal row by row, and yet not proved: the source of {_named(moving)} moved while it was read."
         warnings = len(self.findings)  # there are no others where all is accounted for
@@ -252,6 +256,8 @@ class Report:
         total, fates = self.totals, self._fates
         if unbalanced := self._unbalanced:
             return f"The accounting of {_named(unbalanced)} does not balance."
+        if unended := [f.table for f in self.findings if of_no_end(f)]:
+            return f"Not proved: the last verification of {_named(unended)} did not end."
         if errors := self._differences:
             return f"{_counted(errors, 'difference was', 'differences were')} found between source and target."
         if unexpected := self._unexpected:
@@ -276,7 +282,7 @@ class Report:
 
     @property
     def _differences(self) -> int:
-        return sum(f.severity == "error" and not of_expectations(f) for f in self.findings)
+        return sum(f.severity == "error" and not of_expectations(f) and not of_no_end(f) for f in self.findings)
 
     @property
     def _unexpected(self) -> int:
@@ -299,6 +305,11 @@ class Report:
 def of_expectations(finding: Finding) -> bool:
     """Whether a finding says that the target is not as expected, and not that it differs from the source."""
     return finding.check.startswith(("expect.", "check."))
+
+
+def of_no_end(finding: Finding) -> bool:
+    """Whether a finding says that the last verification of its table did not end, and not what is wrong."""
+    return finding.check == "verification.unended"
 
 
 STOPPED = (130, 143)

@@ -19,6 +19,7 @@ from reports.model import (
     Throughput,
     VerificationResult,
     of_expectations,
+    of_no_end,
 )
 from reports.pictures import bar, steps
 
@@ -90,7 +91,10 @@ def _wrong(report: Report, t: TableReport) -> list[str]:
         found.append(f"does not balance: {t.read:,} ≠ {sum(getattr(t, fate) for fate in FATES):,}")
     if not t.complete:
         found.append(f"{t.phase}, {t.chunks_done:,} of {t.chunks:,} chunks")
-    errors = [of_expectations(f) for f in report.findings if f.severity == "error" and f.table == t.name]
+    theirs = [f for f in report.findings if f.severity == "error" and f.table == t.name]
+    if any(map(of_no_end, theirs)):
+        found.append("the last verification did not end")
+    errors = [of_expectations(f) for f in theirs if not of_no_end(f)]
     if differences := errors.count(False):
         found.append(f"{differences:,} difference{'s' * (differences != 1)}")
     if unexpected := errors.count(True):

@@ -133,6 +133,7 @@ def test_a_difference_shows_no_value_of_a_column_that_is_or_may_be_personal() ->
         ),
         Finding("counts.target", "error", "people", "people: 5 rows", None, "5", "4"),
         Finding("rows.uncovered", "warning", "people", "people: born: not compared"),
+        Finding("verification.unended", "error", "people", "people: not proved: the last verification did not end"),
     ],
 )
 def test_a_difference_elsewhere_and_a_masked_one_stay_as_they_are(finding: Finding) -> None:

@@ -19,6 +19,11 @@ QUANTITIES: Mapping[Kind, Sequence[Quantity]] = {
 }
 """What is asked of each kind of column."""
 
+INFINITE = "1e30"
+"""What stands for an infinite day or moment in the target: more than all finite ones of a table add up to."""
+
+_FAR = Decimal(INFINITE) / 2
+
 _WORDS: Mapping[Quantity, str] = {
     "values": "values that are not NULL",
     "sum": "the sum",
@@ -79,7 +84,7 @@ def _beyond(quantity: Quantity, whole: Decimal | None, here: Decimal | None, *, 
 
 def _mixed(table: str, answer: Answer, note: str) -> Finding:
     """Of texts whose digests are equal column by column, and not row by row."""
-    expected, actual = _plain(answer.expected), _plain(answer.target)
+    expected, actual = _plain(answer, answer.expected), _plain(answer, answer.target)
     message = (
         f"{table}: {', '.join(answer.columns)}: each column holds the source's texts, but not in the same rows: the sum of "
         f"digests of their rows should be {expected} by the source, and is {actual} in the target{note}"
@@ -88,15 +93,20 @@ def _mixed(table: str, answer: Answer, note: str) -> Finding:
 
 
 def _finding(table: str, column: str, found: Sequence[Answer], note: str) -> Finding:
-    measure, expected, actual = found[0].measure, found[0].expected, found[0].target
+    measure = found[0].measure
+    expected, actual = _plain(found[0], found[0].expected), _plain(found[0], found[0].target)
     source = "" if measure.column == column else f" (the source's {measure.column})"
     more = ", ".join(_WORDS[answer.measure.quantity] for answer in found[1:])
     message = (
-        f"{table}: {column}{source}: {_WORDS[measure.quantity]} should be {_plain(expected)} by the source, "
-        f"and is {_plain(actual)} in the target{f'; so differs {more}' if more else ''}{note}"
+        f"{table}: {column}{source}: {_WORDS[measure.quantity]} should be {expected} by the source, "
+        f"and is {actual} in the target{f'; so differs {more}' if more else ''}{note}"
     )
-    return Finding(f"aggregates.{measure.quantity}", "error", table, message, None, _plain(expected), _plain(actual))
+    return Finding(f"aggregates.{measure.quantity}", "error", table, message, None, expected, actual)
 
 
-def _plain(value: Decimal | None) -> str:
-    return "none" if value is None else format(value, "f") if abs(value.adjusted()) < 40 else str(value)
+def _plain(answer: Answer, value: Decimal | None) -> str:
+    if value is None:
+        return "none"
+    if answer.measure.kind in ("day", "moment") and abs(value) > _FAR:
+        return "infinity" if value > 0 else "-infinity"
+    return format(value, "f") if abs(value.adjusted()) < 40 else str(value)

@@ -130,16 +130,22 @@ def statement(schema: str, table: str, rule: Rule, key: Sequence[str], limit: in
 
 
 def sequence(schema: str, table: str, column: str, of: str) -> str:
-    """SQL of one row (what the column's sequence gives next, the farthest value that stands in the column, the least and
-    the greatest that the sequence may give, whether it rises), if it will run into what stands there. `of`: its quoted name.
+    """SQL of one row, if the column's sequence will run into what stands there, or has no next value. `of`: its quoted name.
+
+    The row: what the sequence gives next, NULL where it is exhausted; the farthest value that stands in the column; whether
+    there is room for one past that; whether it rises.
     """
     name, relation = _quoted(column), _quoted(schema, table)
-    following = "s.last_value + CASE WHEN s.is_called THEN q.seqincrement ELSE 0 END"
+    following = "s.last_value::numeric + CASE WHEN s.is_called THEN q.seqincrement ELSE 0 END"
     return (
-        f"SELECT {following}, CASE WHEN q.seqincrement > 0 THEN x.most ELSE x.least END, q.seqmin, q.seqmax, q.seqincrement > 0 "
-        f"FROM {of} s, pg_sequence q, (SELECT max({name}) AS most, min({name}) AS least FROM {relation}) x "
-        f"WHERE q.seqrelid = {_literal(of)}::regclass AND CASE WHEN q.seqincrement > 0 THEN x.most >= {following} "
-        f"ELSE x.least <= {following} END"
+        f"WITH sequence AS (SELECT q.*, CASE WHEN {following} BETWEEN q.seqmin AND q.seqmax THEN {following} "
+        f"WHEN q.seqcycle THEN CASE WHEN q.seqincrement > 0 THEN q.seqmin ELSE q.seqmax END END AS following "
+        f"FROM {of} s, pg_sequence q WHERE q.seqrelid = {_literal(of)}::regclass), "
+        f"held AS (SELECT max({name}) AS most, min({name}) AS least FROM {relation}), "
+        f"far AS (SELECT q.*, CASE WHEN q.seqincrement > 0 THEN x.most ELSE x.least END AS far FROM sequence q, held x) "
+        f"SELECT following, far, far + seqincrement::numeric BETWEEN seqmin AND seqmax AND far BETWEEN seqmin AND seqmax, "
+        f"seqincrement > 0 FROM far WHERE following IS NULL "
+        f"OR CASE WHEN seqincrement > 0 THEN far >= following ELSE far <= following END"
     )
 
 
@@ -187,22 +193,25 @@ def violations(
         yield Finding(name, severity, shape.table, message, key, "0" if not rule.terms else "1", str(rows))
 
 
-def behind(shape: Shape, schema: str, table: str, column: str, of: str, found: Sequence[int]) -> Finding:
-    """The finding that a sequence will give a value that is taken, with the statement that mends it.
+def behind(shape: Shape, schema: str, table: str, column: str, of: str, found: Sequence[Any]) -> Finding:
+    """The finding that a sequence will give a value that is taken, or none, with the statement that mends it.
 
     `found`: as `sequence` gives it.
     """
-    following, most, least, greatest, rises = found
-    at = shape.show(column, str(most))
+    following, far, room, rises = found
+    at = shape.show(column, None if far is None else str(far))
     farthest = f"SELECT {'max' if rises else 'min'}({_quoted(column)}) FROM {_quoted(schema, table)}"
-    mends = f"SELECT setval({_literal(of)}, ({farthest}));"
-    if not least <= most <= greatest:
-        mends = f"ALTER SEQUENCE {of} AS bigint; {mends}"
-    message = (
-        f"{shape.table}: the sequence {of} of {column} gives {following} next, and {at} stands in the table already: an "
-        f"insert after cutover would fail or repeat it. Mend it: {mends}"
-    )
-    return Finding("constraints.sequence", "error", shape.table, message, column, f"past {at}", str(following))
+    mends = f"SELECT setval({_literal(of)}, ({farthest}));" if far is not None else f"ALTER SEQUENCE {of} RESTART;"
+    if far is not None and not room:
+        mends = f"ALTER SEQUENCE {of} AS bigint {'NO MAXVALUE' if rises else 'NO MINVALUE'}; {mends}"
+    if following is None:
+        said = "has no value left: an insert after cutover would fail"
+    else:
+        said = f"gives {following} next, and {at} stands in the table already: an insert after cutover would fail or repeat it"
+    message = f"{shape.table}: the sequence {of} of {column} {said}. Mend it: {mends}"
+    expected = "a value" if far is None else f"past {at}"
+    actual = "none" if following is None else str(following)
+    return Finding("constraints.sequence", "error", shape.table, message, column, expected, actual)
 
 
 def weakness(table: str, rule: Rule, *, looked: bool) -> Finding:

@@ -11,6 +11,7 @@ class Counts:
     """What each side says about one table.
 
     `source` and `ledger` are the rows that the load read, by chunk; `read` and the fates are of all entries, replays included.
+    `all_new`: no row may have overwritten one that was there.
     """
 
     table: str
@@ -27,6 +28,7 @@ class Counts:
     target_rows: int
     quarantined: int
     odd_chunks: Sequence[int] = ()
+    all_new: bool = False
 
 
 def compare(counts: Counts) -> list[Finding]:
@@ -59,6 +61,13 @@ def compare(counts: Counts) -> list[Finding]:
             f"{counts.rejected} rows were rejected, and {counts.quarantined} are in quarantine",
             counts.rejected,
             counts.quarantined,
+        )
+    if counts.inserted > counts.loaded or (counts.all_new and counts.inserted != counts.loaded):
+        differ(
+            "counts.loaded",
+            f"{counts.loaded} rows were loaded by the ledger's entries, and {counts.inserted} are new in the target by them",
+            counts.loaded,
+            counts.inserted,
         )
     expected = counts.rows_before + counts.inserted
     if counts.target_rows != expected:

@@ -58,7 +58,7 @@ class Held:
         try:
             for w, _, _, given in self._of_each:
                 if w.kind == "regex":
-                    self._db.execute("SELECT regexp_matches('', ?)", given)
+                    self._db.execute("SELECT regexp_matches('', ?)", given).fetchall()
         except duckdb.Error as error:
             self.close()
             raise ValueError(f"{w.label}: {str(error).partition(chr(10))[0]}") from None

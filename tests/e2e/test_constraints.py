@@ -158,7 +158,12 @@ def test_each_broken_rule_is_found_by_the_keys_of_the_rows(
         ("ALTER SEQUENCE children_no_seq RESTART WITH 1000", ""),
         ("ALTER SEQUENCE children_no_seq MINVALUE -9 INCREMENT -1 RESTART WITH 1", "gives 1 next, and 1 stands"),
         ("ALTER SEQUENCE children_no_seq AS smallint; UPDATE children SET no = 40000 WHERE no = 5",
-         "Mend it: ALTER SEQUENCE public.children_no_seq AS bigint; SELECT setval"),
+         "Mend it: ALTER SEQUENCE public.children_no_seq AS bigint NO MAXVALUE; SELECT setval"),
+        ("ALTER SEQUENCE children_no_seq MAXVALUE 60; SELECT setval('children_no_seq', 60)", "has no value left"),
+        ("ALTER SEQUENCE children_no_seq MAXVALUE 60; SELECT setval('children_no_seq', 59)", ""),
+        ("ALTER SEQUENCE children_no_seq MAXVALUE 60 CYCLE; SELECT setval('children_no_seq', 60)",
+         "gives 1 next, and 50 stands"),
+        ("ALTER SEQUENCE children_no_seq MAXVALUE 60 CYCLE; SELECT setval('children_no_seq', 59)", ""),
     ],
 )  # fmt: skip
 def test_a_sequence_behind_its_column_is_found(rig: Rig, setting: str, says: str) -> None:

@@ -196,6 +196,18 @@ def linked(folder: Path) -> str:
     return "plan.json is no file of its own"
 
 
+def a_linked_manifest(folder: Path) -> str:
+    shutil.move(folder / "MANIFEST", folder.parent / "MANIFEST")
+    (folder / "MANIFEST").symlink_to("../MANIFEST")
+    return "MANIFEST is no file of its own"
+
+
+def a_linked_signature(folder: Path) -> str:
+    shutil.move(folder / "MANIFEST.sig", folder.parent / "MANIFEST.sig")
+    (folder / "MANIFEST.sig").symlink_to("../MANIFEST.sig")
+    return "MANIFEST.sig is no file of its own"
+
+
 def left_out_of_the_manifest(folder: Path) -> str:
     missing(folder)
     file = folder / "MANIFEST"
@@ -234,7 +246,7 @@ def another_signature(folder: Path) -> str:
 
 TAMPERINGS: list[Callable[[Path], str]] = [
     *(altered, one_receipt_less, missing, added, hidden, linked, left_out_of_the_manifest, reordered, no_manifest),
-    *(no_signature, out_of_the_folder, another_signature),
+    *(a_linked_manifest, a_linked_signature, no_signature, out_of_the_folder, another_signature),
 ]
 
 
@@ -267,6 +279,15 @@ def test_written_anew_by_another_it_is_told_by_the_key_only(shop: Rig) -> None:
     shop.migrate("report", "--evidence", "unsigned")
     said = shop.migrate("report", "--check", "forged").out
     assert "which was not checked: whoever can write the folder could have written all of it anew" in said
+    assert "The signature MANIFEST.sig was not looked at" in said
+    left = shop.folder / "unsigned" / "MANIFEST"
+    kept = left.read_text().splitlines(keepends=True)
+    left.write_text("".join(kept[:-2]))
+    (shop.folder / "unsigned" / "findings.jsonl").unlink()
+    said = shop.migrate("report", "--check", "unsigned", code=3).out
+    assert "findings.jsonl is missing, and not in MANIFEST either" in said
+    shutil.rmtree(shop.folder / "unsigned")
+    shop.migrate("report", "--evidence", "unsigned")
     assert "signed by another key" in shop.migrate("report", "--check", "forged", "--public-key", public, code=3).out
     refused = shop.migrate("report", "--check", "unsigned", "--public-key", public, "--output", "json", code=3)
     assert refused.json()["findings"] == ["MANIFEST.sig is missing: the evidence was not signed"]
