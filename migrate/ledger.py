@@ -825,12 +825,11 @@ _WIDER = {"counts": ["counts", "aggregates", "rows"], "aggregates": ["aggregates
 
 
 def withdraw(conn: Connection, migration: str, names: Sequence[str], level: str) -> None:
-    """A verification of tables begins: what older ones said at its level and wider ones stands no more."""
+    """A verification of tables begins: until it has ended, what older ones said is not their last word."""
     with conn.transaction():
         for name, state in table_states(conn, migration).items():
             if name not in names or state.phase != "finalized":
                 continue
-            forget(conn, migration, name, _WIDER[level])
             message = f"{name}: not proved: the last verification, by {level}, did not end"
             found = Finding("verification.unended", "error", name, message)
             save_findings(conn, migration, name, state.generation, UNENDED, [found])
@@ -839,9 +838,11 @@ def withdraw(conn: Connection, migration: str, names: Sequence[str], level: str)
 def conclude(
     conn: Connection, migration: str, name: str, generation: int, level: str, findings: Sequence[Finding]
 ) -> None:
-    """A verification of a table ended: what it found replaces what those found that it holds."""
+    """A verification of a table ended: it replaces those that it holds, and where it found a difference those that hold it."""
     with conn.transaction():
         forget(conn, migration, name, [UNENDED, *(n for n, wider in _WIDER.items() if level in wider)])
+        if any(f.severity == "error" for f in findings):
+            forget(conn, migration, name, _WIDER[level])
         save_findings(conn, migration, name, generation, level, findings)
 
 
@@ -882,11 +883,12 @@ def _clean(text: str | None) -> str | None:
 
 
 def verifications(conn: Connection, migration: str) -> list[tuple[str, str, str, int, bool]]:
-    """(table, level, when, findings, of what is loaded now: no row was entered since) of those that ended."""
+    """(table, level, when, findings, of what is loaded now: no row was entered since) of tables of which the last one ended."""
     return conn.execute(
         f"SELECT v.name, v.level, {_utc('v.at')}, v.findings, v.generation = t.generation AND {_nothing_since(conn)} "
         f"FROM {conn.ledger}.verification v "
-        f"JOIN {conn.ledger}.mapped_table t USING (migration, name) WHERE v.migration = %s AND v.level <> %s ORDER BY 1, 2",
+        f"JOIN {conn.ledger}.mapped_table t USING (migration, name) WHERE v.migration = %s AND NOT EXISTS (SELECT FROM "
+        f"{conn.ledger}.verification u WHERE (u.migration, u.name, u.level) = (v.migration, v.name, %s)) ORDER BY 1, 2",
         [migration, UNENDED],
     ).fetchall()
 

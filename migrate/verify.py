@@ -12,7 +12,7 @@ from mappings.ddl import quote
 from migrate import checksum, constraints, drift, expecting, fixup, ledger, live, measures, quarantine, rowdiff
 from migrate.core import Counted, Finding, OnEvent, Partition
 from migrate.engine import Session, compiled, digest, drifted
-from migrate.errors import GateError, MigrateError, SourceError
+from migrate.errors import FindingsError, GateError, MigrateError, SourceError
 from migrate.ledger import TableState
 from migrate.plan import finding_key
 from migrate.sides import Sides
@@ -115,6 +115,11 @@ def verify(work: Session, mapping: Mapping, how: How) -> Result:
         raise GateError(
             f"{mapping.spec.name} is not loaded yet",
             hint="`migrate run` loads it; `migrate status` says where it stands.",
+        )
+    if not mapping.target.exists:
+        raise FindingsError(
+            f"{mapping.spec.name}: the target has no table {mapping.target.qualified} any more",
+            hint=f"Put it back, or load it again: `migrate run --restart -s {mapping.spec.name}`.",
         )
     changed = drifted(work, mapping, state)
     drift.refuse(changed)
