@@ -33,12 +33,14 @@ class Field:
 class Level:
     """Documents, or elements of the array at `path` in those of the level before.
 
-    `fields` are those of objects; `value` is the type of elements that are none.
+    `fields` are those of objects; `value` is the type of elements that are none; `arrays` are fields whose elements are declared
+    as a table of their own.
     """
 
     path: Path = ()
     fields: tuple[Field, ...] = ()
     value: Type | None = None
+    arrays: tuple[Path, ...] = ()
 
 
 Levels = tuple[Level, ...]
@@ -94,7 +96,7 @@ def dump(levels: Levels) -> list[Any]:
     def fields(several: Sequence[Field]) -> list[Any]:
         return [[each.name, each.type if each.type else fields(each.fields)] for each in several]
 
-    return [[list(level.path), fields(level.fields), level.value] for level in levels]
+    return [[level.path, fields(level.fields), level.value, level.arrays] for level in levels]
 
 
 def load(dumped: Sequence[Any]) -> Levels:
@@ -106,7 +108,9 @@ def load(dumped: Sequence[Any]) -> Levels:
             for name, each in several
         )
 
-    return tuple(Level(tuple(path), fields(several), value) for path, several, value in dumped)
+    return tuple(
+        Level(tuple(path), fields(several), value, tuple(map(tuple, arrays))) for path, several, value, arrays in dumped
+    )
 
 
 def levels_of(table: str, declared: Mapping[str, Level], found: Callable[[str, tuple[Path, ...]], Level]) -> Levels:
@@ -116,8 +120,11 @@ def levels_of(table: str, declared: Mapping[str, Level], found: Callable[[str, t
     levels = []
     for depth in range(len(paths) + 1):
         path: Path = paths[depth - 1] if depth else ()
-        level = declared.get("/".join((name, *steps[:depth])))
-        levels.append(replace(level, path=path) if level else found(name, paths[:depth]))
+        above = "/".join((name, *steps[:depth]))
+        level = declared.get(above) or found(name, paths[:depth])
+        inner = (each.removeprefix(f"{above}/") for each in declared if each.startswith(f"{above}/"))
+        arrays = tuple(tuple(step.split(".")) for step in inner if "/" not in step)
+        levels.append(replace(level, path=path, arrays=arrays))
     return tuple(levels)
 
 

@@ -1,6 +1,6 @@
 """What the documents of a table are like: of each field the kinds of its values, and which columns these make."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -151,16 +151,24 @@ def _found(seen: Seen, *, top: bool = False) -> tuple[Field, ...]:
     fields = []
     for name, inner in several:
         types = inner.types
-        if top and (name in (REST, POSITION) or name.startswith(PARENT)):
+        if not name or (top and (name in (REST, POSITION) or f"{name}.".startswith(PARENT))):
             continue
-        if inner.record and not any("." in each for each in (name, *inner.fields)):
+        if inner.record and "." not in name and _tellable(inner.fields):
             fields.append(Field(name, None, _found(inner)))
         else:
             fields.append(Field(name, types.pop() if len(types) == 1 else "json" if types else "text"))
     if top:  # a name with a dot in it may be the path of another column
         paths = [".".join(path) for path, _ in leaves(fields, ())]
         fields = [each for each in fields if "." not in each.name or paths.count(each.name) == 1]
+        first = {each.name.casefold(): each.name for each in reversed(fields)}  # no column is told by its case alone
+        fields = [each for each in fields if first[each.name.casefold()] == each.name]
     return tuple(fields)
+
+
+def _tellable(names: Iterable[str]) -> bool:
+    """Whether each could be part of a column's name, and is told from the others whatever their case."""
+    names = list(names)
+    return all(each and "." not in each for each in names) and len({each.casefold() for each in names}) == len(names)
 
 
 def mixtures(seen: Seen, level: Level) -> dict[str, str]:

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from connectors.docfields import PARENT, POSITION, REST, VALUE, Level, Levels, Path, columns, schema
-from connectors.docscan import ABSENT, ARRAY, NOTHING, OBJECT, Cells, Data, Form, Mask, Offsets, Scan, Wanted
+from connectors.docscan import ABSENT, ARRAY, NOTHING, OBJECT, Cells, Data, Form, Mask, Offsets, Scan, Type, Wanted
+from connectors.typed import plain
 from migrate.core import Batch, Origin, Reject
 
 _RAW_LIMIT = 64 << 10  # of what is broken, how many bytes are kept
@@ -49,6 +50,12 @@ class _Column:
         cells.kinds[none] = ABSENT
         values = self.values.take(pa.array(units, mask=none))
         return _Column(values, self.wrong[units] & ~none, cells, self.type)
+
+
+def _column(form: Form, data: Data, cells: Cells, type_: Type) -> _Column:
+    """A column of these values; a number is spelled out, as PostgreSQL's numeric is written without an exponent."""
+    values, wrong = form.values(data, cells, type_)
+    return _Column(plain(values) if type_ == "decimal" else values, wrong, cells, type_)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +181,7 @@ def _descend(
         above: dict[str, _Column] = {}
         for name in names:
             cell, type_ = scan.cells[at[own[name].path]], own[name].type
-            above[PARENT + name] = _Column(*form.values(data, cell, type_), cell, type_).of(of)
+            above[PARENT + name] = _column(form, data, cell, type_).of(of)
         above |= {PARENT + name: column.of(objects[of]) for name, column in units.above.items()}
         positions = pa.array(np.arange(len(of)) - np.searchsorted(of, of) + 1, pa.int64())
         above[POSITION] = _Column(positions, np.zeros(len(of), np.bool_), cells, "integer")
@@ -213,7 +220,7 @@ def _last(
     ready = dict(units.above)
     faults: Mapping[int, str] = {}
     if level.value:
-        ready[VALUE] = _Column(*form.values(data, cells, level.value), cells, level.value)
+        ready[VALUE] = _column(form, data, cells, level.value)
     else:
         scan, at, objects = _scanned(form, data, cells, [column.path for column in own.values()])
         faults = {int(objects[each]): why for each, why in scan.faults.items()}
@@ -229,9 +236,11 @@ def _last(
         for path, number in at.items():
             name, held = ".".join(path), scan.cells[number]
             if name in own and own[name].path == path:
-                if name not in asked and not spare:
+                if name not in asked:
+                    if REST in asked and path not in level.arrays:  # what the mapping does not ask for, no column takes
+                        rest.add(path, np.flatnonzero(held.kinds != ABSENT), held)
                     continue
-                column = _Column(*form.values(data, held, own[name].type), held, own[name].type)
+                column = _column(form, data, held, own[name].type)
                 if spare and column.wrong.any():
                     rest.add(path, np.flatnonzero(column.wrong), held)
                     column = _Column(column.values, np.zeros_like(column.wrong), held, column.type)
@@ -310,7 +319,7 @@ class _Rest:
         for row, within, name in zip(
             self._others.documents.tolist(), self._others.within.tolist(), self._names(every), strict=True
         ):
-            left.setdefault(int(objects[row]), []).append(".".join((*self._paths[within], name)))
+            left.setdefault(int(objects[row]), []).append(".".join((*self._paths[within], name or '""')))
         for row, names in left.items():
             shown = ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
             reason = f"has fields that no column takes: {shown}; map the column {REST}, or declare them under fields:"

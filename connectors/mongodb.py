@@ -22,7 +22,7 @@ from connectors.docfields import Level, Levels, Path
 from connectors.docprofile import Seen
 from connectors.docscan import Offsets
 from connectors.mongoserver import CODEC, About, Server, explained
-from connectors.mongoslices import WHOLE, Slice, cut
+from connectors.mongoslices import REST, WHOLE, Slice, cut
 from connectors.relational import CONNECTIONS, given
 from migrate.core import Batch, Measure, Notice, Origin, Partition, Reference, Source, Table, View, Watermark
 from migrate.errors import RetryableError, SourceError, UsageError
@@ -179,8 +179,10 @@ class Collections:
             token = replace(Slice(WHOLE), **read).dump()
             yield Partition(table.name, 0, token, about.documents, about.documents * about.size)
             return
+        left = about.documents
         for ordinal, slice_ in enumerate(cut(lambda found: self._last(about, found, rows), self._any(about))):
-            full = rows if slice_.upto is not None else 0
+            full = rows if slice_.upto is not None else 0 if slice_.bracket == REST else max(0, left)
+            left -= full
             yield Partition(table.name, ordinal, replace(slice_, **read).dump(), full, full * about.size)
 
     def _last(self, about: About, found: Mapping[str, Any], rows: int) -> Any | None:
@@ -367,7 +369,7 @@ class Collections:
         }
         rest = batch.rows.column(docfields.REST).drop_null().to_pylist() if docfields.REST in names else []
         if rest:
-            strange = ", ".join(dict.fromkeys(name for each in rest for name in json.loads(each)))
+            strange = ", ".join(dict.fromkeys(name or '""' for each in rest for name in json.loads(each)))
             told[docfields.REST] = (
                 f"{len(rest):,} of {looked:,} rows looked at have fields that no column takes: {strange[:300]}"
             )

@@ -12,9 +12,10 @@ import hashlib
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -174,10 +175,16 @@ class Writer:
         """The hashes of earlier pages' items with this key."""
         return {content for (content,) in self._opened().execute("SELECT content FROM key WHERE key = ?", [key])}
 
-    def finish(self, at: str) -> None:
-        """Say that the recording is complete."""
+    def finish(self, at: str, mask: Callable[[str], str]) -> None:
+        """Say that the recording is complete. `mask`: a link without what is secret in it, for none is followed any more."""
         items, repeats = sum(page.items for page in self.pages), sum(page.repeats for page in self.pages)
-        self._line({"complete": at, "pages": len(self.pages), "items": items, "repeats": repeats})
+        lines = (self._folder / MANIFEST).read_bytes().split(b"\n")
+        written = [lines[0]]
+        for page in self.pages:
+            places = [mask(each) if isinstance(each, str) else each for each in (page.position, page.next)]
+            written.append(_written(asdict(replace(page, position=places[0], next=places[1]))))
+        written.append(_written({"complete": at, "pages": len(self.pages), "items": items, "repeats": repeats}))
+        self._write(MANIFEST, b"\n".join(written) + b"\n")
         self.close()
         (self._folder / _KEYS).unlink(missing_ok=True)
 
@@ -218,8 +225,8 @@ class Writer:
             os.close(folder)
 
     def _line(self, parts: Mapping[str, Any]) -> None:
-        with (self._folder / MANIFEST).open("ab") as file:
-            file.write(json.dumps(parts, ensure_ascii=False).encode() + b"\n")
+        with open(self._folder / MANIFEST, "ab", opener=partial(os.open, mode=0o600)) as file:
+            file.write(_written(parts) + b"\n")
             file.flush()
             os.fsync(file.fileno())
 
@@ -241,6 +248,10 @@ def locked(folder: Path, shown: str) -> Iterator[None]:
         file.write(f"pid {os.getpid()}")
         file.flush()
         yield
+
+
+def _written(parts: Mapping[str, Any]) -> bytes:
+    return json.dumps(parts, ensure_ascii=False).encode()
 
 
 def _anew(shown: str) -> str:

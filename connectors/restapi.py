@@ -205,7 +205,7 @@ class RestApi:
                 raise type(error)(message, hint=error.hint) from error
             else:
                 _refuse_incomplete(resource, writer, shown)
-                writer.finish(_now())
+                writer.finish(_now(), _masked)
                 self._tell(
                     f"{resource.name}: {len(writer.pages):,} pages, {writer.rows:,} rows fetched, recorded in {shown}"
                 )
@@ -387,7 +387,8 @@ def _told_apart(
     seen: list[tuple[str, str]] = []
     changed = 0
     for at, item in enumerate(items):
-        values = [_at(item, path) for path in resource.key]
+        # One that holds a name twice has no key that could be told: it stays, and is rejected where it is read.
+        values = [] if isinstance(item, Doubled) else [_at(item, path) for path in resource.key]
         if values and not any(value is None or value is _ABSENT for value in values):
             key, content = canonical(values), _hash(item)
             before = writer.before(key)
@@ -503,6 +504,11 @@ def _linked(url: str, link: str, access: Access, paging: Paging) -> str:
 def _hidden(url: str, resource: Resource) -> str:
     """A link to record: without the values of our own parameters that are secret."""
     return _with(url, lambda name, value: "***" if secret(name) and resource.params.get(name) == value else value)
+
+
+def _masked(url: str) -> str:
+    """A link without whatever in it is secret, once nobody has to follow it any more."""
+    return _with(url, lambda name, value: "***" if secret(name) else value)
 
 
 def _revealed(url: str, resource: Resource) -> str:

@@ -1,11 +1,14 @@
 """From the text of a database value to the Arrow type of its column: exactly, or told which values do not fit."""
 
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+
+_MOST_DIGITS, _MOST_DECIMALS = 131_072, 16_383  # of PostgreSQL's numeric, before and after the point
 
 Mask = npt.NDArray[np.bool_]
 Numbers = npt.NDArray[Any]
@@ -21,6 +24,23 @@ def cast(texts: pa.Array, kind: pa.DataType) -> tuple[pa.Array, Mask | None]:
     _find(texts, kind, 0, bad)
     mask = pa.array(bad)
     return _cast(pc.if_else(mask, pa.scalar(None, texts.type), texts), kind), bad
+
+
+def plain(numbers: pa.Array) -> pa.Array:
+    """Texts of decimal numbers without exponents: few have one. One of more digits than numeric holds stays as it is."""
+    marked = pc.match_substring_regex(numbers, "[eE]")
+    if pc.any(marked).as_py() is not True:
+        return numbers
+    some = numbers.filter(marked).to_pylist()
+    spelled = [_spelled_out(each) for each in some]
+    return pc.replace_with_mask(numbers, pc.fill_null(marked, False), pa.array(spelled, pa.string()))
+
+
+def _spelled_out(text: str) -> str:
+    number = Decimal(text)
+    exponent = number.as_tuple().exponent
+    fits = isinstance(exponent, int) and exponent >= -_MOST_DECIMALS and number.adjusted() < _MOST_DIGITS
+    return format(number, "f") if fits else text
 
 
 def telling(values: pa.Array, wrong: pa.Array) -> pa.Array:

@@ -220,7 +220,9 @@ def _table(
             lines.append(f"    # primary_key: {made}  # for a table that the toolkit makes")
     lines.append("    mode: append  # or upsert, or replace")
     lines.append("    columns:")
-    beside = [c for c in columns if inner and c.startswith("_parent.") and c not in key]
+    around = [c for c in columns if inner and c.startswith("_parent.")]
+    named_like_keys = [c for c in around if c in key or _LIKELY_KEY.search(c)]
+    beside = [c for c in around if c not in (named_like_keys or around[:1])]  # an element has to know whose it is
     if beside:
         lines.append(f"      # of the parent there are too: {_one_line(', '.join(map(quoted, beside)))}")
     for column in columns:

@@ -275,8 +275,9 @@ def _options(source: SourceSpec, table: str) -> dict[str, Any]:
     options = {name: value for name, value in source.options.items() if name not in HOW_FAST}
     if "tables" in options:
         options["tables"] = options["tables"].get(table)
-    if "fields" in options:  # of a table, and of those whose arrays it is made of
-        options["fields"] = {t: given for t, given in options["fields"].items() if f"{table}/".startswith(f"{t}/")}
+    if "fields" in options:  # of a table, of those whose arrays it is made of, and of those that are made of its arrays
+        related = {t: f"{table}/".startswith(f"{t}/") or t.startswith(f"{table}/") for t in options["fields"]}
+        options["fields"] = {t: given for t, given in options["fields"].items() if related[t]}
     return options
 
 

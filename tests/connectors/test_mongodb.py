@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
@@ -261,7 +262,21 @@ def test_fields_are_never_dropped(shop: "Database[Any]", url: str) -> None:
     assert json.loads(rows[1]["_rest"]) == {"a.b": 1, "$c": 2, "": 3, "known": {"more": [1]}}
     rows, _, [reject] = read(source, "t", part, ["_id", "known.deep"])
     assert rows == [{"_id": 1, "known.deep": 5}]
-    assert "has fields that no column takes: a.b, $c, , known.more" in reject[3]
+    assert 'has fields that no column takes: a.b, $c, "", known.more' in reject[3]
+    rows, _, _ = read(source, "t", part, ["_id", "_rest"])  # a column that is not asked for takes nothing
+    assert json.loads(rows[0]["_rest"]) == {"known": {"deep": 5}}
+    assert json.loads(rows[1]["_rest"]) == {"a.b": 1, "$c": 2, "": 3, "known": {"deep": 1, "more": [1]}}
+
+
+def test_decimals_are_spelled_out(shop: "Database[Any]", url: str) -> None:
+    values = ["0.0000001", "1E-7", "0E-8", "1E+3", "-1.50E+2", "1E+6000"]
+    shop.t.insert_many([{"_id": n, "d": Decimal128(each)} for n, each in enumerate(values)])
+    shop.t.insert_many([{"_id": 10, "d": 1e16}, {"_id": 11, "d": 5e-324}])
+    source = opened(url, fields={"t": {"_id": "integer", "d": "decimal"}})
+    rows = [row["d"] for part in cut(source, "t", 100) for row in read(source, "t", part)[0]]
+    assert [Decimal(each) for each in rows[:6]] == [Decimal(each) for each in values]
+    assert [float(each) for each in rows[6:]] == [1e16, 5e-324]
+    assert not any(set("eE") & set(each) for each in rows)
 
 
 def test_documents_of_sixteen_megabytes(shop: "Database[Any]", url: str) -> None:

@@ -164,3 +164,34 @@ def test_init_writes_what_runs(rig: Rig) -> None:
     rig.migrate("verify")
     assert rig.value("SELECT count(*) FROM orders") == 4
     assert rig.value("SELECT sum(qty) FROM orders_lines") == 15
+
+
+STRANGE = """\
+{"id": 1, "a": "x", "balance": 10.5, "Name": "A", "name": "b", "": "e", "lines": [{"sku": "s", "qty": 1, "_parent": {"id": 7}}]}
+{"id": 2, "a": "y", "balance": 1e-7, "lines": [{"sku": "t", "qty": 1E3}]}
+{"id": 3, "a": "z", "balance": 1E22, "lines": []}
+"""
+
+
+def test_what_strangers_lost(rig: Rig) -> None:
+    """A field that is known and not mapped, names that differ in case only or are empty, numbers with an exponent."""
+    rig.write("in/docs.jsonl", STRANGE)
+    rig.migrate("init", "in")
+    text = (rig.folder / "migrate.yaml").read_text(encoding="utf-8")
+    assert "parent_id" in text  # an element that knows whose it is
+    rig.migrate("check")
+    rig.migrate("run")
+    assert rig.sql("SELECT id, balance::text FROM docs ORDER BY id") == [
+        (1, "10.5"),
+        (2, "0.0000001"),
+        (3, "10000000000000000000000"),
+    ]
+    assert rig.value("SELECT rest FROM docs WHERE id = 1") == {"name": "b", "": "e"}
+    assert rig.value("SELECT rest FROM docs_lines WHERE sku = 's'") == {"_parent": {"id": 7}}
+    assert rig.value("SELECT count(*) FROM docs_lines l JOIN docs d ON d.id = l.parent_id") == 2
+    rig.migrate("verify")
+    several = "  several: {from: json.docs, key: id, columns: {id: id, rest: _rest}}\n"
+    rig.write("migrate.yaml", text.partition("tables:")[0] + "tables:\n" + several)
+    rig.migrate("run")
+    assert rig.value("SELECT rest FROM several WHERE id = 2") == {"a": "y", "balance": 1e-7}  # lines are docs_lines
+    assert rig.value("SELECT rest->>'Name' FROM several WHERE id = 1") == "A"
