@@ -476,6 +476,35 @@ def test_headers_and_secret_parameters_are_sent_and_shown_nowhere(tmp_path: Path
         assert "other" not in raised.value.message.partition("HTTP 403")[0]
 
 
+def test_a_secret_that_the_api_puts_into_its_links_is_kept_for_as_long_as_they_are_followed(tmp_path: Path) -> None:
+    urls: list[str] = []
+
+    def answer(asked: Asked) -> Reply:
+        at = int(asked.query.get("at", 0))
+        if at and asked.query.get("token") != f"s3cr3t{at}":
+            return Reply.of({"message": "no"}, status=403)
+        links = {"Link": f'<{urls[0]}/o?token=s3cr3t{at + 10}&at={at + 10}>; rel="next"'} if at < 20 else {}
+        return Reply.of(ITEMS[at : at + 10], headers=links)
+
+    with rest(answer, tmp_path, {"path": "o", "pages": {"by": "link"}}) as (source, api):
+        urls.append(api.url)
+        assert source.ids() == wanted()
+        manifest = source.folder / "manifest.jsonl"
+        assert "s3cr3t" not in manifest.read_text()
+        assert "token=***" in manifest.read_text()
+        assert Rest(api, tmp_path, {"path": "o", "pages": {"by": "link"}}).ids() == wanted()
+
+
+def test_an_item_that_holds_a_name_twice_is_rejected_alone(tmp_path: Path) -> None:
+    page = Reply(body=b'[{"id": 1}, {"id": 2, "id": 3}, {"id": 4}]')
+    with rest(lambda _: page, tmp_path, {"path": "o", "pages": {"by": "none"}, "key": ("id",)}) as (made, _):
+        source = made.source
+        [partition] = source.partitions(source.schema("orders"), rows=1000, bytes=1 << 20)
+        [batch] = source.read(partition, ["id"])
+        assert batch.rows.to_pylist() == [{"id": 1}, {"id": 4}]
+        assert [each.reason for each in batch.rejects] == ["an object holds the name 'id' twice, first at byte 1"]
+
+
 def test_a_redirect_to_another_host_takes_no_secret_along(tmp_path: Path) -> None:
     with serving(lambda _: Reply.of(ITEMS)) as elsewhere:
 
