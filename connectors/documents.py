@@ -22,12 +22,14 @@ _SHOWN = 200  # characters of a value in a reject
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """What lies between documents and is none: its place in the buffer, and why it is one row that is rejected."""
+    """What lies between documents and is none, or in the place of an array: where in the buffer, `path` in its document, and why
+    it is one row that is rejected."""
 
     start: int
     end: int
     reason: str
     rule: str = "structure"
+    path: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +120,11 @@ def read(
     told |= {int(numbers[count + at]): (each.rule, each.reason, None, None) for at, each in enumerate(bad)}
 
     def origins(ordinals: Sequence[int]) -> Sequence[Origin]:
-        return [locate(int(begins[ordinal]), int(stops[ordinal])) for ordinal in ordinals]
+        return [origin(int(order[ordinal]), int(begins[ordinal]), int(stops[ordinal])) for ordinal in ordinals]
+
+    def origin(row: int, start: int, end: int) -> Origin:
+        path = _path(units, levels, row) if row < count else bad[row - count].path
+        return _within(locate(start, end), path)
 
     rejected = sorted(told)
     rejects = tuple(
@@ -135,6 +141,22 @@ def read(
     if not good.all():
         rows = rows.filter(pa.array(good))
     return Batch(rows, numbers[:count][good], origins, rejects)
+
+
+def _path(units: _Units, levels: Levels, row: int) -> str:
+    """Where an element stands in its document: `lines[2].taxes[1]`, counted from 1 as `_position` is."""
+    depths = range(1, len(levels))
+    at = (units.above[PARENT * (len(levels) - 1 - depth) + POSITION].values[row] for depth in depths)
+    return ".".join(f"{'.'.join(levels[depth].path)}[{each}]" for depth, each in zip(depths, at, strict=True))
+
+
+def _within(origin: Origin, path: str) -> Origin:
+    """The origin of what stands at a path in a document: of many such the document's key is the same."""
+    if not path:
+        return origin
+    key = origin.locator.get("key")
+    more = {"key": f"{key}, {path}"} if key is not None else {"path": path}
+    return replace(origin, locator={**origin.locator, **more})
 
 
 def _reject(ordinal: int, origin: Origin, rule: str, reason: str, column: str | None, value: str | None) -> Reject:
@@ -174,10 +196,13 @@ def _descend(
         bad += [Damage(int(starts[each]), int(ends[each]), why) for each, why in scan.faults.items() if not depth]
         place = ".".join(below.path)
         held = scan.cells[at[below.path]]
-        for each in np.flatnonzero(~np.isin(held.kinds, (ABSENT, *NOTHING, ARRAY))).tolist():
-            bad.append(Damage(int(held.starts[each]), int(held.ends[each]), f"{place} is no array", "type"))
         of, cells, broken = form.elements(data, held)
-        bad += [Damage(int(held.starts[each]), int(held.ends[each]), why) for each, why in broken.items()]
+        strange = np.flatnonzero(~np.isin(held.kinds, (ABSENT, *NOTHING, ARRAY))).tolist()
+        told = dict.fromkeys(strange, (f"{place} is no array", "type"))
+        told |= {each: (why, "structure") for each, why in broken.items()}
+        for each, (why, rule) in told.items():
+            path = ".".join(filter(None, (_path(units, levels[: depth + 1], int(objects[each])), place)))
+            bad.append(Damage(int(held.starts[each]), int(held.ends[each]), why, rule, path))
         above: dict[str, _Column] = {}
         for name in names:
             cell, type_ = scan.cells[at[own[name].path]], own[name].type

@@ -242,13 +242,13 @@ def test_elements_of_arrays_are_counted_at_the_server_too(shop: "Database[Any]",
         (3, 2, "d"),
         (6, 1, "e"),
     ]
-    assert [(rule, locator["key"]) for _, rule, _, _, locator, _ in rejects] == [("type", "_id=5"), ("type", "_id=6")]
+    assert [locator["key"] for *_, locator, _ in rejects] == ["_id=5, lines", "_id=6, lines[2]"]
     rows, rejects = found["orders/lines/taxes"]
     assert [(r["_parent._parent._id"], r["_parent._position"], r["_position"], r["rate"]) for r in rows] == [
         (0, 1, 1, 1),
         (0, 1, 2, 2),
     ]
-    assert [(rule, locator["key"]) for _, rule, _, _, locator, _ in rejects] == [("type", "_id=5"), ("type", "_id=6")]
+    assert [locator["key"] for *_, locator, _ in rejects] == ["_id=5, lines", "_id=6, lines[1].taxes"]
 
 
 def test_fields_are_never_dropped(shop: "Database[Any]", url: str) -> None:
