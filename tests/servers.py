@@ -229,7 +229,8 @@ class Mongo:
         return f"{self._scheme}://{login}{'@' if login else ''}{place}/{database}{'?' if options else ''}{options}"
 
     def connect(self) -> "pymongo.MongoClient[dict[str, Any]]":
-        return pymongo.MongoClient(self.url(""), serverSelectionTimeoutMS=10_000)
+        # A request that a small cache cannot hold would never be answered: then the test fails, and does not hang.
+        return pymongo.MongoClient(self.url(""), serverSelectionTimeoutMS=10_000, socketTimeoutMS=60_000)
 
     def create(self, database: str) -> str:
         """The URL of an empty database, which is there with its first document."""
@@ -261,7 +262,7 @@ class Secantus(Mongo):
         self._start("--auth", *options)
 
     def _start(self, *options: str) -> None:
-        command = [sys.executable, "-m", "secantus", "--host=127.0.0.1", f"--port={self.port}", "--cache-size=64M"]
+        command = [sys.executable, "-m", "secantus", "--host=127.0.0.1", f"--port={self.port}", "--cache-size=256M"]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [*command, f"--storage-path={self.folder / 'data'}", *options], stdout=log, stderr=log

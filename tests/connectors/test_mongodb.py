@@ -281,7 +281,8 @@ def test_decimals_are_spelled_out(shop: "Database[Any]", url: str) -> None:
 
 def test_documents_of_sixteen_megabytes(shop: "Database[Any]", url: str) -> None:
     most = (16 << 20) - 100
-    shop.t.insert_many([{"_id": n, "s": chr(97 + n) * most} for n in range(3)])
+    for n in range(3):
+        shop.t.insert_one({"_id": n, "s": chr(97 + n) * most})
     source = opened(url, fields={"t": {"_id": "integer", "s": "text"}})
     assert [part.rows for part in source.partitions(source.schema("t"), rows=1000, bytes=32 << 20)][:1] <= [2]
     for part in cut(source, "t", 2):
