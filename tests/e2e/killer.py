@@ -113,7 +113,7 @@ POINTS: dict[str, Callable[[Passage], None]] = {
     "entry": lambda passed: after(ledger, "write_entry", passed),
     "finalize": lambda passed: before(lifecycle, "finalize", passed),
     "finalized": lambda passed: after(lifecycle, "finalize", passed),
-    "verified": lambda passed: after(ledger, "save_findings", passed),
+    "verified": lambda passed: after(ledger, "conclude", passed),
 }
 
 
