@@ -155,7 +155,7 @@ def _within(origin: Origin, path: str) -> Origin:
     if not path:
         return origin
     key = origin.locator.get("key")
-    more = {"key": f"{key}, {path}"} if key is not None else {"path": path}
+    more = {"key": f"{key}, {path}"} if key is not None else {"element": path}
     return replace(origin, locator={**origin.locator, **more})
 
 

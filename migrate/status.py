@@ -183,7 +183,9 @@ def where(locator: dict[str, object]) -> str:
     if "sheet" in locator:
         return f"{locator['file']}[{locator['sheet']}!{locator.get('cell') or locator['cells']}]"
     if "file" in locator:
-        return f"{locator['file']}:{locator.get('line', '')}" + (f" {locator['path']}" if "path" in locator else "")
+        return f"{locator['file']}:{locator.get('line', '')}" + (
+            f" {locator['element']}" if "element" in locator else ""
+        )
     if "table" in locator:
         return f"{locator['table']}[{locator.get('key') or 'row {}'.format(locator['row'])}]"
     return ", ".join(f"{k}={v}" for k, v in locator.items())
