@@ -113,10 +113,16 @@ def load(dumped: Sequence[Any]) -> Levels:
     )
 
 
+def parts_of(table: str) -> tuple[str, tuple[Path, ...]]:
+    """What `orders/cart.lines/taxes` names: the documents, and the path of each array in what is around it."""
+    name, *steps = table.split("/")
+    return name, tuple(tuple(step.split(".")) for step in steps)
+
+
 def levels_of(table: str, declared: Mapping[str, Level], found: Callable[[str, tuple[Path, ...]], Level]) -> Levels:
     """The levels of a table called `orders/lines/taxes`, each as it is declared, else as it is found at these paths of arrays."""
-    name, *steps = table.split("/")
-    paths = tuple(tuple(step.split(".")) for step in steps)
+    name, paths = parts_of(table)
+    steps = [".".join(path) for path in paths]
     levels = []
     for depth in range(len(paths) + 1):
         path: Path = paths[depth - 1] if depth else ()

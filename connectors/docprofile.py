@@ -1,6 +1,6 @@
 """What the documents of a table are like: of each field the kinds of its values, and which columns these make."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -195,3 +195,9 @@ def arrays(seen: Seen) -> list[Path]:
     """The paths of the arrays in objects that are columns."""
     nested = [(name, *path) for name, inner in seen.fields.items() if inner.record for path in arrays(inner)]
     return [(name,) for name, inner in seen.fields.items() if inner.kinds.keys() - {*NOTHING} == {ARRAY}] + nested
+
+
+def inner_tables(table: str, look: Callable[[str, tuple[Path, ...]], Seen]) -> list[str]:
+    """The tables that the arrays of objects in a table's documents would be. `look`: what stands at paths of its arrays."""
+    inner = {path: look(table, (path,)) for path in arrays(look(table, ()))}
+    return [f"{table}/{'.'.join(path)}" for path, seen in inner.items() if found(seen, path).fields]

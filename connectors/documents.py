@@ -143,6 +143,18 @@ def read(
     return Batch(rows, numbers[:count][good], origins, rejects)
 
 
+def numbered(batch: Batch, first: int) -> Batch:
+    """A batch whose rows are numbered from `first` on."""
+    if not first:
+        return batch
+    rejects = tuple(replace(each, ordinal=each.ordinal + first) for each in batch.rejects)
+
+    def locate(ordinals: Sequence[int]) -> Sequence[Origin]:
+        return batch.locate([ordinal - first for ordinal in ordinals])
+
+    return Batch(batch.rows, batch.ordinals + first, locate, rejects)
+
+
 def _path(units: _Units, levels: Levels, row: int) -> str:
     """Where an element stands in its document: `lines[2].taxes[1]`, counted from 1 as `_position` is."""
     depths = range(1, len(levels))

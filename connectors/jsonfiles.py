@@ -161,8 +161,9 @@ class JsonFiles:
         warnings = []
         for name in self._names(table):
             with _opened(self._base / name, name) as file:
-                notes.append(f"{name}: {_layout(file, self._options).note}")
-                if not any(True for _ in _slices(file, _layout(file, self._options), 1, _PROBE)):
+                layout = _layout(file, self._options)
+                notes.append(f"{name}: {layout.note}")
+                if not any(True for _ in _slices(file, layout, 1, _PROBE)):
                     warnings.append(f"{name}: no document stands in it")
         if not docfields.columns(levels[-1]):
             notes.append(f"{table}: no fields were found: all is in {docfields.REST}")
@@ -213,17 +214,13 @@ class JsonFiles:
 
     def arrays(self, table: str) -> Sequence[str]:
         """The tables that the arrays of objects in a table's documents would be."""
-        seen = self._seen(table, ())
-        inner = {path: self._seen(table, (path,)) for path in docprofile.arrays(seen)}
-        return [f"{table}/{'.'.join(path)}" for path, each in inner.items() if docprofile.found(each, path).fields]
+        return docprofile.inner_tables(table, self._seen)
 
     def doubts(self, table: str, /) -> Mapping[str, str]:
         """How often each kind of value stands in fields that hold several, where these were looked for."""
-        name, *steps = table.split("/")
         if table in self._fields:
             return {}
-        seen = self._seen(name, tuple(tuple(step.split(".")) for step in steps))
-        return docprofile.mixtures(seen, self._resolved(table)[-1])
+        return docprofile.mixtures(self._seen(*docfields.parts_of(table)), self._resolved(table)[-1])
 
     def fields(self, tables: Sequence[str], /) -> Mapping[str, Any]:
         return {table: docfields.declared(self._resolved(table)[-1]) for table in tables}

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from functools import partial
 from threading import RLock, Semaphore
 from typing import Any, cast
 
@@ -23,7 +24,7 @@ from connectors.docprofile import Seen
 from connectors.docscan import Offsets
 from connectors.mongoserver import CODEC, About, Server, explained
 from connectors.mongoslices import REST, WHOLE, Slice, cut
-from connectors.relational import CONNECTIONS, given
+from connectors.relational import CONNECTIONS, given, together
 from migrate.core import Batch, Measure, Notice, Origin, Partition, Reference, Source, Table, View, Watermark
 from migrate.errors import RetryableError, SourceError, UsageError
 
@@ -120,11 +121,11 @@ class Collections:
 
     def _known(self, table: str) -> tuple[About, tuple[Path, ...]]:
         """The collection of a table, and the paths of the arrays that its rows are elements of."""
-        name, *steps = table.split("/")
+        name, paths = docfields.parts_of(table)
         with self._lock:
             if name not in self._abouts:
                 self._abouts[name] = self.server.about(name)
-            return self._abouts[name], tuple(tuple(step.split(".")) for step in steps)
+            return self._abouts[name], paths
 
     def _fields(self, table: str) -> Levels:
         """The levels of a table: its own, and those around it."""
@@ -136,8 +137,7 @@ class Collections:
 
     def arrays(self, table: str) -> Sequence[str]:
         """The tables that the arrays of objects in a collection's documents would be."""
-        inner = {path: self._seen(table, (path,)) for path in docprofile.arrays(self._seen(table, ()))}
-        return [f"{table}/{'.'.join(path)}" for path, seen in inner.items() if docprofile.found(seen, path).fields]
+        return docprofile.inner_tables(table, self._seen)
 
     def fields(self, tables: Sequence[str], /) -> Mapping[str, Any]:
         return {table: docfields.declared(self._fields(table)[-1]) for table in tables}
@@ -180,7 +180,7 @@ class Collections:
             yield Partition(table.name, 0, token, about.documents, about.documents * about.size)
             return
         left = about.documents
-        for ordinal, slice_ in enumerate(cut(lambda found: self._last(about, found, rows), self._any(about))):
+        for ordinal, slice_ in enumerate(cut(lambda found: self._last(about, found, rows), partial(self._any, about))):
             full = rows if slice_.upto is not None else 0 if slice_.bracket == REST else max(0, left)
             left -= full
             yield Partition(table.name, ordinal, replace(slice_, **read).dump(), full, full * about.size)
@@ -192,29 +192,25 @@ class Collections:
             there = list(cursor.sort("_id", 1).skip(rows - 1).limit(2))
         return there[0]["_id"] if len(there) == 2 else None
 
-    def _any(self, about: About) -> Callable[[Mapping[str, Any]], bool]:
-        def there(found: Mapping[str, Any]) -> bool:
-            with self._reading(f"cut {about.name}") as session:
-                one = self.server.collection(about.name).find_one(found, {"_id": 1}, session=session)
-            return one is not None
-
-        return there
+    def _any(self, about: About, found: Mapping[str, Any]) -> bool:
+        with self._reading(f"cut {about.name}") as session:
+            return self.server.collection(about.name).find_one(found, {"_id": 1}, session=session) is not None
 
     def read(self, partition: Partition, /, columns: Sequence[str]) -> Iterator[Batch]:
         """The slice's rows with these columns, in the order of `_id`."""
         slice_ = Slice.load(partition.token)
         about, _ = self._known(slice_.table)
         levels = docfields.load(slice_.levels)
-        missing = [column for column in columns if column not in docfields.schema(levels).names]
+        known = docfields.schema(levels).names
+        missing = [column for column in columns if column not in known]
         if missing:
-            known = ", ".join(docfields.schema(levels).names)
-            raise SourceError(f"{slice_.table} has no column {missing[0]!r}", hint=f"it has: {known}")
+            raise SourceError(f"{slice_.table} has no column {missing[0]!r}", hint=f"it has: {', '.join(known)}")
         first, attempt = 0, 1
         while True:
             try:
                 for answer in self._raw(about, slice_.filter()):
                     batch = _batch(slice_.table, answer, levels, columns, mixed=slice_.mixed)
-                    yield _numbered(batch, first)
+                    yield documents.numbered(batch, first)
                     first += len(batch.ordinals) + len(batch.rejects)
                 return
             except RetryableError:
@@ -301,7 +297,7 @@ class Collections:
                 for at, (measure, expressions) in enumerate(zip(measures, asked, strict=True)):
                     value = mongomeasure.result(measure, [row[f"m{at}_{n}"] for n in range(len(expressions))])
                     found[at] += [] if value is None else [value]
-        return [mongomeasure.together(measure, parts) for measure, parts in zip(measures, found, strict=True)]
+        return [together(measure.quantity, parts) for measure, parts in zip(measures, found, strict=True)]
 
     def _aggregated(self, about: About, stages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         with self._reading(f"ask {about.name} for aggregates") as session:
@@ -399,16 +395,13 @@ class Collections:
                 if len(levels) == 2 and held in self.schema(table).schema.names
                 else []
             )
-        found = []
-        for name, column in docfields.columns(levels[0]).items():
-            for collection in self.server.names(("collection",)):
-                if (
-                    column.type != "json"
-                    and _called_after(name, collection)
-                    and self._refers(table, column, collection)
-                ):
-                    found.append(Reference((name,), collection, ("_id",)))
-        return found
+        there = self.server.names(("collection",))
+        return [
+            Reference((name,), collection, ("_id",))
+            for name, column in docfields.columns(levels[0]).items()
+            for collection in there
+            if column.type != "json" and _called_after(name, collection) and self._refers(table, column, collection)
+        ]
 
     def _refers(self, table: str, column: docfields.Column, collection: str) -> bool:
         """Whether some values of a field are all `_id`s of a collection."""
@@ -438,18 +431,6 @@ def _batch(table: str, answer: bytes, levels: Levels, columns: Sequence[str], *,
     starts, ends = cut_up(answer)
     locate = _origins(table, answer, starts, ends)
     return documents.read(BSON, np.frombuffer(answer, np.uint8), starts, ends, levels, columns, locate, mixed=mixed)
-
-
-def _numbered(batch: Batch, first: int) -> Batch:
-    """A batch whose rows are numbered from `first` on."""
-    if not first:
-        return batch
-    rejects = tuple(replace(each, ordinal=each.ordinal + first) for each in batch.rejects)
-
-    def locate(ordinals: Sequence[int]) -> Sequence[Origin]:
-        return batch.locate([ordinal - first for ordinal in ordinals])
-
-    return Batch(batch.rows, batch.ordinals + first, locate, rejects)
 
 
 def _nowhere(start: int, end: int) -> Origin:

@@ -11,7 +11,7 @@ from typing import Any
 from bson import Decimal128, Int64
 
 from connectors.docscan import Type
-from migrate.core import Measure, total
+from migrate.core import Measure
 
 Expression = Any
 
@@ -95,16 +95,6 @@ def result(measure: Measure, found: Sequence[Any]) -> Decimal | None:
     if beside and not beside[0]:
         return None
     return _decimal(value)
-
-
-def together(measure: Measure, parts: Sequence[Decimal]) -> Decimal | None:
-    """One quantity of several parts of a collection."""
-    if not parts:
-        return None
-    if measure.quantity in ("least", "most"):
-        choose = min if measure.quantity == "least" else max
-        return choose(parts, key=lambda value: (value.is_nan(), Decimal(0) if value.is_nan() else value))
-    return total(parts)
 
 
 def _decimal(value: Any) -> Decimal:

@@ -11,7 +11,6 @@ from typing import Any
 
 from bson import json_util
 from bson.codec_options import CodecOptions, DatetimeConversion
-from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient, errors
 from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
@@ -31,7 +30,6 @@ _TOO_OLD = (239, 246)
 _LOGIN = re.compile(r"://[^/\s]*@")
 
 CODEC: "CodecOptions[Document]" = CodecOptions(tz_aware=True, datetime_conversion=DatetimeConversion.DATETIME_AUTO)
-RAW: "CodecOptions[RawBSONDocument]" = CodecOptions(document_class=RawBSONDocument)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +38,6 @@ class About:
 
     name: str
     kind: str
-    capped: bool
     documents: int
     size: int
 
@@ -103,33 +100,29 @@ class Server:
 
     def names(self, kinds: Sequence[str] = ("collection", "timeseries")) -> list[str]:
         """Collections, without those of the system."""
-        return sorted(each for each, kind, _ in self._listed() if kind in kinds)
+        return sorted(each for each, kind in self._listed() if kind in kinds)
 
     def about(self, name: str) -> About:
         """Raises SourceError where there is no such collection."""
-        listed = {each: (kind, options) for each, kind, options in self._listed()}
+        listed = dict(self._listed())
         if name not in listed:
             raise unknown_table(name, list(listed))
-        kind, options = listed[name]
-        documents, size = 0, 0
+        kind, documents, size = listed[name], 0, 0
         if kind != "view":
             with explained(f"ask how large {name} is"):
                 documents = int(self.collection(name).estimated_document_count())
             with suppress(errors.PyMongoError):  # not every server tells; then slices go by the number of documents
                 told = self.client[self.database].command("collStats", name)
                 size = int(told.get("avgObjSize") or int(told.get("size") or 0) // max(documents, 1))
-        return About(name, kind, bool(options.get("capped")), documents, size)
+        return About(name, kind, documents, size)
 
-    def _listed(self) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    def _listed(self) -> Iterator[tuple[str, str]]:
+        """Names and kinds."""
         with explained("list the collections"):
             for each in self.client[self.database].list_collections():
                 if not each["name"].startswith("system."):
-                    options = each.get("options", {})
-                    yield (
-                        each["name"],
-                        "timeseries" if "timeseries" in options else each.get("type", "collection"),
-                        options,
-                    )
+                    series = "timeseries" in each.get("options", {})
+                    yield each["name"], "timeseries" if series else each.get("type", "collection")
 
     # --------------------------------------------------------------------------------------------------------- reading
 
@@ -241,8 +234,7 @@ class Server:
         if kept is None:
             said = f"for how long the server keeps a snapshot may not be asked; 300 s unless {name} was raised"
             return Notice("ok" if 2 * expected < 300 else "warning", "snapshot", said, hint)
-        said = f"kept for {kept:,} s; the load of these tables takes about {expected:,} s"
-        return Notice("ok" if 2 * expected < kept else "warning", "snapshot", said, "" if 2 * expected < kept else hint)
+        return _kept("snapshot", "kept for", kept, expected, hint)
 
     def _log(self, expected: int) -> Notice:
         """Whether the log of changes reaches back far enough to go on from the watermark after the load."""
@@ -256,10 +248,14 @@ class Server:
             return Notice(
                 "ok", "log", "how far back the log of changes reaches may not be asked: read on local is missing"
             )
-        kept = times[1] - times[0]
-        said = f"the log of changes reaches back {kept:,} s; the load of these tables takes about {expected:,} s"
         hint = "Raise the oplog's size, or storage.oplogMinRetentionHours, if the set is not simply young."
-        return Notice("ok" if 2 * expected < kept else "warning", "log", said, "" if 2 * expected < kept else hint)
+        return _kept("log", "the log of changes reaches back", times[1] - times[0], expected, hint)
+
+
+def _kept(what: str, said: str, kept: int, expected: int, hint: str) -> Notice:
+    """Whether something is kept for twice as long as the load takes, both in seconds."""
+    said = f"{said} {kept:,} s; the load of these tables takes about {expected:,} s"
+    return Notice("ok", what, said) if 2 * expected < kept else Notice("warning", what, said, hint)
 
 
 @contextmanager

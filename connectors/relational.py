@@ -427,7 +427,7 @@ class Tables:
             found.append([None if value is None else Decimal(str(value)) for value in row])
         columns = zip(*found, strict=True) if found else ([] for _ in measures)
         return [
-            _together(m.quantity, [v for v in some if v is not None]) for m, some in zip(measures, columns, strict=True)
+            together(m.quantity, [v for v in some if v is not None]) for m, some in zip(measures, columns, strict=True)
         ]
 
     def _picked(self, relation: Relation, keys: Sequence[Key]) -> Iterator[str]:
@@ -597,7 +597,8 @@ class Tables:
         return f"{columns[0]} IS NOT NULL" if relation.nullable and not where else where
 
 
-def _together(quantity: Quantity, values: Sequence[Decimal]) -> Decimal | None:
+def together(quantity: Quantity, values: Sequence[Decimal]) -> Decimal | None:
+    """One quantity of several parts of a table."""
     if not values:
         return None
     if quantity in ("least", "most"):

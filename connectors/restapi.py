@@ -19,6 +19,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
+from connectors.documents import numbered
 from connectors.jsonfiles import open_files
 from connectors.recording import Page, Position, Recorded, Writer, locked, recorded, refuse_another, verify
 from connectors.restclient import PATIENCE, Access, Answer, Client, Doubled, Mask, Number, Pause, canonical, origin
@@ -284,23 +285,20 @@ def _joint(batches: Sequence[Batch]) -> Batch:
     """Batches one after the other as one, their rows numbered on."""
     sizes = [len(batch.ordinals) + len(batch.rejects) for batch in batches]
     begins = np.cumsum([0, *sizes[:-1]])
+    parts = [numbered(batch, int(begin)) for batch, begin in zip(batches, begins, strict=True)]
 
     def locate(ordinals: Sequence[int]) -> Sequence[Origin]:
         within = np.searchsorted(begins, ordinals, side="right") - 1
         found: list[Origin] = []
         for at, pairs in groupby(zip(within.tolist(), ordinals, strict=True), key=itemgetter(0)):
-            found += batches[at].locate([ordinal - int(begins[at]) for _, ordinal in pairs])
+            found += parts[at].locate([ordinal for _, ordinal in pairs])
         return found
 
     return Batch(
-        pa.concat_batches([batch.rows for batch in batches]),
-        np.concatenate([batch.ordinals + begin for batch, begin in zip(batches, begins, strict=True)]),
+        pa.concat_batches([part.rows for part in parts]),
+        np.concatenate([part.ordinals for part in parts]),
         locate,
-        tuple(
-            replace(reject, ordinal=reject.ordinal + int(begin))
-            for batch, begin in zip(batches, begins, strict=True)
-            for reject in batch.rejects
-        ),
+        tuple(reject for part in parts for reject in part.rejects),
     )
 
 

@@ -83,16 +83,17 @@ def refuse_unanswerable(work: Session, mapping: CompiledMapping) -> None:
     spec, faults = mapping.spec, []
     tables = {(t.target_schema, t.target_name) for t in work.project.spec.tables.values()}
     with explained("look for what expectations name"):
-        absent = {path for path in tables if not _columns_of(work, path)}
         for each in spec.expect:
-            if each.kind == "foreign" and (fault := _no_parent(work, spec, each, absent)) is not None:
+            if each.kind == "foreign" and (fault := _no_parent(work, spec, each, tables)) is not None:
                 faults.append(fault)
     for check in spec.checks:
         try:
             with _reading(work.conn):
                 work.conn.execute(f"EXPLAIN {_described(check)}".encode())
         except pgerrors.UndefinedTable as error:
-            if not absent:
+            with explained("look for the project's tables"):
+                made = all(_columns_of(work, path) for path in tables)
+            if made:
                 faults.append(_refused(work, f"tables.{spec.name}.checks.{check.name}", check.mark, error))
         except psycopg.Error as error:
             faults.append(_refused(work, f"tables.{spec.name}.checks.{check.name}", check.mark, error))
@@ -100,11 +101,12 @@ def refuse_unanswerable(work: Session, mapping: CompiledMapping) -> None:
         raise faults_error(work.project.spec.path, faults)
 
 
-def _no_parent(work: Session, spec: TableSpec, each: Expectation, absent: Collection[tuple[str, str]]) -> Fault | None:
+def _no_parent(work: Session, spec: TableSpec, each: Expectation, tables: Collection[tuple[str, str]]) -> Fault | None:
+    """Where `foreign` names what is not there. `tables` are the project's own, which a run may be yet to make."""
     path, column = _parent(work, each)
     place = f"tables.{spec.name}.expect.{each.label}"
     known = _columns_of(work, path)
-    if not known and path not in absent:
+    if not known and path not in tables:
         return Fault(each.mark, f"{place}: there is no table {'.'.join(path)}")
     if known and column not in known:
         return Fault(each.mark, f'{place}: {".".join(path)} has no column "{column}"', suggest(column, known))

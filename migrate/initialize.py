@@ -4,7 +4,6 @@ import itertools
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -31,6 +30,9 @@ _SUFFIXES = {
     "json": (".json", ".jsonl", ".ndjson", ".json.gz", ".jsonl.gz", ".ndjson.gz"),
 }
 """What the names of each kind of files end in; a file that is given by its name and ends otherwise is delimited text."""
+
+_Sampled = tuple[str, Table, pa.RecordBatch | None]
+"""A name for the target, a table of the source, and some of its rows."""
 
 
 def write(
@@ -256,25 +258,29 @@ def _xml(paths: Sequence[Path], base: Path) -> list[Draft]:
 
 def _json(paths: Sequence[Path], base: Path) -> list[Draft]:
     """One source of all files that hold rows, with a table for each array of objects; configuration is JSON too."""
-    readable, notes = [], list[str]()
-    for path in paths:
+    readable, notes, doubts, fields = list[Path](), list[str](), dict[str, Mapping[str, str]](), dict[str, Any]()
+    outer, inner = list[_Sampled](), list[_Sampled]()
+    for path in {_relative(each, base): each for each in paths}.values():
+        source = open_source("json", _files_of([path], base), {}, base)
+        nested = cast(Nested, source)
         try:
-            _draft("json", "json", [path], {}, base)
-            readable.append(path)
+            own = [_sampled(source, table) for table in source.tables()]
         except SourceError as error:
             if len(paths) == 1:
                 raise
             notes.append(f"left out: {error.message}")
+            continue
+        within = [_sampled(source, each) for table in source.tables() for each in nested.arrays(table)]
+        names = [table.name for _, table, _ in (*own, *within)]
+        doubts |= _doubts(source, names)[0]
+        fields |= nested.fields(names)
+        outer, inner, readable = [*outer, *own], [*inner, *within], [*readable, path]
     if not readable:
         raise SourceError("no JSON file there holds rows", hint="; ".join(notes))
-    draft = _draft("json", "json", readable, {}, base)
-    source = open_source("json", draft.files, {}, base)
-    nested = cast(Nested, source)
-    inner = [_sampled(source, each) for table in source.tables() for each in nested.arrays(table)]
-    tables = [*draft.tables, *inner]
-    names = [table.name for _, table, _ in tables]
-    doubts, _ = _doubts(source, names)
-    return [replace(draft, tables=tables, options={"fields": nested.fields(names)}, doubts=doubts, notes=notes)]
+    files = _files_of([path for path in paths if path in readable], base)
+    open_source("json", files, {}, base)  # which refuses two files that would be the same table
+    ordered = {table.name: fields[table.name] for _, table, _ in (*outer, *inner)}
+    return [Draft("json", "json", files, [*outer, *inner], {"fields": ordered}, doubts=doubts, notes=notes)]
 
 
 _DRAFTERS: dict[str, Callable[[Sequence[Path], Path], list[Draft]]] = {
@@ -286,9 +292,13 @@ _DRAFTERS: dict[str, Callable[[Sequence[Path], Path], list[Draft]]] = {
 
 
 def _draft(name: str, kind: str, paths: Sequence[Path], options: Mapping[str, Any], base: Path) -> Draft:
-    files = {"": tuple(_relative(path, base) for path in paths)}
+    files = _files_of(paths, base)
     source = open_source(kind, files, options, base)
     return Draft(name, kind, files, [_sampled(source, table) for table in source.tables()], options)
+
+
+def _files_of(paths: Sequence[Path], base: Path) -> dict[str, tuple[str, ...]]:
+    return {"": tuple(_relative(path, base) for path in paths)}
 
 
 def _kind(path: Path) -> str:
@@ -311,7 +321,7 @@ def _relative(path: Path, base: Path) -> str:
     return str(path.relative_to(base)) if path.is_relative_to(base) else str(path)
 
 
-def _sampled(source: Source, name: str) -> tuple[str, Table, pa.RecordBatch | None]:
+def _sampled(source: Source, name: str) -> _Sampled:
     table = source.schema(name)
     for partition in itertools.islice(source.partitions(table, rows=10_000, bytes=_SAMPLE_BYTES), 1):
         for batch in source.read(partition, table.schema.names):

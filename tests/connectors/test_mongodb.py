@@ -359,7 +359,7 @@ def test_aggregates_are_the_servers_own(
 def test_a_closed_reader_leaves_no_cursor_open(shop: "Database[Any]", url: str) -> None:
     shop.t.insert_many([{"_id": n} for n in range(500)])
     source = opened(url, fields={"t": {"_id": "integer"}})
-    source._abouts["t"] = About("t", "collection", False, 500, 100_000)  # so that one slice takes several answers
+    source._abouts["t"] = About("t", "collection", 500, 100_000)  # so that one slice takes several answers
     [part, _] = cut(source, "t", 5000)
     reader = source.read(part, ["_id"])
     next(reader)
@@ -471,7 +471,7 @@ def test_a_lost_connection_is_retryable_and_its_slice_alone_is_read_again(
     source = opened(mongo.url(mongo_database, port=proxy.port), fields={"t": {"_id": "integer", "s": "text"}})
     parts = cut(source, "t", 1000)
     # Small answers, so that one slice takes several of them.
-    source._abouts["t"] = About("t", "collection", False, 3000, 100_000)
+    source._abouts["t"] = About("t", "collection", 3000, 100_000)
     rows = source.read(parts[0], ["_id"])
     next(rows)
     with pytest.raises(RetryableError) as lost:
