@@ -343,8 +343,9 @@ class Collections:
                 about, _ = self._known(table)
                 found.append(Notice("ok", table, f"a {about.kind} of about {about.documents:,} documents"))
                 found += self._undeclared(table, about)
-                said = "; ".join(f"{column}: {doubt}" for column, doubt in self.doubts(table).items())
-                found += [Notice("warning", table, said, _DOUBTFUL)] if said else []
+                said = [f"{column}: {doubt}" for column, doubt in self.doubts(table).items()]
+                found += [Notice("warning", table, each) for each in said[:-1]]
+                found += [Notice("warning", table, said[-1], _DOUBTFUL)] if said else []
             except (SourceError, UsageError) as error:
                 found.append(Notice("error", table, error.message, error.hint))
         return found

@@ -191,12 +191,7 @@ def _table(
 ) -> list[str]:
     """`typed`: the source's own catalogue has said what its columns are, and what identifies a row."""
     columns = table.schema.names
-    guesses = {
-        field.name: _guess(field.name, _texts(sample, field.name))
-        if pa.types.is_string(field.type) and not field.metadata
-        else _Guess(quoted(field.name))
-        for field in table.schema
-    }
+    guesses = _guesses(table, sample)
     key = list(table.key) or _key(columns, sample, guesses)
     notes = [*((named.comment,) if named.comment else ()), *table.notes]
     if typed and not key:
@@ -269,6 +264,29 @@ def _key(columns: Sequence[str], sample: pa.RecordBatch | None, guesses: Mapping
 
 
 # -------------------------------------------------------------------------------------------------------------- guesses
+
+_MADE = {"parse_bool": "boolean", "parse_date": "date", "parse_timestamp": "timestamp", "parse_money": "numeric"}
+
+
+def looks_like(table: Table, sample: pa.RecordBatch) -> dict[str, tuple[str, str]]:
+    """What a sample's texts that nobody gave a type look like: the PostgreSQL type of each, and what to tell about it."""
+    guesses = _guesses(table, sample)
+    return {
+        field.name: (guess.type or _MADE.get(guess.expression.partition("(")[0], "text"), guess.comment)
+        for field in table.schema
+        if (guess := guesses[field.name]) and _untyped(field)
+    }
+
+
+def _guesses(table: Table, sample: pa.RecordBatch | None) -> dict[str, _Guess]:
+    return {
+        field.name: _guess(field.name, _texts(sample, field.name)) if _untyped(field) else _Guess(quoted(field.name))
+        for field in table.schema
+    }
+
+
+def _untyped(field: pa.Field) -> bool:
+    return pa.types.is_string(field.type) and not field.metadata
 
 
 def _guess(column: str, values: Sequence[str | None]) -> _Guess:

@@ -1,5 +1,6 @@
 """The commands: parse, call, render, exit code; nothing else. Heavy modules are imported by the commands that need them."""
 
+import os
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, replace
@@ -53,6 +54,7 @@ def main() -> None:
     \b
     migrate demo                          see it all on made-up data, nothing to set up
     migrate init landing/*.csv            write a first migrate.yaml from files, or from a database's URL
+    migrate assess                        what is there, and what does its migration ask of people?
     migrate check                         are project, sources and target ready?
     migrate dedupe preview                which rows are the same, and which of them live on?
     migrate run                           load; run it again to go on where it stopped
@@ -131,6 +133,78 @@ def init(
     flags.secrets = secrets(sources)
     for line in write(sources, migration, out, overwrite=flags.yes, select=select, exclude=exclude, full=full):
         click.echo(redacted(flags, line))
+
+
+@main.command()
+@click.argument("sources", nargs=-1)
+@click.option(
+    "-s",
+    "--select",
+    multiple=True,
+    metavar="PATTERN",
+    help="Only such tables of a database, as in 'crm_*'; without SOURCES: only this table of the project.",
+)
+@click.option("--exclude", multiple=True, metavar="PATTERN", help="No such tables.")
+@click.option("--full", is_flag=True, help="Read every row, not only the first 10,000 of each table.")
+@click.option("--columns", is_flag=True, help="List each column, too, with what its values are like.")
+@click.option(
+    "--report", "page", type=click.Path(path_type=Path), metavar="FILE", help="Write all of it as an HTML page, too."
+)
+@takes("config", "output", "log_format", "verbose", "quiet")
+def assess(
+    flags: Common,
+    sources: tuple[str, ...],
+    select: tuple[str, ...],
+    exclude: tuple[str, ...],
+    full: bool,
+    columns: bool,
+    page: Path | None,
+) -> None:
+    """What is there, what is it like, and what does its migration ask of people? Reads the sources only; no target is needed.
+
+    Inventory: tables, rows, sizes, keys, references. Profile: of each column how many values are filled and different, their
+    lengths and extremes; of documents the kinds of each field's values. Effort: what needs a person, by fixed rates.
+
+    Without SOURCES those of the project file are looked at; tables that it does not map are named.
+
+    \b
+    migrate assess mysql://reader:secret@erp:3306/legacy
+    migrate assess landing/ --report assessment.html
+    migrate assess --full --columns
+    migrate assess --output json | jq '.sources[].tables[] | select(.state != "as it is") | .name'
+    """
+    from migrate.assess import assess as look
+    from migrate.engine import selected
+    from migrate.project import parsed, resolved, without_target
+    from reports import assessment as forms
+    from reports.progress import watcher
+
+    environ = dict(os.environ)
+    if sources:
+        from mappings.spec import parse
+        from migrate.initialize import drafted, secrets
+
+        flags.secrets = secrets(sources)
+        made = drafted(sources, None, Path.cwd(), select=select, exclude=exclude, full=full)
+        spec, environ = parse(made.text, Path("migrate.yaml")), environ | dict(made.environ)
+    else:
+        spec = parsed(flags.config)
+    project = resolved(without_target(spec), environ)
+    flags.secrets = tuple({*flags.secrets, *project.secrets})
+    some = select or exclude
+    tables = (list(project.spec.tables) if sources else selected(project, select, exclude)) if some else None
+    governor = Sparing().governor(project)
+    with governed(flags, governor), watcher(flags.log_format, quiet=flags.quiet, transient=True) as watch:
+        found, failures = look(project, tables, governor, watch, full=full, given=bool(sources))
+    if page is not None:
+        with named_on_the_command_line(page):
+            page.write_text(redacted(flags, forms.render_html(found)), encoding="utf-8")
+    if flags.output == "json":
+        print_json(forms.to_json(found))
+    else:
+        forms.render(found, console(), columns=columns)
+    for failure in failures:
+        raise failure
 
 
 @main.command()

@@ -4,10 +4,12 @@ import itertools
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import unquote
 
 import pyarrow as pa
 
@@ -35,6 +37,16 @@ _Sampled = tuple[str, Table, pa.RecordBatch | None]
 """A name for the target, a table of the source, and some of its rows."""
 
 
+@dataclass(frozen=True, slots=True)
+class Drafted:
+    """A first project file: its text, its tables, what to tell, and the values of the variables that it takes secrets from."""
+
+    text: str = field(repr=False)
+    tables: Sequence[Table]
+    told: Sequence[str]
+    environ: Mapping[str, str] = field(repr=False)
+
+
 def write(
     given: Sequence[str],
     migration: str | None,
@@ -52,6 +64,30 @@ def write(
     """
     if out.exists() and not overwrite:
         raise UsageError(f"{out} exists already.", hint="Give another name with -o, or --yes to overwrite it.")
+    base = out.resolve().parent
+    made = drafted(given, migration, base, select=select, exclude=exclude, full=full)
+    schema = json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
+    for path, text in ((out, made.text), (base / SCHEMA_FILE, schema)):
+        with named_on_the_command_line(path):
+            path.write_text(text, encoding="utf-8")
+    return [
+        *made.told,
+        *(f"export {each}=… before the next command." for each in made.environ),
+        f"Wrote {out} and {SCHEMA_FILE} (its schema, for editors): {len(made.tables)} tables.",
+        "Next: look at it, export TARGET_URL=postgresql://user@host:5432/database, then `migrate check`.",
+    ]
+
+
+def drafted(
+    given: Sequence[str],
+    migration: str | None,
+    base: Path,
+    *,
+    select: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    full: bool = False,
+) -> Drafted:
+    """The project file that `write` writes into the folder `base`; nothing is written."""
     urls = [each for each in given if "://" in each]
     found = list(itertools.chain.from_iterable(_expanded(Path(each)) for each in given if "://" not in each))
     if not found and not urls:
@@ -59,28 +95,21 @@ def write(
             "There are no files to read there.",
             hint=f"Files ending in {', '.join(itertools.chain(*_SUFFIXES.values()))} are looked for in a folder.",
         )
-    base = out.resolve().parent
     by_kind = {kind: [path for path in found if _kind(path) == kind] for kind in _SUFFIXES}
     drafts = [draft for kind, paths in by_kind.items() if paths for draft in _DRAFTERS[kind](paths, base)]
     names = unique([*(draft.name for draft in drafts), *map(_source_name, urls)])[len(drafts) :]
     told: list[str] = []
+    environ: dict[str, str] = {}
     for url, source in zip(urls, names, strict=True):
-        draft, said = _database(url, source, base, select, exclude, full)
+        draft, said, asked = _database(url, source, base, select, exclude, full)
         drafts.append(draft)
         told += said
-    name = migration or snake_case(base.name) or "migration"
-    schema = json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
-    for path, text in ((out, scaffold(name, drafts)), (base / SCHEMA_FILE, schema)):
-        with named_on_the_command_line(path):
-            path.write_text(text, encoding="utf-8")
+        environ |= asked
     tables = [table for draft in drafts for _, table, _ in draft.tables]
-    return [
-        *(_told(draft, table, note) for draft in drafts for _, table, _ in draft.tables for note in table.notes),
-        *(f"{t.name}: {wrong}. {FEWER_COLUMNS}" for t in tables if (wrong := too_wide(len(t.schema.names)))),
-        *told,
-        f"Wrote {out} and {SCHEMA_FILE} (its schema, for editors): {len(tables)} tables.",
-        "Next: look at it, export TARGET_URL=postgresql://user@host:5432/database, then `migrate check`.",
-    ]
+    notes = [_told(draft, table, note) for draft in drafts for _, table, _ in draft.tables for note in table.notes]
+    wide = [f"{t.name}: {wrong}. {FEWER_COLUMNS}" for t in tables if (wrong := too_wide(len(t.schema.names)))]
+    text = scaffold(migration or snake_case(base.name) or "migration", drafts)
+    return Drafted(text, tables, [*notes, *wide, *told], environ)
 
 
 def secrets(given: Sequence[str]) -> tuple[str, ...]:
@@ -113,8 +142,8 @@ def _parted(url: str) -> tuple[str, str, str]:
 
 def _database(
     url: str, name: str, base: Path, select: Sequence[str], exclude: Sequence[str], full: bool
-) -> tuple[Draft, list[str]]:
-    """A database, with what to tell of it."""
+) -> tuple[Draft, list[str], dict[str, str]]:
+    """A database, with what to tell of it, and the variables that its URL takes secrets from."""
     scheme = url.partition("://")[0].partition("+")[0]
     source = open_url(scheme, url, {"profile": "all"} if full and scheme == "mongodb" else {}, base)
     try:
@@ -135,7 +164,7 @@ def _database(
         related = cast(Related, source).references if hasattr(source, "references") else lambda _: ()
         references = {table: related(table) for table, _, _ in tables}
         doubts, unseen = _doubts(source, [table for table, _, _ in tables])
-        options = {"fields": nested.fields([table for table, _, _ in tables])} if nested else {}
+        options = {"fields": _declared(nested, [table for table, _, _ in tables])} if nested else {}
     finally:
         if hasattr(source, "close"):
             source.close()
@@ -145,7 +174,7 @@ def _database(
     written, exported = _without_secrets(url, name)
     said = [f"{table}: {column}: {doubt}" for table, found in doubts.items() for column, doubt in found.items()]
     draft = Draft(name, "", {}, tables, options, written, references, doubts, notes)
-    return draft, [*said, *unseen, *notes, *(f"export {each}=… before the next command." for each in exported)]
+    return draft, [*said, *unseen, *notes], exported
 
 
 def _known(source: Source, tables: Sequence[str], select: Sequence[str]) -> tuple[list[Table], dict[str, str]]:
@@ -173,6 +202,11 @@ def _doubts(source: Source, tables: Sequence[str]) -> tuple[dict[str, Mapping[st
     return found, unseen
 
 
+def _declared(source: Nested, tables: Sequence[str]) -> dict[str, Any]:
+    """The fields of those tables in whose documents there are any."""
+    return {table: fields for table, fields in source.fields(tables).items() if fields}
+
+
 def _left_out(tables: int, offers: Sequence[tuple[str, str]]) -> Iterator[str]:
     if tables:
         yield f"{tables} tables of the source are left out by --select and --exclude"
@@ -186,25 +220,26 @@ def _shortened(names: Sequence[str]) -> str:
     return ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
 
 
-def _without_secrets(url: str, name: str) -> tuple[str, list[str]]:
-    """The URL as it is written, its user and password taken from the environment, and the variables' names."""
+def _without_secrets(url: str, name: str) -> tuple[str, dict[str, str]]:
+    """The URL as it is written, its user and password taken from the environment, and the variables with their values."""
     scheme, authority, place = _parted(url)
     login, at, host = authority.rpartition("@")
-    user, colon, _ = login.partition(":")
+    user, colon, password = login.partition(":")
     stem = re.sub(r"\W", "", name.upper(), flags=re.ASCII).strip("_")
     stem = stem if stem[:1].isalpha() else "SOURCE"
-    asked = {part: f"{stem}_{part}" for part, there in (("USER", user), ("PASSWORD", colon)) if there}
-    login = ":".join(f"${{env:{variable}}}" for variable in asked.values())
+    parts = {f"{stem}_USER": unquote(user)} if user else {}
+    parts |= {f"{stem}_PASSWORD": unquote(password)} if colon else {}
+    login = ":".join(f"${{env:{variable}}}" for variable in parts)
     if not user and colon:
         login = ":" + login
 
     def taken(found: re.Match[str]) -> str:
-        part = found[2].upper()
-        variable = asked.setdefault(part, f"{stem}_{part}")
+        variable = f"{stem}_{found[2].upper()}"
+        parts.setdefault(variable, found[3])
         return f"{found[1]}{found[2]}=${{env:{variable}}}"
 
-    place = re.sub(r"([?&])(user|\w*(?:password|passphrase))=[^&#]*", taken, place, flags=re.IGNORECASE)
-    return f"{scheme}://{login}{at}{host}{place}", list(asked.values())
+    place = re.sub(r"([?&])(user|\w*(?:password|passphrase))=([^&#]*)", taken, place, flags=re.IGNORECASE)
+    return f"{scheme}://{login}{at}{host}{place}", parts
 
 
 def _matches(table: str, patterns: Sequence[str]) -> bool:
@@ -273,13 +308,13 @@ def _json(paths: Sequence[Path], base: Path) -> list[Draft]:
         within = [_sampled(source, each) for table in source.tables() for each in nested.arrays(table)]
         names = [table.name for _, table, _ in (*own, *within)]
         doubts |= _doubts(source, names)[0]
-        fields |= nested.fields(names)
+        fields |= _declared(nested, names)
         outer, inner, readable = [*outer, *own], [*inner, *within], [*readable, path]
     if not readable:
         raise SourceError("no JSON file there holds rows", hint="; ".join(notes))
     files = _files_of([path for path in paths if path in readable], base)
     open_source("json", files, {}, base)  # which refuses two files that would be the same table
-    ordered = {table.name: fields[table.name] for _, table, _ in (*outer, *inner)}
+    ordered = {table.name: fields[table.name] for _, table, _ in (*outer, *inner) if table.name in fields}
     return [Draft("json", "json", files, [*outer, *inner], {"fields": ordered}, doubts=doubts, notes=notes)]
 
 

@@ -42,7 +42,7 @@ def masked(row: QuarantinedRow, spec: TableSpec) -> QuarantinedRow:
     if not spec.personal:
         return row
     made_of = {c.name: _made_of(c) for c in spec.columns}
-    of_personal = frozenset[str]().union(*(made_of[name] for name in spec.personal))
+    of_personal = made_from(spec)
     hidden = f"`migrate rejects show {row.id}` says why)"
     if row.column in spec.personal:
         row = replace(row, value="(personal)", reason=f"(personal; {hidden}")
@@ -62,10 +62,15 @@ def masked(row: QuarantinedRow, spec: TableSpec) -> QuarantinedRow:
     return replace(row, raw=b"")
 
 
+def made_from(spec: TableSpec) -> frozenset[str]:
+    """The source columns that personal columns are made of, their letters all small."""
+    return frozenset[str]().union(*(_made_of(c) for c in spec.columns if c.name in spec.personal))
+
+
 def doubtful(spec: TableSpec) -> frozenset[str]:
     """The target columns that are personal, or made of a source column that a personal one is made of."""
     made_of = {c.name: _made_of(c) for c in spec.columns}
-    of_personal = frozenset[str]().union(*(made_of[name] for name in spec.personal))
+    of_personal = made_from(spec)
     return frozenset(spec.personal) | {name for name, names in made_of.items() if names & of_personal}
 
 
@@ -101,8 +106,7 @@ def _names(key: str, columns: frozenset[str]) -> bool:
 
 def key_is_personal(spec: TableSpec) -> bool:
     """Whether source keys, by which rows are named, hold what a personal column is made of."""
-    of_personal = frozenset[str]().union(*(_made_of(c) for c in spec.columns if c.name in spec.personal))
-    return bool({name.casefold() for name in spec.key} & of_personal)
+    return bool({name.casefold() for name in spec.key} & made_from(spec))
 
 
 def masked_summary(found: Summary, spec: TableSpec) -> Summary:

@@ -61,8 +61,26 @@ class Project:
 
 def load(path: Path | None, environ: Mapping[str, str]) -> Project:
     """Read the project file; None looks for one here and in the folders above. UsageError lists every fault."""
+    return resolved(parsed(path), environ)
+
+
+def parsed(path: Path | None) -> ProjectSpec:
+    """The project file as it is written, found as `load` finds it."""
     file = _find() if path is None else path / _only_name(path) if path.is_dir() else path
-    spec = parse(_text_of(file), file)
+    return parse(_text_of(file), file)
+
+
+def without_target(spec: ProjectSpec) -> ProjectSpec:
+    """A project of which only the sources are used: variables that its target alone needs may be missing."""
+    there = set(_REFERENCE.findall(spec.target))
+    own = [each for each in spec.references if each[0] in there and each[1].line == spec.target_mark.line]
+    references = tuple(each for each in spec.references if each not in own)
+    return replace(spec, target="postgresql://", references=references)
+
+
+def resolved(spec: ProjectSpec, environ: Mapping[str, str]) -> Project:
+    """A project with everything that it refers to. UsageError lists every fault."""
+    file = spec.path
     base = file.resolve().parent
     faults: list[Fault] = [
         Fault(mark, f"the environment variable {name} is not set", f"export {name}=… and run the command again.")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from migrate.assess import MINUTES
 from migrate.checksum import FORMS
 from migrate.cli import main
 
@@ -46,3 +47,8 @@ def test_the_readme_names_only_commands_that_exist() -> None:
 def test_the_canonical_forms_are_documented_as_they_are() -> None:
     text = (DOCS / "verification.md").read_text()
     assert "\n".join(f"| {form.types} | {form.rule} |" for form in reversed(FORMS)) in text
+
+
+def test_the_effort_of_an_assessment_is_documented_as_it_is() -> None:
+    text = (DOCS / "assess.md").read_text()
+    assert "\n".join(f"| {kind} | {minutes} | {what} |" for kind, (minutes, what) in MINUTES.items()) in text

@@ -178,7 +178,7 @@ def test_every_password_of_a_url_is_taken_from_the_environment() -> None:
     given = "oracle://scott@erp/LEGACY?wallet=/w&wallet_password=tiger%201"
     written, exported = _without_secrets(given, "legacy")
     assert written == ("oracle://${env:LEGACY_USER}@erp/LEGACY?wallet=/w&wallet_password=${env:LEGACY_WALLET_PASSWORD}")
-    assert exported == ["LEGACY_USER", "LEGACY_WALLET_PASSWORD"]
+    assert exported == {"LEGACY_USER": "scott", "LEGACY_WALLET_PASSWORD": "tiger%201"}
     assert secrets([given]) == ("tiger 1", "tiger%201")
 
 

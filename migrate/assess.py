@@ -1,0 +1,395 @@
+"""`migrate assess`: what sources hold, what their columns are like, and what their migration asks of people. Writes nothing."""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from itertools import chain
+from math import ceil
+from typing import cast
+
+import pyarrow as pa
+
+from mappings.ddl import FEWER_COLUMNS, too_wide
+from mappings.scaffold import looks_like
+from mappings.spec import TableSpec
+from mappings.typemap import inferred
+from migrate.core import (
+    SUGGESTED,
+    Doubtful,
+    Estimated,
+    Event,
+    Nested,
+    Notice,
+    Offering,
+    Partition,
+    Preflight,
+    Reject,
+    Related,
+    Source,
+    Table,
+    Viewed,
+    Watermark,
+    Watermarked,
+)
+from migrate.errors import MigrateError
+from migrate.governor import Governor
+from migrate.personal import made_from
+from migrate.profile import Held, profile
+from migrate.project import Project, open_source
+from reports.assessment import Assessment, ColumnProfile, SourceProfile, State, TableProfile, Task, hinted
+
+MINUTES = {
+    "table": (10, "each table: its mapping is looked at; and half a minute for each of its columns"),
+    "unreadable": (120, "the table cannot be read: it is missing, broken, or not granted"),
+    "wide": (240, "it has more columns than PostgreSQL takes"),
+    "refused": (60, "a column that cannot be read as it is"),
+    "error": (60, "the source says that something keeps the table from being read"),
+    "key": (30, "no key at the source, and none in the project file"),
+    "reference": (20, "a reference to a table that is not among those looked at"),
+    "doubt": (
+        15,
+        "the source says something that a person must decide: mixed kinds of values, impossible dates, encodings",
+    ),
+    "rejects": (15, "rows that cannot be read as their columns are declared"),
+    "nul": (15, "texts with NUL characters, which PostgreSQL does not take"),
+    "warning": (15, "what `check` warns of: files without rows, paths that match nothing"),
+    "large": (15, "single values of a megabyte and more"),
+    "guess": (
+        10,
+        "a type, a format or a key was guessed, and not all of the sample fits or the guess is not the only one",
+    ),
+    "json": (10, "a field of documents that stays JSON"),
+    "unmapped": (10, "no table of the project is made from it"),
+}
+"""About how many minutes each thing takes a person, and what it is."""
+
+_WORK = {"unreadable", "wide", "refused", "error"}
+_ROWS_A_SECOND, _BYTES_A_SECOND = 100_000, 20 << 20  # which a load is expected to manage
+_LOOKED = 10_000  # rows that are looked at, unless all are
+_SAMPLE_BYTES = 4 << 20
+_SLICE_ROWS, _SLICE_BYTES = 200_000, 8 << 20
+_LARGE = 1 << 20  # characters or bytes of one value
+_BATCH = 2_000  # rows of which guesses are made
+_FEW = 2  # rows of which nothing can be said
+_READABLE = 60  # characters of a position
+
+Watch = Callable[[Event], None]
+
+
+def assess(
+    project: Project, tables: Sequence[str] | None, governor: Governor, watch: Watch, *, full: bool, given: bool = False
+) -> tuple[Assessment, list[MigrateError]]:
+    """Look at the project's sources, all of them or those of some of its tables; with what could not be looked at.
+
+    `full`: at every row. `given`: the project was drafted from its sources, so that what it leaves out is nobody's slip.
+    """
+    specs = [project.spec.tables[name] for name in (project.spec.tables if tables is None else tables)]
+    mapped: dict[str, dict[str, list[TableSpec]]] = {}
+    for spec in specs:
+        for source, table in spec.origins:
+            mapped.setdefault(source, {}).setdefault(table, []).append(spec)
+    names = list(project.sources) if tables is None else list(mapped)
+    found, failures = [], list[MigrateError]()
+    for name in names:
+        look = _Look(name, mapped.get(name, {}), watch, full, tables is None, given)
+        try:
+            with closing(_opened(project, name, governor, full=full)) as opened:
+                found.append(look.source(opened.source))
+        except MigrateError as error:
+            failures.append(error)
+            found.append(SourceProfile(name, failure=_said(error)))
+    every = [each for source in found for each in source.tables]
+    rows, size = (sum(each or 0 for each in many) for many in ([t.rows for t in every], [t.bytes for t in every]))
+    seconds = ceil(max(rows / _ROWS_A_SECOND, size / _BYTES_A_SECOND))
+    following = "migrate init, with the same sources" if given else "migrate check"
+    made = datetime.now(UTC).isoformat(timespec="seconds")
+    return Assessment(made, full, tuple(found), seconds, following), failures
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    source: Source
+
+    def close(self) -> None:
+        if hasattr(self.source, "close"):
+            self.source.close()
+
+
+def _opened(project: Project, name: str, governor: Governor, *, full: bool) -> _Opened:
+    spec = project.sources[name]
+    if full and spec.url is not None and spec.url.startswith("mongodb"):
+        # Its fields are looked for in all documents, too.
+        options = {**spec.options, "profile": "all"}
+        project = replace(project, sources={**project.sources, name: replace(spec, options=options)})
+    return _Opened(governor.governed(name, open_source(project, name)))
+
+
+def _said(error: MigrateError) -> str:
+    return hinted(error.message, error.hint)
+
+
+def _short(mark: Watermark) -> str:
+    """A position as people read it: a token of a hundred characters tells them nothing."""
+    return f"{mark.kind} {mark.value}" if len(mark.value) <= _READABLE else f"its {mark.kind}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """How one source is looked at. `mapped`: by its tables, those of the project that are made from them."""
+
+    name: str
+    mapped: Mapping[str, Sequence[TableSpec]]
+    watch: Watch
+    full: bool
+    every: bool
+    given: bool
+
+    def source(self, source: Source) -> SourceProfile:
+        names = self._tables(source)
+        notices = list(cast(Preflight, source).preflight(names)) if hasattr(source, "preflight") else []
+        of_tables = {name: [n for n in notices if n.what == name and n.level != "ok"] for name in names}
+        tables = [self._table(source, name, names, of_tables[name]) for name in names]
+        view = cast(Viewed, source).view()[1] if hasattr(source, "view") else ""
+        mark = cast(Watermarked, source).watermark() if hasattr(source, "watermark") else None
+        further: dict[str, list[str]] = {}
+        for name, what in cast(Offering, source).offers() if self.every and hasattr(source, "offers") else ():
+            if name not in names:
+                further.setdefault(f"{what}s", []).append(name)
+        return SourceProfile(
+            self.name,
+            view,
+            f"changes could be followed from {_short(mark)}" if mark else "",
+            tuple(n for n in notices if n.what not in of_tables),
+            tuple(tables),
+            further,
+        )
+
+    def _tables(self, source: Source) -> list[str]:
+        """What is looked at: all that there is, or what the project's tables are made from."""
+        names = dict.fromkeys(source.tables()) if self.every else {}
+        if self.every and hasattr(source, "arrays"):
+            for name in list(names):
+                try:
+                    names |= dict.fromkeys(cast(Nested, source).arrays(name))
+                except MigrateError:  # the table itself tells of it
+                    continue
+        return list(names | dict.fromkeys(self.mapped))
+
+    def _table(self, source: Source, name: str, names: Sequence[str], notices: Sequence[Notice]) -> TableProfile:
+        specs = self.mapped.get(name, ())
+        mapped = tuple(spec.name for spec in specs)
+        try:
+            table = source.schema(name)
+            read = _Read(source, table, self.full, self.watch)
+            held = read.held()
+        except MigrateError as error:
+            task = _task("unreadable", f"cannot be read: {_said(error)}")
+            return _concluded(TableProfile(name, None, False, None, (), (), (), 0, 0, mapped, (task,)))
+        guesses = looks_like(table, read.sample) if read.sample is not None else {}
+        hidden = frozenset[str]().union(*map(made_from, specs))
+        columns = [_column(f, h, guesses, hidden) for f, h in zip(read.fields, held, strict=True)]
+        references = cast(Related, source).references(name) if hasattr(source, "references") else ()
+        tasks = [
+            *_of_table(table),
+            *self._of_key(table, read, columns, [spec.key for spec in specs]),
+            *(_of_notice(table, notice) for notice in notices),
+            *_of_columns(table, read, held, guesses),
+        ]
+        tasks += _of_json(table, read, {*names, *(f"{name}/{t.column}" for t in tasks)})
+        if hasattr(source, "doubts") and not hasattr(source, "preflight"):
+            tasks += [_task("doubt", said, c) for c, said in cast(Doubtful, source).doubts(name).items()]
+        left = dict.fromkeys(r.table for r in references if r.table not in names)
+        tasks += [_task("reference", f"refers to {each}, which is not among the tables") for each in left]
+        if not specs and not self.given:
+            tasks.append(_task("unmapped", "no table of the project is made from it: is it meant to be left behind?"))
+        return _concluded(
+            TableProfile(
+                name,
+                read.rows,
+                read.whole,
+                read.bytes,
+                tuple(columns),
+                table.key,
+                tuple(dict.fromkeys(r.table for r in references)),
+                read.looked,
+                sum(read.rejected.values()),
+                mapped,
+                tuple(tasks),
+                table.notes,
+            )
+        )
+
+    def _of_key(
+        self, table: Table, read: "_Read", columns: Sequence[ColumnProfile], said: Sequence[Sequence[str]]
+    ) -> Iterator[Task]:
+        """Where the source has no key, and the project says none or has guessed it."""
+        if table.key or not read.looked:
+            return
+        if not all(said or [()]):
+            yield _task("key", f"no key at the source: {_unique(read, columns)}")
+        elif self.given:
+            yield _task("guess", f"no key at the source: `migrate init` takes {', '.join(said[0])}, unique in a sample")
+
+
+def _concluded(table: TableProfile) -> TableProfile:
+    kinds = {task.kind for task in table.tasks}
+    state: State = "work" if kinds & _WORK else "decisions" if kinds else "as it is"
+    minutes = MINUTES["table"][0] + ceil(len(table.columns) / 2) + sum(task.minutes for task in table.tasks)
+    return replace(table, minutes=minutes, state=state)
+
+
+def _task(kind: str, said: str, column: str | None = None) -> Task:
+    return Task(kind, said, MINUTES[kind][0], column)
+
+
+# ----------------------------------------------------------------------------------------------------------- the rows
+
+
+@dataclass
+class _Read:
+    """The rows of a table that are looked at, and what reading them told. `rows` and `bytes`: of the whole table, if known."""
+
+    source: Source
+    table: Table
+    full: bool
+    watch: Watch
+    rows: int | None = None
+    bytes: int | None = None
+    looked: int = 0
+    rejected: Counter[tuple[str, str | None]] = field(default_factory=Counter)
+    sample: pa.RecordBatch | None = None
+    whole: bool = True  # all rows were looked at
+
+    @property
+    def fields(self) -> list[pa.Field]:
+        return [f for f in self.table.schema if f.name not in self.table.refused]
+
+    def held(self) -> list[Held]:
+        """Each column that can be read."""
+        self._estimate()
+        names = [f.name for f in self.fields]
+        schema = pa.schema(self.fields)
+        found = profile(
+            schema, chain.from_iterable(self._batches(part, names) for part in self._slices()), exact=not self.full
+        )
+        if self.whole:
+            self.rows = self.looked
+        return found
+
+    def _estimate(self) -> None:
+        """What is in arrays has no number and no bytes of its own."""
+        if hasattr(self.source, "estimate") and "/" not in self.table.name:
+            rows, size = cast(Estimated, self.source).estimate([self.table.name])
+            self.rows, self.bytes = rows or None, size or None
+
+    def _slices(self) -> Iterator[Partition]:
+        """Those that are read. Of a source that does not know how much it holds, the others are counted."""
+        estimated = hasattr(self.source, "estimate")
+        if self.full:
+            parts = self.source.partitions(self.table, rows=_SLICE_ROWS, bytes=_SLICE_BYTES)
+        else:
+            parts = self.source.partitions(self.table, rows=_LOOKED, bytes=_SAMPLE_BYTES)
+        rows = size = 0
+        for part in parts:
+            rows, size = rows + part.rows, size + part.bytes
+            if self.full or self.looked < _LOOKED:
+                yield part
+                continue
+            self.whole = False
+            if estimated:
+                return
+            self._tell(rows)
+        if not estimated:
+            self.rows, self.bytes = rows, size
+
+    def _batches(self, part: Partition, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        for batch in self.source.read(part, names):
+            self.looked += batch.rows.num_rows + len(batch.rejects)
+            self.rejected.update(map(_what, batch.rejects))
+            if batch.rows.num_rows and (self.sample is None or self.sample.num_rows < _BATCH):
+                self.sample = batch.rows
+            self._tell(self.looked)
+            yield batch.rows
+
+    def _tell(self, rows: int) -> None:
+        self.watch(
+            Event("verifying", self.table.name, state="looking", rows=max(rows + 1, self.rows or 0), rows_done=rows)
+        )
+
+
+def _what(reject: Reject) -> tuple[str, str | None]:
+    return reject.rule, reject.column
+
+
+# ---------------------------------------------------------------------------------------------------------- the columns
+
+
+def _column(
+    field_: pa.Field, held: Held, guesses: Mapping[str, tuple[str, str]], hidden: frozenset[str]
+) -> ColumnProfile:
+    """A column with the type that it would have in PostgreSQL; no value of one that is personal is shown."""
+    suggested = (field_.metadata or {}).get(SUGGESTED, b"").decode()
+    type_ = suggested or guesses.get(field_.name, ("", ""))[0] or inferred(held.profile.type) or "text"
+    found = replace(held.profile, type=type_)
+    return replace(found, least=None, most=None) if field_.name.casefold() in hidden else found
+
+
+def _of_table(table: Table) -> Iterator[Task]:
+    if wrong := too_wide(len(table.schema)):
+        yield _task("wide", f"{wrong}. {FEWER_COLUMNS}")
+    for column, why in table.refused.items():
+        yield _task("refused", f"cannot be read: {why}", column)
+    for warning in table.warnings:
+        yield _task("warning", warning)
+
+
+def _unique(read: _Read, columns: Sequence[ColumnProfile]) -> str:
+    """Which columns could identify a row."""
+    rows = read.looked - sum(read.rejected.values())
+    least = 0.95 * rows if read.full else rows  # an estimate of different values errs by a few in a hundred
+    if rows < _FEW:
+        return "too few rows to tell what identifies one; without one a table can only be appended to"
+    found = [c.name for c in columns if c.filled == rows and not c.blank and (c.distinct or 0) >= least]
+    if not found:
+        return "no single column that was looked at is unique; without one a table can only be appended to"
+    seems = "seems to be" if read.full else "is, in the rows looked at,"
+    return f"{', '.join(found[:5])} {seems} unique"
+
+
+def _of_notice(table: Table, notice: Notice) -> Task:
+    """What the source says of a table; of a column where it begins with its name."""
+    column, colon, rest = notice.said.partition(": ")
+    known = bool(colon) and column in table.schema.names
+    if known:
+        return _task("error" if notice.level == "error" else "doubt", rest, column)
+    return _task("error" if notice.level == "error" else "doubt", hinted(notice.said, notice.hint))
+
+
+def _of_columns(
+    table: Table, read: _Read, held: Sequence[Held], guesses: Mapping[str, tuple[str, str]]
+) -> Iterator[Task]:
+    for (rule, column), count in read.rejected.items():
+        said = f"{count:,} of {read.looked:,} rows looked at cannot be read, by the rule {rule}: they would be rejected"
+        yield _task("rejects", said, column)
+    for each in held:
+        name = each.profile.name
+        if each.nuls:
+            said = f"{each.nuls:,} values hold a NUL character, which PostgreSQL takes in no text: replace({name}, chr(0), '')"
+            yield _task("nul", said, name)
+        if (each.profile.longest or 0) >= _LARGE:
+            yield _task(
+                "large", f"values of up to {each.profile.longest:,} characters or bytes: use smaller --batch-rows", name
+            )
+        if guesses.get(name, ("", ""))[1]:
+            yield _task("guess", guesses[name][1], name)
+
+
+def _of_json(table: Table, read: _Read, known: Collection[str]) -> Iterator[Task]:
+    """What stays JSON, but for arrays that are tables of their own, and columns of which something was said already."""
+    for field_ in read.fields:
+        suggested = (field_.metadata or {}).get(SUGGESTED)
+        if suggested == b"jsonb" and field_.name != "_rest" and f"{table.name}/{field_.name}" not in known:
+            said = "stays JSON: are there fields in it that should be columns, or a table?"
+            yield _task("json", said, field_.name)
