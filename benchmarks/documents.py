@@ -1,12 +1,16 @@
 """How fast BSON documents become columns, beside `bson.decode` with pyarrow's inference, and pymongoarrow with a schema.
 
-    python benchmarks/documents.py [--documents 500000] [--rounds 5]
+    python benchmarks/documents.py [--documents 500000] [--rounds 5] [--server [--url mongodb://…]]
 
 500,000 documents of nine fields, one of them an object of three and one an array of texts, in raw batches of 16 MB as a cursor
 gives them; no server. `decode`: a dict of each document, and `RecordBatch.from_pylist` of a batch. `pymongoarrow` (in an
 environment of its own) is given the type of every field. `ours`: every field typed, the object's fields as columns, the array as
 JSON. Each runs in a process of its own, on one thread; rounds are interleaved, and ratios are taken within a round. The
 file is kept under `benchmarks/.work`.
+
+`--server`: 20,000 such documents in a collection of a server (the tests' own, unless there is a URL), read 10 times over TCP: by
+this connector, and by `find` with pyarrow's inference. What counts is the reader's own CPU time: the tests' server is slower than
+either.
 """
 
 import argparse
@@ -16,38 +20,48 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from resource import RUSAGE_SELF, getrusage
+from typing import Any
 
 from workspace import WORK, environment, install
 
 BATCH = 16 << 20
+COLLECTION = "people"
+DOCUMENTS_OF_SERVER, PASSES = 20_000, 10
+
+
+def made(documents: int) -> Iterator[dict[str, Any]]:
+    from bson import Decimal128, ObjectId
+
+    dice = random.Random(1)
+    begin = datetime(2015, 1, 1, tzinfo=UTC)
+    for i in range(documents):
+        yield {
+            "_id": ObjectId(dice.randbytes(12)),
+            "name": f"Jürgen Müller-{dice.randint(0, 10**6)}",
+            "email": f"person{i}@example.com",
+            "visits": dice.randint(0, 5000),
+            "score": dice.random() * 100,
+            "since": begin + timedelta(seconds=dice.randint(0, 3 * 10**8)),
+            "active": dice.random() < 0.7,
+            "balance": Decimal128(Decimal(dice.randint(-(10**8), 10**8)).scaleb(-2)),
+            "address": {"street": f"Long Street {i % 999}", "city": "Köln", "zip": f"{i % 90_000:05d}"},
+            "tags": [f"tag{dice.randint(0, 99)}" for _ in range(dice.randint(0, 5))],
+        }
 
 
 def generate(path: Path, documents: int) -> None:
     """Batches, each behind its size."""
-    from bson import Decimal128, ObjectId, encode
+    from bson import encode
 
-    dice = random.Random(1)
-    begin = datetime(2015, 1, 1, tzinfo=UTC)
     with path.open("wb") as out:
         batch = bytearray()
-        for i in range(documents):
-            document = {
-                "_id": ObjectId(dice.randbytes(12)),
-                "name": f"Jürgen Müller-{dice.randint(0, 10**6)}",
-                "email": f"person{i}@example.com",
-                "visits": dice.randint(0, 5000),
-                "score": dice.random() * 100,
-                "since": begin + timedelta(seconds=dice.randint(0, 3 * 10**8)),
-                "active": dice.random() < 0.7,
-                "balance": Decimal128(Decimal(dice.randint(-(10**8), 10**8)).scaleb(-2)),
-                "address": {"street": f"Long Street {i % 999}", "city": "Köln", "zip": f"{i % 90_000:05d}"},
-                "tags": [f"tag{dice.randint(0, 99)}" for _ in range(dice.randint(0, 5))],
-            }
+        for document in made(documents):
             encoded = encode(document)
             if len(batch) + len(encoded) > BATCH:
                 out.write(len(batch).to_bytes(8, "little") + batch)
@@ -120,12 +134,64 @@ def pymongoarrow(path: Path) -> Iterator[int]:
         yield context.finish().num_rows
 
 
+def ours_of_server(url: str) -> Iterator[int]:
+    from connectors.mongodb import open_url
+
+    fields = {"_id": "objectid", "name": "text", "email": "text", "visits": "integer", "score": "double"}
+    fields |= {"since": "moment", "active": "boolean", "balance": "decimal", "tags": "json"}
+    address = {"street": "text", "city": "text", "zip": "text"}
+    source = open_url(url, {"fields": {COLLECTION: {**fields, "address": address}}, "quiesced": True})
+    table = source.schema(COLLECTION)
+    names = [each for each in table.schema.names if each != "_rest"]
+    for _ in range(PASSES):
+        for partition in source.partitions(table, rows=200_000, bytes=64 << 20):
+            for batch in source.read(partition, names):
+                assert not batch.rejects
+                yield batch.rows.num_rows
+
+
+def find(url: str) -> Iterator[int]:
+    import pyarrow as pa
+    from pymongo import MongoClient
+
+    with MongoClient[dict[str, Any]](url, tz_aware=True) as client:
+        for _ in range(PASSES):
+            rows = list(client.get_default_database()[COLLECTION].find().sort("_id", 1))
+            for row in rows:  # the two that pyarrow does not know
+                row["_id"] = str(row["_id"])
+                row["balance"] = str(row["balance"])
+            yield pa.RecordBatch.from_pylist(rows).num_rows
+
+
 CONTESTANTS = {"ours": ours, "decode": decode, "pymongoarrow": pymongoarrow}
+OF_SERVER = {"ours of a server": ours_of_server, "find": find}
 
 
-def measured(name: str, path: Path) -> dict[str, float]:
+@contextmanager
+def filled(url: str) -> Iterator[str]:
+    """A database with the collection, on the tests' server unless there is a URL."""
+    from pymongo import MongoClient
+
+    sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+    from servers import Mongo, Secantus
+
+    server = Mongo(url) if url else Secantus()
+    server.create("benchmark")
+    whole = server.url("benchmark")
+    try:
+        with MongoClient[dict[str, Any]](whole) as client:
+            documents = list(made(DOCUMENTS_OF_SERVER))
+            for first in range(0, len(documents), 2_000):
+                client["benchmark"][COLLECTION].insert_many(documents[first : first + 2_000])
+        yield whole
+    finally:
+        server.drop("benchmark")
+        server.close()
+
+
+def measured(name: str, source: str) -> dict[str, float]:
     python = str(environment(name) / "bin" / "python") if name == "pymongoarrow" else sys.executable
-    command = [python, __file__, "--contestant", name, "--file", str(path)]
+    command = [python, __file__, "--contestant", name, "--of", source]
     found: dict[str, float] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     return found
 
@@ -134,33 +200,49 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--documents", type=int, default=500_000)
     options.add_argument("--rounds", type=int, default=5)
-    options.add_argument("--contestant", choices=CONTESTANTS)
-    options.add_argument("--file", type=Path)
+    options.add_argument("--server", action="store_true")
+    options.add_argument("--url", default="")
+    options.add_argument("--contestant", choices=CONTESTANTS | OF_SERVER)
+    options.add_argument("--of")
     given = options.parse_args()
     if given.contestant:
-        sys.path.insert(0, str(Path(__file__).parents[1]))
-        rows = CONTESTANTS[given.contestant](given.file)
-        count = next(rows)  # imports and what is set up once are not what is compared
-        wall, cpu = time.perf_counter(), time.process_time()
-        timed = sum(rows)
-        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-        peak = getrusage(RUSAGE_SELF).ru_maxrss / 1024
-        print(json.dumps({"rows": count + timed, "wall": timed / wall, "cpu": timed / cpu, "peak": peak}))
-        return
-    WORK.mkdir(exist_ok=True)
-    path = WORK / f"documents-{given.documents}.bson"
-    if not path.exists():
-        generate(path, given.documents)
-    install("pymongoarrow", "pymongoarrow==1.15.0")
-    print(f"{given.documents:,} documents, {path.stat().st_size / 1e6:.0f} MB\n")
-    rounds = [{name: measured(name, path) for name in CONTESTANTS} for _ in range(given.rounds)]
-    assert {found["rows"] for each in rounds for found in each.values()} == {given.documents}
-    for name in CONTESTANTS:
+        contend(given.contestant, given.of)
+    elif given.server:
+        with filled(given.url) as url:
+            race(OF_SERVER, url, given.rounds, DOCUMENTS_OF_SERVER * PASSES)
+    else:
+        WORK.mkdir(exist_ok=True)
+        path = WORK / f"documents-{given.documents}.bson"
+        if not path.exists():
+            generate(path, given.documents)
+        install("pymongoarrow", "pymongoarrow==1.15.0")
+        print(f"{path.stat().st_size / 1e6:.0f} MB")
+        race(CONTESTANTS, str(path), given.rounds, given.documents)
+
+
+def contend(name: str, source: str) -> None:
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    rows = OF_SERVER[name](source) if name in OF_SERVER else CONTESTANTS[name](Path(source))
+    count = next(rows)  # imports and what is set up once are not what is compared
+    wall, cpu = time.perf_counter(), time.process_time()
+    timed = sum(rows)
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    peak = getrusage(RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps({"rows": count + timed, "wall": timed / wall, "cpu": timed / cpu, "peak": peak}))
+
+
+def race(contestants: Iterable[str], source: str, count: int, documents: int) -> None:
+    """So many rounds; `ours` is the first."""
+    names = list(contestants)
+    print(f"{documents:,} documents\n")
+    rounds = [{name: measured(name, source) for name in names} for _ in range(count)]
+    assert {found["rows"] for each in rounds for found in each.values()} == {documents}
+    for name in names:
         wall, cpu = (statistics.median(each[name][what] for each in rounds) for what in ("wall", "cpu"))
-        ratio = statistics.median(each["ours"]["cpu"] / each[name]["cpu"] for each in rounds)
+        ratio = statistics.median(each[names[0]]["cpu"] / each[name]["cpu"] for each in rounds)
         peak = max(each[name]["peak"] for each in rounds)
         print(
-            f"{name:12} {wall:10,.0f} documents/s {cpu:10,.0f} a CPU second   ours is {ratio:.2f} of it   peak {peak:.0f} MB"
+            f"{name:16} {wall:10,.0f} documents/s {cpu:10,.0f} a CPU second   ours is {ratio:.2f} of it   peak {peak:.0f} MB"
         )
 
 
