@@ -129,7 +129,13 @@ def init(
     from migrate.initialize import secrets, write
 
     flags.secrets = secrets(sources)
-    for line in write(sources, migration, out, overwrite=flags.yes, select=select, exclude=exclude, full=full):
+
+    def tell(said: str) -> None:
+        say(flags, "fetching", redacted(flags, said))
+
+    for line in write(
+        sources, migration, out, overwrite=flags.yes, select=select, exclude=exclude, full=full, tell=tell
+    ):
         click.echo(redacted(flags, line))
 
 
