@@ -1,12 +1,12 @@
 """What the documents of a table are like: of each field the kinds of its values, and which columns these make."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 
-from connectors.docfields import PARENT, POSITION, REST, Field, Level, Path, columns, leaves
+from connectors.docfields import PARENT, POSITION, REST, Field, Level, Path, columns, leaves, parts_of
 from connectors.docscan import (
     ABSENT,
     ARRAY,
@@ -36,6 +36,9 @@ from connectors.docscan import (
 
 _MANY = 100  # names from which on an object is a map rather than a record
 _MOST = 500  # columns that are found in documents
+_WIDE = 2_000  # different names that are looked at in documents, or in the elements of an array
+_ALL = 20_000  # fields that are looked at in one file or collection
+_DEEP = 50  # objects and arrays around a field, beyond which it is not looked at
 _TYPES: Mapping[int, Type] = {
     STRING: "text",
     BOOLEAN: "boolean",
@@ -82,13 +85,38 @@ _CALLED: Mapping[int, str] = {
 _NUMBERS: set[Type] = {"integer", "double", "decimal"}
 
 
-@dataclass
+@dataclass(slots=True)
+class Room:
+    """How many more fields may be kept of all that is looked at, so that names which are data do not fill the memory."""
+
+    left: int = _ALL
+
+
+@dataclass(slots=True)
 class Seen:
-    """What values of a field are like. `fields` are those of its objects, in the order in which they first stood."""
+    """What values of a field are like. `fields` are those of its objects, in the order in which they first stood; `elements` what
+    its arrays hold. `more`: some fields of its objects are not kept, for there are too many, or they stand too deep.
+    """
 
     kinds: dict[int, int] = field(default_factory=dict)
     whole: bool = True
     fields: dict[str, "Seen"] = field(default_factory=dict)
+    elements: "Seen | None" = None
+    more: bool = False
+    room: Room = field(default_factory=Room, repr=False)
+
+    def at(self, paths: Sequence[Path]) -> "Seen | None":
+        """What stands in the arrays at these paths; None where it was not looked at."""
+        seen = self
+        for path in paths:
+            for name in path:
+                if name not in seen.fields:
+                    return None if seen.more else Seen()
+                seen = seen.fields[name]
+            if seen.elements is None:
+                return None if seen.more else Seen()
+            seen = seen.elements
+        return seen
 
     @property
     def types(self) -> set[Type]:
@@ -115,24 +143,75 @@ class Seen:
         return self.kinds.keys() <= {OBJECT, *NOTHING} and alike and frozenset(self.fields) not in _EXTENDED
 
 
-def note(form: Form, data: Data, cells: Cells, seen: Seen) -> None:
-    """Add values to what is known of a field."""
+def note(form: Form, data: Data, cells: Cells, seen: Seen, depth: int = 0, most: int = _WIDE) -> None:
+    """Add values to what is known of a field, of the fields in it, and of the elements of arrays in these, to any depth.
+
+    `most`: the different names that its objects may have. In documents and elements further ones are not looked at; an object
+    within them that has so many is a map, of which no field is kept.
+    """
     for kind, count in zip(*np.unique(cells.kinds[cells.kinds != ABSENT], return_counts=True), strict=True):
         seen.kinds[int(kind)] = seen.kinds.get(int(kind), 0) + int(count)
     if seen.whole and NUMBER in seen.kinds:
         numbers = cells.take(np.flatnonzero(cells.kinds == NUMBER))
         seen.whole = not form.values(data, numbers, "integer")[1].any()
     objects = cells.take(np.flatnonzero(cells.kinds == OBJECT))
-    if not len(objects.kinds):
+    if not len(objects.kinds) or (seen.more and not seen.fields):
         return
     others = form.scan(data, objects.starts, objects.ends, ()).others
     names = pa.array(form.names(data, others.name_starts, others.name_ends), pa.string()).dictionary_encode()
+    distinct = names.dictionary.to_pylist()
+    if depth >= _DEEP or (most == _MANY and len(seen.fields.keys() | distinct) >= _MANY):
+        seen.room.left += sum(map(_size, seen.fields.values()))
+        seen.more, seen.fields = True, {}
+        return
     codes = names.indices.to_numpy()
     order = np.argsort(codes, kind="stable")
-    edges = np.searchsorted(codes[order], np.arange(len(names.dictionary) + 1))
-    for number, name in enumerate(names.dictionary.to_pylist()):
-        inner = others.cells.take(order[edges[number] : edges[number + 1]])
-        note(form, data, inner, seen.fields.setdefault(name, Seen()))
+    edges = np.searchsorted(codes[order], np.arange(len(distinct) + 1))
+    for number, name in enumerate(distinct):
+        if name not in seen.fields:
+            if len(seen.fields) >= most or seen.room.left <= 0:
+                seen.more = True
+                continue
+            seen.fields[name] = _further(seen)
+        inner, values = seen.fields[name], others.cells.take(order[edges[number] : edges[number + 1]])
+        note(form, data, values, inner, depth + 1, _MANY)
+        arrays = values.take(np.flatnonzero(values.kinds == ARRAY))
+        if len(arrays.kinds) and not (inner.more and inner.elements is None):
+            _, elements, _ = form.elements(data, arrays)
+            if inner.elements is None and len(elements.kinds):
+                if depth + 1 >= _DEEP or seen.room.left <= 0:
+                    inner.more = True
+                    continue
+                inner.elements = _further(seen)
+            if inner.elements is not None:
+                note(form, data, elements, inner.elements, depth + 2)
+
+
+def looked(paths: tuple[Path, ...], look: Callable[[tuple[Path, ...]], Seen]) -> Seen:
+    """What stands in the arrays at these paths. `look` finds it in the documents: all at once, or of what is not kept alone."""
+    seen = look(()).at(paths)
+    return look(paths) if seen is None else seen
+
+
+def missed(seen: Seen) -> list[str]:
+    """What to tell where fields of documents, or of elements, were not looked at."""
+    said = f"those that came later are no columns, and stand in {REST}"
+    if seen.more:
+        return [f"it has more than {_WIDE:,} different fields: {said}"]
+    return (
+        [f"with all that is in it, it has more than {_ALL:,} different fields: {said}"] if seen.room.left <= 0 else []
+    )
+
+
+def _further(seen: Seen) -> Seen:
+    """One more that is kept."""
+    seen.room.left -= 1
+    return Seen(room=seen.room)
+
+
+def _size(seen: Seen) -> int:
+    """How many are kept in it, with itself."""
+    return 1 + sum(map(_size, seen.fields.values())) + (_size(seen.elements) if seen.elements else 0)
 
 
 def found(seen: Seen, path: Path = ()) -> Level:
@@ -175,9 +254,7 @@ def mixtures(seen: Seen, level: Level) -> dict[str, str]:
     """How often values of each kind stand in the columns that hold several, by the columns' names."""
     told = {}
     for name, column in columns(level).items():
-        inner: Seen | None = seen
-        for step in column.path:
-            inner = inner.fields.get(step) if inner else None
+        inner = _value(seen, column.path)
         kinds = {kind: n for kind, n in inner.kinds.items() if kind not in NOTHING} if inner else {}
         if len(kinds) > 1:
             of = sum(kinds.values())
@@ -186,18 +263,28 @@ def mixtures(seen: Seen, level: Level) -> dict[str, str]:
     return told
 
 
+def _value(seen: Seen, path: Path) -> Seen | None:
+    """What stands at a path in objects."""
+    inner: Seen | None = seen
+    for step in path:
+        inner = inner.fields.get(step) if inner else None
+    return inner
+
+
 def _share(part: int, whole: int) -> str:
     """A percentage that is neither 0 nor 100 unless it is so."""
     return f"{part:,}" if 100 * part < whole else f"{min(99, round(100 * part / whole))} %"
 
 
-def arrays(seen: Seen) -> list[Path]:
-    """The paths of the arrays in objects that are columns."""
-    nested = [(name, *path) for name, inner in seen.fields.items() if inner.record for path in arrays(inner)]
-    return [(name,) for name, inner in seen.fields.items() if inner.kinds.keys() - {*NOTHING} == {ARRAY}] + nested
-
-
-def inner_tables(table: str, look: Callable[[str, tuple[Path, ...]], Seen]) -> list[str]:
-    """The tables that the arrays of objects in a table's documents would be. `look`: what stands at paths of its arrays."""
-    inner = {path: look(table, (path,)) for path in arrays(look(table, ()))}
-    return [f"{table}/{'.'.join(path)}" for path, seen in inner.items() if found(seen, path).fields]
+def inner_tables(table: str, seen: Seen) -> list[str]:
+    """The tables that the arrays of objects in a table's documents or elements would be."""
+    path = parts_of(table)[1][-1:]
+    tables = []
+    for name, column in columns(found(seen, *path)).items():
+        inner = _value(seen, column.path)
+        if inner is None or inner.elements is None or inner.kinds.keys() - {*NOTHING} != {ARRAY}:
+            continue
+        within = f"{table}/{name}"
+        if parts_of(within)[1][-1:] == (column.path,) and found(inner.elements, column.path).fields:
+            tables.append(within)
+    return tables

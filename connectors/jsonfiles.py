@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from connectors import docfields, docprofile, documents
+from connectors.attention import Attention, Pause, Tell
 from connectors.docfields import Level, Levels
 from connectors.docprofile import Seen
 from connectors.docscan import Data, Offsets
@@ -150,6 +151,11 @@ class JsonFiles:
         self._notes = notes
         self._known: dict[object, Seen] = {}
         self._lock = Lock()
+        self._attention = Attention()
+
+    def attended(self, pause: Pause, tell: Tell) -> None:
+        """Who waits while fields are looked for, and hears how far it is."""
+        self._attention = Attention(pause, tell)
 
     def tables(self) -> Sequence[str]:
         return tuple(self._files)
@@ -165,6 +171,8 @@ class JsonFiles:
                 notes.append(f"{name}: {layout.note}")
                 if not any(True for _ in _slices(file, layout, 1, _PROBE)):
                     warnings.append(f"{name}: no document stands in it")
+        if table not in self._fields:
+            notes += [f"{table}: {said}" for said in docprofile.missed(self._seen(*docfields.parts_of(table)))]
         if not docfields.columns(levels[-1]):
             notes.append(f"{table}: no fields were found: all is in {docfields.REST}")
         return Table(table, docfields.schema(levels), (), tuple(notes), tuple(warnings))
@@ -213,8 +221,7 @@ class JsonFiles:
         return documents.count(JSON, at_hand.view, starts, ends, docfields.load(token.levels), damage)
 
     def arrays(self, table: str) -> Sequence[str]:
-        """The tables that the arrays of objects in a table's documents would be."""
-        return docprofile.inner_tables(table, self._seen)
+        return docprofile.inner_tables(table, self._seen(*docfields.parts_of(table)))
 
     def doubts(self, table: str, /) -> Mapping[str, str]:
         """How often each kind of value stands in fields that hold several, where these were looked for."""
@@ -262,20 +269,29 @@ class JsonFiles:
     def _seen(self, table: str, paths: tuple[docfields.Path, ...]) -> Seen:
         """What all documents of a table, or elements in them, are like; looked at once for each state of the files."""
         state = tuple(_state(self._base / name) for name in self._names(table))
-        with self._lock:
+
+        def look(paths: tuple[docfields.Path, ...]) -> Seen:
             if (table, paths, state) not in self._known:
                 self._known[table, paths, state] = self._looked(table, paths)
             return self._known[table, paths, state]
 
+        with self._lock:
+            return docprofile.looked(paths, look)
+
     def _looked(self, table: str, paths: tuple[docfields.Path, ...]) -> Seen:
-        seen = Seen()
+        """One pass over all documents."""
+        seen, name, at, size = Seen(), "", 0, 1
+        passed = self._attention.to(lambda: f"{table}: {name} is looked through for fields, {100 * at // size} %")
         for name in self._names(table):
             with _opened(self._base / name, name) as file:
+                size = file.size
                 for token, _ in _slices(file, _layout(file, self._options), 1 << 40, _FOUND):
                     at_hand = _Slice(token, file.read(token.start, token.end), file.compressed)
                     starts, ends, _ = at_hand.found
                     cells = documents.elements(JSON, at_hand.view, starts, ends, paths)
                     docprofile.note(JSON, at_hand.view, cells, seen)
+                    at = token.end
+                    passed()
         return seen
 
 

@@ -17,6 +17,7 @@ from bson import json_util
 from pymongo import errors
 
 from connectors import docfields, docprofile, documents, mongomeasure
+from connectors.attention import Attention, Pause, Tell
 from connectors.bsonscan import Bson
 from connectors.bsonscan import documents as cut_up
 from connectors.docfields import Level, Levels, Path
@@ -79,6 +80,7 @@ class Collections:
     _abouts: dict[str, About] = field(default_factory=dict)
     _looks: dict[tuple[str, tuple[Path, ...]], Seen] = field(default_factory=dict)
     _able: dict[str, bool] = field(default_factory=dict)
+    _attention: Attention = field(default_factory=Attention)
     _lock: Any = field(default_factory=RLock)
     _turns: Semaphore = field(init=False)
 
@@ -87,6 +89,10 @@ class Collections:
 
     def tables(self) -> Sequence[str]:
         return self.server.names()
+
+    def attended(self, pause: Pause, tell: Tell) -> None:
+        """Who waits while fields are looked for, and hears how far it is."""
+        self._attention = Attention(pause, tell)
 
     def offers(self) -> Sequence[tuple[str, str]]:
         return [(name, "view") for name in self.server.names(("view",))]
@@ -107,6 +113,8 @@ class Collections:
     def _notes(self, table: str, about: About) -> Iterator[str]:
         if not about.sliced:
             yield f"it is a {about.kind}: it is one slice, read in one go, and resumed from its beginning"
+        if table not in self.declared:
+            yield from docprofile.missed(self._seen(*docfields.parts_of(table)))
 
     def _undeclared(self, table: str, about: About) -> Iterator[Notice]:
         if table not in self.declared:
@@ -136,8 +144,7 @@ class Collections:
         return docprofile.found(seen, paths[-1] if paths else ())
 
     def arrays(self, table: str) -> Sequence[str]:
-        """The tables that the arrays of objects in a collection's documents would be."""
-        return docprofile.inner_tables(table, self._seen)
+        return docprofile.inner_tables(table, self._seen(*docfields.parts_of(table)))
 
     def fields(self, tables: Sequence[str], /) -> Mapping[str, Any]:
         return {table: docfields.declared(self._fields(table)[-1]) for table in tables}
@@ -145,10 +152,14 @@ class Collections:
     def _seen(self, name: str, paths: tuple[Path, ...]) -> Seen:
         """What the documents of a collection, or elements in them, are like; looked at once."""
         about, _ = self._known(name)
-        with self._lock:
+
+        def look(paths: tuple[Path, ...]) -> Seen:
             if (name, paths) not in self._looks:
                 self._looks[name, paths] = self._profiled(about, paths)
             return self._looks[name, paths]
+
+        with self._lock:
+            return docprofile.looked(paths, look)
 
     def _profiled(self, about: About, paths: Sequence[Path]) -> Seen:
         """What is in all documents, or in those at both ends of a large collection: the same each time, so not in a sample."""
@@ -157,10 +168,18 @@ class Collections:
             looks: list[dict[str, Any]] = [{"limit": 0 if self._looks_at_all(about) else 2 * _LOOKED}]
         else:
             looks = [{"sort": [("_id", way)], "limit": _LOOKED} for way in (1, -1)]
+        looked = 0
+        of = sum(each["limit"] for each in looks) or about.documents
+        passed = self._attention.to(
+            lambda: f"{about.name} is looked through for fields, {looked:,} of about {of:,} documents"
+        )
         for look in looks:
             for answer in self._raw(about, {}, **look):
                 data = np.frombuffer(answer, np.uint8)
-                docprofile.note(BSON, data, documents.elements(BSON, data, *cut_up(answer), paths), seen)
+                starts, ends = cut_up(answer)
+                docprofile.note(BSON, data, documents.elements(BSON, data, starts, ends, paths), seen)
+                looked += len(starts)
+                passed()
         return seen
 
     # --------------------------------------------------------------------------------------------------------- reading
@@ -370,8 +389,8 @@ class Collections:
             told[docfields.REST] = (
                 f"{len(rest):,} of {looked:,} rows looked at have fields that no column takes: {strange[:300]}"
             )
-        seen = self._looks.get((about.name, paths))
-        mixed = docprofile.mixtures(seen, levels[-1]) if seen else dict[str, str]()
+        found = table not in self.declared
+        mixed = docprofile.mixtures(self._seen(about.name, paths), levels[-1]) if found else dict[str, str]()
         return {name: "; ".join(filter(None, (mixed.get(name), told.get(name)))) for name in {**mixed, **told}}
 
     def _sample(self, about: About) -> bytes:

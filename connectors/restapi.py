@@ -24,7 +24,7 @@ from connectors.jsonfiles import open_files
 from connectors.recording import Page, Position, Recorded, Writer, locked, recorded, refuse_another, verify
 from connectors.restclient import PATIENCE, Access, Answer, Client, Doubled, Mask, Number, Pause, canonical, origin
 from connectors.secretnames import secret
-from migrate.core import Batch, Counted, Notice, Origin, Partition, Source, Table
+from migrate.core import Attended, Batch, Counted, Notice, Origin, Partition, Source, Table
 from migrate.errors import MigrateError, RetryableError, SourceError, Stopped, UsageError
 
 _TELL = 5.0  # seconds between two lines about one table
@@ -180,10 +180,9 @@ class RestApi:
                 verify(folder, found, shown)
                 names = [page.read_file for page in found.pages if page.rows] or [found.pages[0].read_file]
                 files = {resource.name: tuple(f"{shown}/{name}" for name in names)}
-                self._opened[resource.name] = (
-                    found,
-                    open_files(files, {**resource.reading, "form": "array"}, self._base),
-                )
+                read = open_files(files, {**resource.reading, "form": "array"}, self._base)
+                cast(Attended, read).attended(self._pause, self._tell)
+                self._opened[resource.name] = found, read
             return self._opened[resource.name]
 
     def _fetched(self, resource: Resource) -> Recorded:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, replace
+from functools import partial
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -131,8 +132,17 @@ def init(
     from migrate.initialize import secrets, write
 
     flags.secrets = secrets(sources)
-    for line in write(sources, migration, out, overwrite=flags.yes, select=select, exclude=exclude, full=full):
+    tell = partial(_tell, flags)
+    for line in write(
+        sources, migration, out, overwrite=flags.yes, select=select, exclude=exclude, full=full, tell=tell
+    ):
         click.echo(redacted(flags, line))
+
+
+def _tell(flags: Common, said: str) -> None:
+    """How far a long look at a source is, on standard error."""
+    if not flags.quiet:
+        say(flags, "fetching", redacted(flags, said))
 
 
 @main.command()
@@ -185,7 +195,7 @@ def assess(
         from migrate.initialize import drafted, secrets
 
         flags.secrets = secrets(sources)
-        made = drafted(sources, None, Path.cwd(), select=select, exclude=exclude, full=full)
+        made = drafted(sources, None, Path.cwd(), partial(_tell, flags), select=select, exclude=exclude, full=full)
         spec, environ = parse(made.text, Path("migrate.yaml")), environ | dict(made.environ)
     else:
         spec = parsed(flags.config)

@@ -3,6 +3,7 @@
 import itertools
 import json
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -19,7 +20,7 @@ from mappings.ddl import FEWER_COLUMNS, too_wide
 from mappings.scaffold import SCHEMA_FILE, Draft, scaffold, snake_case, unique
 from mappings.schema import json_schema
 from migrate.command import named_on_the_command_line
-from migrate.core import Doubtful, Nested, Offering, Related, Source, Table
+from migrate.core import Attended, Doubtful, Nested, Offering, Related, Source, Table
 from migrate.errors import SourceError, UsageError
 from migrate.project import ESCAPES, login_ends, passwords
 
@@ -35,6 +36,8 @@ _SUFFIXES = {
 
 _Sampled = tuple[str, Table, pa.RecordBatch | None]
 """A name for the target, a table of the source, and some of its rows."""
+
+_Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +59,17 @@ def write(
     select: Sequence[str] = (),
     exclude: Sequence[str] = (),
     full: bool = False,
+    tell: _Tell = lambda _: None,
 ) -> list[str]:
     """Write the project file and its schema for files, folders and databases; what to tell.
 
-    `select` and `exclude` are patterns of databases' tables. `full`: look for fields in all documents of a MongoDB.
-    Raises UsageError rather than overwrite a file.
+    `select` and `exclude` are patterns of databases' tables. `full`: look for fields in all documents of a MongoDB. `tell` hears
+    how far a long look is. Raises UsageError rather than overwrite a file.
     """
     if out.exists() and not overwrite:
         raise UsageError(f"{out} exists already.", hint="Give another name with -o, or --yes to overwrite it.")
     base = out.resolve().parent
-    made = drafted(given, migration, base, select=select, exclude=exclude, full=full)
+    made = drafted(given, migration, base, tell, select=select, exclude=exclude, full=full)
     schema = json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
     for path, text in ((out, made.text), (base / SCHEMA_FILE, schema)):
         with named_on_the_command_line(path):
@@ -82,6 +86,7 @@ def drafted(
     given: Sequence[str],
     migration: str | None,
     base: Path,
+    tell: _Tell,
     *,
     select: Sequence[str] = (),
     exclude: Sequence[str] = (),
@@ -96,12 +101,12 @@ def drafted(
             hint=f"Files ending in {', '.join(itertools.chain(*_SUFFIXES.values()))} are looked for in a folder.",
         )
     by_kind = {kind: [path for path in found if _kind(path) == kind] for kind in _SUFFIXES}
-    drafts = [draft for kind, paths in by_kind.items() if paths for draft in _DRAFTERS[kind](paths, base)]
+    drafts = [draft for kind, paths in by_kind.items() if paths for draft in _DRAFTERS[kind](paths, base, tell)]
     names = unique([*(draft.name for draft in drafts), *map(_source_name, urls)])[len(drafts) :]
     told: list[str] = []
     environ: dict[str, str] = {}
     for url, source in zip(urls, names, strict=True):
-        draft, said, asked = _database(url, source, base, select, exclude, full)
+        draft, said, asked = _database(url, source, base, select, exclude, full, tell)
         drafts.append(draft)
         told += said
         environ |= asked
@@ -141,11 +146,11 @@ def _parted(url: str) -> tuple[str, str, str]:
 
 
 def _database(
-    url: str, name: str, base: Path, select: Sequence[str], exclude: Sequence[str], full: bool
+    url: str, name: str, base: Path, select: Sequence[str], exclude: Sequence[str], full: bool, tell: _Tell
 ) -> tuple[Draft, list[str], dict[str, str]]:
     """A database, with what to tell of it, and the variables that its URL takes secrets from."""
     scheme = url.partition("://")[0].partition("+")[0]
-    source = open_url(scheme, url, {"profile": "all"} if full and scheme == "mongodb" else {}, base)
+    source = _heard(open_url(scheme, url, {"profile": "all"} if full and scheme == "mongodb" else {}, base), tell)
     try:
         there = source.tables()
         offers = cast(Offering, source).offers() if hasattr(source, "offers") else ()
@@ -273,15 +278,15 @@ def _refuse_idle(select: Sequence[str], there: Sequence[str], chosen: Sequence[s
 # ---------------------------------------------------------------------------------------------------------------- files
 
 
-def _delimited(paths: Sequence[Path], base: Path) -> list[Draft]:
+def _delimited(paths: Sequence[Path], base: Path, _tell: _Tell) -> list[Draft]:
     return [_draft("files", "files", paths, {}, base)]
 
 
-def _excel(paths: Sequence[Path], base: Path) -> list[Draft]:
+def _excel(paths: Sequence[Path], base: Path, _tell: _Tell) -> list[Draft]:
     return [_draft("excel", "excel", paths, {}, base)]
 
 
-def _xml(paths: Sequence[Path], base: Path) -> list[Draft]:
+def _xml(paths: Sequence[Path], base: Path, _tell: _Tell) -> list[Draft]:
     """One source for all files with the same tables: what the first of them holds says which columns there are."""
     alike: dict[tuple[str, ...], tuple[list[Path], dict[str, Any]]] = {}
     for path in paths:
@@ -291,12 +296,12 @@ def _xml(paths: Sequence[Path], base: Path) -> list[Draft]:
     return [_draft("xml", "xml", several, options, base) for several, options in alike.values()]
 
 
-def _json(paths: Sequence[Path], base: Path) -> list[Draft]:
+def _json(paths: Sequence[Path], base: Path, tell: _Tell) -> list[Draft]:
     """One source of all files that hold rows, with a table for each array of objects; configuration is JSON too."""
     readable, notes, doubts, fields = list[Path](), list[str](), dict[str, Mapping[str, str]](), dict[str, Any]()
     outer, inner = list[_Sampled](), list[_Sampled]()
     for path in {_relative(each, base): each for each in paths}.values():
-        source = open_source("json", _files_of([path], base), {}, base)
+        source = _heard(open_source("json", _files_of([path], base), {}, base), tell)
         nested = cast(Nested, source)
         try:
             own = [_sampled(source, table) for table in source.tables()]
@@ -318,7 +323,7 @@ def _json(paths: Sequence[Path], base: Path) -> list[Draft]:
     return [Draft("json", "json", files, [*outer, *inner], {"fields": ordered}, doubts=doubts, notes=notes)]
 
 
-_DRAFTERS: dict[str, Callable[[Sequence[Path], Path], list[Draft]]] = {
+_DRAFTERS: dict[str, Callable[[Sequence[Path], Path, _Tell], list[Draft]]] = {
     "files": _delimited,
     "excel": _excel,
     "xml": _xml,
@@ -354,6 +359,13 @@ def _expanded(path: Path) -> list[Path]:
 def _relative(path: Path, base: Path) -> str:
     path = path.resolve()
     return str(path.relative_to(base)) if path.is_relative_to(base) else str(path)
+
+
+def _heard(source: Source, tell: _Tell) -> Source:
+    """The source, whose long looks are heard of."""
+    if hasattr(source, "attended"):
+        cast(Attended, source).attended(time.sleep, tell)
+    return source
 
 
 def _sampled(source: Source, name: str) -> _Sampled:

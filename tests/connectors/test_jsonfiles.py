@@ -4,15 +4,15 @@ import gzip
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from connectors.registry import open_source
-from migrate.core import Batch, Counted, Source
-from migrate.errors import SourceError, UsageError
+from migrate.core import Attended, Batch, Counted, Nested, Source
+from migrate.errors import SourceError, Stopped, UsageError
 
 
 def source(folder: Path, text: str | bytes, name: str = "t.json", **options: Any) -> Source:
@@ -312,3 +312,70 @@ def test_the_same_rows_however_small_the_slices(tmp_path: Path) -> None:
     assert len(whole[0]) == 3_000 - 6
     for size in (10, 333):
         assert (rows(of, size=size), rejects(of, size=size)) == whole
+
+
+# --------------------------------------------------------------------------------------------------- looking for fields
+
+
+def test_all_fields_and_arrays_are_found_in_one_look_that_tells_how_far_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("connectors.attention.EVERY", 0.0)
+    of = source(tmp_path, json.dumps({"id": 1, "tags": ["x"], "lines": [{"sku": "a", "n": 1}], "more": [{"m": 1}]}))
+    told: list[str] = []
+    cast(Attended, of).attended(lambda _: None, told.append)
+    nested = cast(Nested, of)
+    assert of.schema("t").schema.names == ["id", "tags", "lines", "more", "_rest"]
+    assert nested.arrays("t") == ["t/lines", "t/more"]
+    assert nested.fields(["t/lines", "t/more"]) == {
+        "t/lines": {"sku": "text", "n": "integer"},
+        "t/more": {"m": "integer"},
+    }
+    assert rows(of, "t/tags", ["value"]) == [{"value": "x"}]
+    assert told == ["t: t.json is looked through for fields, 100 %"]
+
+
+def test_a_look_at_documents_stops_where_that_is_asked_for(tmp_path: Path) -> None:
+    of = source(tmp_path, '{"id": 1}\n')
+
+    def stop(_: float) -> None:
+        raise Stopped("Stopped.")
+
+    cast(Attended, of).attended(stop, lambda _: None)
+    with pytest.raises(Stopped):
+        of.schema("t")
+
+
+def test_names_that_are_data_are_neither_columns_nor_tables_and_are_not_lost(tmp_path: Path) -> None:
+    """An object of many names is JSON, also in an array's elements; of documents with too many the later ones are the rest."""
+    documents = [
+        {"id": n, "scores": {f"u{n}-{at}": [{"q": at}] for at in range(9)}, "lines": [{"by": {f"k{n}": {"x": n}}}]}
+        for n in range(400)
+    ]
+    of = source(tmp_path, "\n".join(map(json.dumps, documents)))
+    assert of.schema("t").schema.names == ["id", "scores", "lines", "_rest"]
+    assert [json.loads(row["scores"]) for row in rows(of)] == [each["scores"] for each in documents]
+    assert cast(Nested, of).arrays("t") == ["t/lines"]
+    assert cast(Nested, of).fields(["t/lines"]) == {"t/lines": {"by": "json"}}
+    (asked,) = rows(of, "t/scores.u7-3", ["q"])  # in a map of which nothing is kept
+    assert asked == {"q": 3}
+    wide = [{"id": n, **{f"w{n}-{at}": at for at in range(9)}} for n in range(300)]
+    of = source(tmp_path, "\n".join(map(json.dumps, wide)))
+    table = of.schema("t")
+    assert len(table.schema.names) == 501
+    assert any("t: it has more than 2,000 different fields" in note for note in table.notes)
+    found = rows(of)
+    told = [{name: value for name, value in row.items() if name != "_rest" and value is not None} for row in found]
+    assert [{**columns, **json.loads(row["_rest"] or "{}")} for columns, row in zip(told, found, strict=True)] == wide
+
+
+def test_objects_are_looked_into_to_a_depth_below_which_they_are_json(tmp_path: Path) -> None:
+    deep = "1"
+    for _ in range(120):
+        deep = f'{{"a": {deep}}}'
+    of = source(tmp_path, f'{{"id": 1, "deep": {deep}}}')
+    (column,) = of.schema("t").schema.names[1:-1]
+    assert column.count(".") == 49
+    (row,) = rows(of)
+    assert row[column].count('"a"') == 120 - 49
+    assert row["_rest"] is None

@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import signal
+import sys
 
 from e2e.rig import Rig, state_of
 
@@ -195,3 +197,28 @@ def test_what_strangers_lost(rig: Rig) -> None:
     rig.migrate("run")
     assert rig.value("SELECT rest FROM several WHERE id = 2") == {"a": "y", "balance": 1e-7}  # lines are docs_lines
     assert rig.value("SELECT rest->>'Name' FROM several WHERE id = 1") == "A"
+
+
+SOON = "import connectors.attention, sys; connectors.attention.EVERY = 0.0; from migrate.cli import main; main(sys.argv[1:])"
+
+
+def test_a_long_look_for_fields_says_how_far_it_is_and_can_be_stopped(rig: Rig) -> None:
+    line = '{"id": 1, "lines": [{"sku": "A", "taxes": [{"code": "V"}]}], "note": "x"}\n'
+    rig.write("in/docs.jsonl", line * (48 << 20 >> 6))
+    running = rig.start("init", "in", command=(sys.executable, "-c", SOON))
+    running.until(lambda lines: any("in/docs.jsonl is looked through for fields" in each for each in lines))
+    running.process.send_signal(signal.SIGINT)
+    ended = running.end()
+    assert ended.code == 130
+    assert "Traceback" not in ended.err
+    assert ended.out == ""  # what may be in a pipe is clean
+    assert not (rig.folder / "migrate.yaml").exists()
+    rig.write("in/docs.jsonl", line)
+    project = (
+        PROJECT.partition("    fields:")[0] + "tables: {docs: {from: shop.orders, columns: {id: id, rest: _rest}}}\n"
+    )
+    rig.write("migrate.yaml", project.replace("in/orders.*", "in/docs.jsonl"))
+    for command in ("check", "plan"):
+        said = rig.try_(command, "--output", "json", command=(sys.executable, "-c", SOON))
+        assert "shop.orders: in/docs.jsonl is looked through for fields, 100 %" in said.err
+        said.json()
