@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
-from connectors.docfields import PARENT, POSITION, REST, Field, Level, Path, columns, leaves, parts_of
+from connectors.docfields import PARENT, POSITION, REST, VALUE, Field, Level, Path, columns, leaves, parts_of
 from connectors.docscan import (
     ABSENT,
     ARRAY,
@@ -21,6 +21,7 @@ from connectors.docscan import (
     MAXKEY,
     MINKEY,
     NOTHING,
+    NULL,
     NUMBER,
     OBJECT,
     OBJECTID,
@@ -28,6 +29,7 @@ from connectors.docscan import (
     STRING,
     SYMBOL,
     TIMESTAMP,
+    UNDEFINED,
     Cells,
     Data,
     Form,
@@ -81,6 +83,8 @@ _CALLED: Mapping[int, str] = {
     NUMBER: "number",
     MINKEY: "MinKey",
     MAXKEY: "MaxKey",
+    NULL: "null",
+    UNDEFINED: "undefined",
 }
 _NUMBERS: set[Type] = {"integer", "double", "decimal"}
 
@@ -255,12 +259,45 @@ def mixtures(seen: Seen, level: Level) -> dict[str, str]:
     told = {}
     for name, column in columns(level).items():
         inner = _value(seen, column.path)
-        kinds = {kind: n for kind, n in inner.kinds.items() if kind not in NOTHING} if inner else {}
-        if len(kinds) > 1:
-            of = sum(kinds.values())
-            shares = sorted(((n, _CALLED.get(kind, f"type {kind}")) for kind, n in kinds.items()), reverse=True)
+        counts = {kind: n for kind, n in inner.kinds.items() if kind not in NOTHING} if inner else {}
+        if len(counts) > 1:
+            of = sum(counts.values())
+            shares = sorted(((n, _called(kind)) for kind, n in counts.items()), reverse=True)
             told[name] = "values are " + ", ".join(f"{called} ({_share(n, of)})" for n, called in shares)
     return told
+
+
+def kinds(seen: Seen) -> dict[str, dict[str, int]]:
+    """How often each kind of value stands in each field, by its path: `lines[].sku` is one of the elements of `lines`.
+
+    A field that objects do not have counts as missing in them.
+    """
+    return _elements(seen, VALUE) | _kinds(seen, "")
+
+
+def _kinds(seen: Seen, above: str) -> dict[str, dict[str, int]]:
+    told: dict[str, dict[str, int]] = {}
+    for name, inner in seen.fields.items():
+        path, missing = above + name, seen.kinds.get(OBJECT, 0) - sum(inner.kinds.values())
+        told[path] = _counted(inner) | ({"missing": missing} if missing > 0 else {})
+        told |= _kinds(inner, f"{path}.")
+        if inner.elements is not None:
+            told |= _elements(inner.elements, f"{path}[]") | _kinds(inner.elements, f"{path}[].")
+    return told
+
+
+def _elements(seen: Seen, path: str) -> dict[str, dict[str, int]]:
+    """What elements are of which not all are objects."""
+    return {} if seen.kinds.keys() <= {OBJECT} else {path: _counted(seen)}
+
+
+def _counted(seen: Seen) -> dict[str, int]:
+    """The most frequent first."""
+    return {_called(kind): count for kind, count in sorted(seen.kinds.items(), key=lambda each: -each[1])}
+
+
+def _called(kind: int) -> str:
+    return _CALLED.get(kind, f"type {kind}")
 
 
 def _value(seen: Seen, path: Path) -> Seen | None:

@@ -229,6 +229,9 @@ class JsonFiles:
             return {}
         return docprofile.mixtures(self._seen(*docfields.parts_of(table)), self._resolved(table)[-1])
 
+    def kinds(self, table: str, /) -> Mapping[str, Mapping[str, int]]:
+        return docprofile.kinds(self._seen(*docfields.parts_of(table)))
+
     def fields(self, tables: Sequence[str], /) -> Mapping[str, Any]:
         return {table: docfields.declared(self._resolved(table)[-1]) for table in tables}
 

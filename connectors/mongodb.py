@@ -146,6 +146,9 @@ class Collections:
     def arrays(self, table: str) -> Sequence[str]:
         return docprofile.inner_tables(table, self._seen(*docfields.parts_of(table)))
 
+    def kinds(self, table: str, /) -> Mapping[str, Mapping[str, int]]:
+        return docprofile.kinds(self._seen(*docfields.parts_of(table)))
+
     def fields(self, tables: Sequence[str], /) -> Mapping[str, Any]:
         return {table: docfields.declared(self._fields(table)[-1]) for table in tables}
 

@@ -24,7 +24,7 @@ from connectors.jsonfiles import open_files
 from connectors.recording import Page, Position, Recorded, Writer, locked, recorded, refuse_another, verify
 from connectors.restclient import PATIENCE, Access, Answer, Client, Doubled, Mask, Number, Pause, canonical, origin
 from connectors.secretnames import secret
-from migrate.core import Attended, Batch, Counted, Notice, Origin, Partition, Source, Table
+from migrate.core import Attended, Batch, Counted, Nested, Notice, Origin, Partition, Source, Table
 from migrate.errors import MigrateError, RetryableError, SourceError, Stopped, UsageError
 
 _TELL = 5.0  # seconds between two lines about one table
@@ -102,7 +102,7 @@ def reading(options: Mapping[str, Any], table: str) -> dict[str, Any]:
 
 
 class RestApi:
-    """`Source` and `Counted` over recordings, made where there are none; `Preflight`. Safe to read from several threads."""
+    """`Source`, `Counted` and `Nested` over recordings, made where there are none; `Preflight`. Safe for several threads."""
 
     def __init__(self, access: Access, resources: Mapping[str, Resource], base: Path, record: str) -> None:
         self._access = access
@@ -152,6 +152,15 @@ class RestApi:
     def count(self, partition: Partition, /) -> int:
         files, parts = self._parts(partition)
         return sum(cast(Counted, files).count(part) for part in parts)
+
+    def arrays(self, table: str, /) -> Sequence[str]:
+        return cast(Nested, self._recorded(table)[1]).arrays(table)
+
+    def fields(self, tables: Sequence[str], /) -> Mapping[str, Any]:
+        return {name: cast(Nested, self._recorded(name)[1]).fields([name])[name] for name in tables}
+
+    def kinds(self, table: str, /) -> Mapping[str, Mapping[str, int]]:
+        return cast(Nested, self._recorded(table)[1]).kinds(table)
 
     def _parts(self, partition: Partition) -> tuple[Source, list[Partition]]:
         token = json.loads(partition.token)

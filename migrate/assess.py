@@ -17,7 +17,6 @@ from mappings.spec import TableSpec
 from mappings.typemap import inferred
 from migrate.core import (
     SUGGESTED,
-    Doubtful,
     Estimated,
     Event,
     Nested,
@@ -38,7 +37,7 @@ from migrate.governor import Governor
 from migrate.personal import made_from
 from migrate.profile import Held, profile
 from migrate.project import Project, open_source
-from reports.assessment import Assessment, ColumnProfile, SourceProfile, State, TableProfile, Task, hinted
+from reports.assessment import Assessment, ColumnProfile, SourceProfile, State, TableProfile, Task, hinted, share
 
 MINUTES = {
     "table": (10, "each table: its mapping is looked at; and half a minute for each of its columns"),
@@ -72,6 +71,7 @@ _SAMPLE_BYTES = 4 << 20
 _SLICE_ROWS, _SLICE_BYTES = 200_000, 8 << 20
 _LARGE = 1 << 20  # characters or bytes of one value
 _BATCH = 2_000  # rows of which guesses are made
+_NO_VALUES, _NUMBERS = {"null", "undefined", "missing"}, {"int", "long", "double", "decimal", "number"}
 _FEW = 2  # rows of which nothing can be said
 _READABLE = 60  # characters of a position
 
@@ -187,9 +187,13 @@ class _Look:
         except MigrateError as error:
             task = _task("unreadable", f"cannot be read: {_said(error)}")
             return _concluded(TableProfile(name, None, False, None, (), (), (), 0, 0, mapped, (task,)))
+        fields = cast(Nested, source).kinds(name) if hasattr(source, "kinds") else {}
         guesses = looks_like(table, read.sample) if read.sample is not None else {}
         hidden = frozenset[str]().union(*map(made_from, specs))
-        columns = [_column(f, h, guesses, hidden) for f, h in zip(read.fields, held, strict=True)]
+        columns = [
+            replace(_column(f, h, guesses, hidden), kinds=fields.get(f.name, {}))
+            for f, h in zip(read.fields, held, strict=True)
+        ]
         references = cast(Related, source).references(name) if hasattr(source, "references") else ()
         tasks = [
             *_of_table(table),
@@ -197,9 +201,8 @@ class _Look:
             *(_of_notice(table, notice) for notice in notices),
             *_of_columns(table, read, held, guesses),
         ]
-        tasks += _of_json(table, read, {*names, *(f"{name}/{t.column}" for t in tasks)})
-        if hasattr(source, "doubts") and not hasattr(source, "preflight"):
-            tasks += [_task("doubt", said, c) for c, said in cast(Doubtful, source).doubts(name).items()]
+        tasks += _of_kinds(columns, {each.column for each in tasks})
+        tasks += _of_json(table, read, {*names, *(f"{name}/{each.column}" for each in tasks)})
         left = dict.fromkeys(r.table for r in references if r.table not in names)
         tasks += [_task("reference", f"refers to {each}, which is not among the tables") for each in left]
         if not specs and not self.given:
@@ -218,6 +221,7 @@ class _Look:
                 mapped,
                 tuple(tasks),
                 table.notes,
+                fields,
             )
         )
 
@@ -384,6 +388,16 @@ def _of_columns(
             )
         if guesses.get(name, ("", ""))[1]:
             yield _task("guess", guesses[name][1], name)
+
+
+def _of_kinds(columns: Sequence[ColumnProfile], known: Collection[str | None]) -> Iterator[Task]:
+    """Fields that hold several kinds of values; an int, a long and a double are numbers all."""
+    for each in columns:
+        there = {kind: count for kind, count in each.kinds.items() if kind not in _NO_VALUES}
+        if len(there) > 1 and not there.keys() <= _NUMBERS and each.name not in known:
+            of = sum(there.values())
+            said = ", ".join(f"{kind} ({share(count, of)})" for kind, count in there.items())
+            yield _task("doubt", f"values are {said}", each.name)
 
 
 def _of_json(table: Table, read: _Read, known: Collection[str]) -> Iterator[Task]:

@@ -232,6 +232,10 @@ class Nested(Protocol):
         """For each of these tables its fields, as the project file spells them."""
         ...
 
+    def kinds(self, table: str, /) -> Mapping[str, Mapping[str, int]]:
+        """Of each field of a table's documents, by its path, how often each kind of value stands there, or none does."""
+        ...
+
 
 Kind = Literal["number", "real", "boolean", "day", "moment", "text", "padded", "bytes", "other"]
 """What two engines must mean alike of a column: days and microseconds count from 1970-01-01 (UTC), texts are Unicode

@@ -59,8 +59,9 @@ class Task:
 class TableProfile:
     """A table of a source. `rows` and `bytes` are None where nobody knows; `counted`: rows were, and are no estimate.
 
-    `looked` rows were read of which `rejected` could not be. `refers` are the tables its references name; `mapped` the tables of
-    the project that are made from it. `notes` say how it is read. `minutes` include those of its tasks.
+    `looked` rows were read of which `rejected` could not be. `refers` are the tables its references name, `mapped` the tables of
+    the project that are made from it. `notes` say how it is read. `fields` are all those of documents, by their paths, with how
+    often each kind of value stands there. `minutes` include those of its tasks.
     """
 
     name: str
@@ -75,6 +76,7 @@ class TableProfile:
     mapped: tuple[str, ...]
     tasks: tuple[Task, ...]
     notes: tuple[str, ...] = ()
+    fields: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     minutes: int = 0
     state: State = "as it is"
 

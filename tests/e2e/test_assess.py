@@ -7,6 +7,7 @@ from typing import Any
 
 from bson import Decimal128, ObjectId
 from servers import MariaDB, Mongo
+from webserver import Reply, serving
 
 from e2e.rig import Rig
 from e2e.test_mysql import filled
@@ -134,7 +135,7 @@ def test_documents_are_assessed_with_their_arrays(rig: Rig, mongo: Mongo, mongo_
                     "total": str(n) if n % 10 == 0 else n,
                     "price": Decimal128(f"{n}.5"),
                     "at": datetime(2020, 1, 1, tzinfo=UTC),
-                    "lines": [{"sku": f"S{at}", "qty": at} for at in range(2)],
+                    "lines": [{"sku": f"S{at}", "qty": at, "tags": ["x", 1]} for at in range(2)],
                     **({"late": True} if n % 100 == 0 else {}),
                 }
                 for n in range(1, 501)
@@ -147,6 +148,11 @@ def test_documents_are_assessed_with_their_arrays(rig: Rig, mongo: Mongo, mongo_
     assert column(found, "orders", "late")["filled"] == 5
     assert any(t["column"] == "total" and "10" in t["said"] for t in orders["tasks"])
     assert column(found, "orders/lines", "qty")["most"] == "1"
+    assert column(found, "orders", "total")["kinds"] == {"int": 450, "string": 50}
+    fields = orders["fields"]
+    assert fields["late"] == {"boolean": 5, "missing": 495}
+    assert fields["lines[].tags[]"] == {"string": 1000, "int": 1000}
+    assert lines["fields"]["sku"] == {"string": 1000}
 
 
 def test_what_cannot_be_read_hides_nothing_else_and_ends_with_an_error(rig: Rig) -> None:
@@ -170,3 +176,24 @@ def test_the_json_is_all_of_it_and_standard_output_holds_nothing_else(rig: Rig) 
     assert found["format"] == 1
     assert of(found, "a")["columns"][1]["type"] == "date"
     assert any("do not fit" in t["said"] for t in of(found, "a")["tasks"])
+
+
+def test_json_files_and_what_an_api_gave_are_assessed_alike(rig: Rig) -> None:
+    orders = [{"id": n, "total": n if n % 2 else f"{n}", "lines": [{"sku": "a"}] * (n % 3)} for n in range(100)]
+    rig.write("orders.json", json.dumps(orders))
+    with serving(lambda _: Reply.of(orders)) as api:
+        rig.write(
+            "migrate.yaml",
+            "migration: m\ntarget: ${env:TARGET_URL}\nsources:\n  files: {json: orders.json}\n"
+            f"  api: {{rest: '{api.url}', tables: {{orders: {{path: orders}}}}}}\ntables:\n"
+            "  a: {from: files.orders, key: id, columns: {id: id, rest: _rest}}\n"
+            "  b: {from: api.orders, key: id, columns: {id: id, rest: _rest}}\n",
+        )
+        found = rig.migrate("assess", "--output", "json").json()
+    files, api = found["sources"]
+    assert [t["name"] for t in files["tables"]] == [t["name"] for t in api["tables"]] == ["orders", "orders/lines"]
+    for source in (files, api):
+        orders_, lines = source["tables"]
+        assert orders_["fields"]["total"] == {"number": 50, "string": 50}
+        assert (lines["rows"], [t["kind"] for t in lines["tasks"]]) == (99, ["key", "unmapped"])
+        assert "total" in {t["column"] for t in orders_["tasks"]}
