@@ -267,6 +267,18 @@ def mixtures(seen: Seen, level: Level) -> dict[str, str]:
     return told
 
 
+def held(seen: Seen, above: Path = ()) -> list[str]:
+    """The paths, with / between names, of the arrays of objects in an object and in the objects in it."""
+    told = []
+    for name, inner in seen.fields.items():
+        if "/" in name:
+            continue
+        if inner.elements is not None and OBJECT in inner.elements.kinds:
+            told.append("/".join((*above, name)))
+        told += held(inner, (*above, name))
+    return told
+
+
 def kinds(seen: Seen) -> dict[str, dict[str, int]]:
     """How often each kind of value stands in each field, by its path: `lines[].sku` is one of the elements of `lines`.
 

@@ -37,8 +37,9 @@ _BLANKS = b" \t\r\n"
 def open_files(files: Mapping[str, Sequence[str]], options: Mapping[str, Any], base: Path) -> Source:
     """JSON files as a source. `files` as for delimited text; `orders/lines` is what the array `lines` in `orders` holds.
 
-    Options: `form` (lines, array; else detected), `records` (the path of the array in the file's object, `data/items`), `fields`
-    (table → name → type or map), `mixed` (reject, rest). Raises UsageError, and SourceError if a glob matches no file.
+    Options: `form` (lines, array; else detected), `records` (the path of the array in the file's object, `data/items`; or table →
+    path), `fields` (table → name → type or map), `mixed` (reject, rest). Raises UsageError, and SourceError if a glob matches no
+    file.
     """
     found = find(files, base)
     unique = {table: once(paths, base) for table, paths in found.items()}
@@ -49,15 +50,25 @@ def open_files(files: Mapping[str, Sequence[str]], options: Mapping[str, Any], b
     for table in fields:
         if table.partition("/")[0] not in unique:
             raise UsageError(f"fields: no table {table!r} among the files", hint=f"There are: {', '.join(unique)}.")
-    wanted = _Options(options.get("form", ""), options.get("records", ""), options.get("mixed", "reject") == "rest")
+    records = options.get("records", "")
+    if isinstance(records, Mapping):
+        for table in records:
+            if table not in unique:
+                hint = f"There are: {', '.join(unique)}."
+                raise UsageError(f"records: no table {table!r} among the files", hint=hint)
+    wanted = _Options(options.get("form", ""), records, options.get("mixed", "reject") == "rest")
     return JsonFiles(unique, wanted, fields, base, notes)
 
 
 @dataclass(frozen=True, slots=True)
 class _Options:
     form: str
-    records: str
+    records: str | Mapping[str, str]
     mixed: bool
+
+    def within(self, table: str) -> str:
+        """The path of the array in the files of a table; "" where these are the array, or lines."""
+        return self.records if isinstance(self.records, str) else self.records.get(table, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +178,7 @@ class JsonFiles:
         warnings = []
         for name in self._names(table):
             with _opened(self._base / name, name) as file:
-                layout = _layout(file, self._options)
+                layout = self._layout(table, file)
                 notes.append(f"{name}: {layout.note}")
                 if not any(True for _ in _slices(file, layout, 1, _PROBE)):
                     warnings.append(f"{name}: no document stands in it")
@@ -183,7 +194,7 @@ class JsonFiles:
         ordinal = 0
         for name in self._names(table.name):
             with _opened(self._base / name, name) as file:
-                for token, count in _slices(file, _layout(file, self._options), rows, bytes):
+                for token, count in _slices(file, self._layout(table.name, file), rows, bytes):
                     token = replace(token, mixed=self._options.mixed, levels=levels)
                     yield Partition(table.name, ordinal, _dump(token), count, token.end - token.start)
                     ordinal += 1
@@ -243,6 +254,9 @@ class JsonFiles:
             raise UsageError(f"no table {table!r} among the files", hint=f"there are: {', '.join(self._files)}")
         return self._files[base]
 
+    def _layout(self, table: str, file: TextFile) -> "_Layout":
+        return _layout(file, self._options.form, self._options.within(table.partition("/")[0]))
+
     def _slice(self, token: _Token) -> _Slice:
         with _opened(self._base / token.file, token.file) as file:
             data = file.read(token.start, token.end)
@@ -288,7 +302,7 @@ class JsonFiles:
         for name in self._names(table):
             with _opened(self._base / name, name) as file:
                 size = file.size
-                for token, _ in _slices(file, _layout(file, self._options), 1 << 40, _FOUND):
+                for token, _ in _slices(file, self._layout(table, file), 1 << 40, _FOUND):
                     at_hand = _Slice(token, file.read(token.start, token.end), file.compressed)
                     starts, ends, _ = at_hand.found
                     cells = documents.elements(JSON, at_hand.view, starts, ends, paths)
@@ -321,8 +335,25 @@ def _opened(path: Path, name: str) -> Any:
 # ---------------------------------------------------------------------------------------------------------- the layout
 
 
-def _layout(file: TextFile, options: _Options) -> _Layout:
-    """How a file holds its documents: as the options say, else as its first bytes look."""
+def arrays_in(path: Path, name: str) -> Sequence[str]:
+    """The paths of the arrays of objects in a file that is one object and none of JSON Lines; () for any other file.
+
+    What is larger than the object around an array may be is not looked through.
+    """
+    with _opened(path, name) as file:
+        data = file.read(0, min(file.size, _HEAD))
+        text = data.removeprefix(_BOM).strip(_BLANKS)
+        if file.size > _HEAD or not text.startswith(b"{") or _by_line(text, more=False) or judge(text) is not None:
+            return ()
+        view = np.frombuffer(text, np.uint8)
+        seen = Seen()
+        edges = np.array([0]), np.array([len(text)])
+        docprofile.note(JSON, view, documents.elements(JSON, view, *edges, ()), seen)
+        return docprofile.held(seen)
+
+
+def _layout(file: TextFile, form: str, records: str) -> _Layout:
+    """How a file holds its documents: as it is said, else as its first bytes look."""
     head = file.read(0, _PROBE)
     if head[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in head[:4]:
         raise SourceError(
@@ -331,11 +362,11 @@ def _layout(file: TextFile, options: _Options) -> _Layout:
         )
     start = len(_BOM) if head.startswith(_BOM) else 0
     text = head[start:].lstrip(_BLANKS)
-    if options.records:
-        return _within(file, start, options.records)
-    form = options.form or ("array" if text.startswith(b"[") else "lines")
+    if records:
+        return _within(file, start, records)
+    given, form = form, form or ("array" if text.startswith(b"[") else "lines")
     if form == "lines":
-        if not options.form and text and not _by_line(text, len(head) < file.size):
+        if not given and text and not _by_line(text, len(head) < file.size):
             raise SourceError(
                 f"{file.name} is neither an array of objects nor JSON Lines: few of its first lines are objects",
                 hint="say which array in it holds the rows, records: data/items; or say form: lines, or form: array",

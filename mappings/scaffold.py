@@ -8,6 +8,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 from typing import Any
 
 import duckdb
@@ -23,6 +24,8 @@ from migrate.core import Reference, Table
 SCHEMA_FILE = "migrate.schema.json"
 _ENOUGH = 0.95  # of a column's sample must look like what is guessed; the rest would be rejected, and a comment says so
 _SAMPLE = 2_000
+_FEW = 2  # rows, of fewer of which nothing is unique
+_TOGETHER = 4  # columns named like keys, of which two together may be one
 _LONGEST = 63  # bytes of a name in PostgreSQL
 _SYSTEM_COLUMNS = ("tableoid", "xmin", "cmin", "xmax", "cmax", "ctid")  # which each of its tables has
 
@@ -209,8 +212,9 @@ def _table(
         why = "" if table.key else "  # unique in the sample; the target's primary key may differ"
         lines.append(f"    key: {f'[{written}]' if len(key) > 1 else _scalar(key[0])}{why}")
         made = ", ".join(_flow(targets[column].name) for column in key)
+        made = f"[{made}]" if len(key) > 1 else made
         if table.key:
-            lines.append(f"    primary_key: {f'[{made}]' if len(key) > 1 else made}")
+            lines.append(f"    primary_key: {made}")
         else:
             lines.append(f"    # primary_key: {made}  # for a table that the toolkit makes")
     lines.append("    mode: append  # or upsert, or replace")
@@ -253,14 +257,28 @@ def _texts(sample: pa.RecordBatch | None, column: str) -> list[str | None]:
 
 
 def _key(columns: Sequence[str], sample: pa.RecordBatch | None, guesses: Mapping[str, _Guess]) -> list[str]:
-    """The column that seems to identify a row: unique, never empty, named like a key before others."""
-    found = []
-    for column in columns:
-        values = _texts(sample, column)
-        whole = guesses[column].type in ("", "bigint") and "(" not in guesses[column].expression.strip('"')
-        if len(values) > 1 and all(values) and len(set(values)) == len(values) and whole:
-            found.append(column)
-    return sorted(found, key=lambda column: _LIKELY_KEY.search(column) is None)[:1]
+    """The columns that seem to identify a row: unique in all of the sample, never empty; one before two, named like a key before
+    others."""
+    if sample is None or sample.num_rows < _FEW:
+        return []
+    whole = [
+        column
+        for column in columns
+        if guesses[column].type in ("", "bigint")
+        and "(" not in guesses[column].expression.strip('"')
+        and all(_texts(sample, column))
+    ]
+    named_so = [column for column in whole if _LIKELY_KEY.search(column)]
+    one = [(column,) for column in sorted(whole, key=lambda column: column not in named_so)]
+    return next((list(key) for key in [*one, *combinations(named_so[:_TOGETHER], 2)] if _identifies(sample, key)), [])
+
+
+def _identifies(sample: pa.RecordBatch, key: Sequence[str]) -> bool:
+    try:
+        table = pa.table({str(at): sample.column(column) for at, column in enumerate(key)})
+        return bool(table.group_by(table.column_names).aggregate([]).num_rows == sample.num_rows)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowKeyError):  # values that cannot be compared
+        return False
 
 
 # -------------------------------------------------------------------------------------------------------------- guesses

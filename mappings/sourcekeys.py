@@ -304,6 +304,9 @@ _MIXED = Key(
     "reject",
 )
 
+_PATH = text("a path, as in data/items", texts.not_empty)
+_PATHS = named(_PATH, "a mapping of table to path", texts.not_empty, least=1)
+
 JSON = Section(
     "A source of JSON files",
     "JSON Lines, or an array of objects, in UTF-8; `.gz` is read too. Each object is a row. What the array `lines` in them holds "
@@ -324,8 +327,9 @@ JSON = Section(
         ),
         Key(
             "records",
-            text("a path, as in data/items", texts.not_empty),
-            "The path of the array that holds the rows, where a file is one object.",
+            or_mapping("a path, as in data/items, or a mapping of table to path", _PATH, _PATHS),
+            "The path of the array that holds the rows, where a file is one object; where it holds several, that of each table: "
+            "`json: {genres: all.json, albums: all.json}` with `records: {genres: Genre, albums: Album}`.",
             "the file is the array",
         ),
         _DOCUMENT_FIELDS,

@@ -72,6 +72,7 @@ _SLICE_ROWS, _SLICE_BYTES = 200_000, 8 << 20
 _LARGE = 1 << 20  # characters or bytes of one value
 _BATCH = 2_000  # rows of which guesses are made
 _NO_VALUES, _NUMBERS = {"null", "undefined", "missing"}, {"int", "long", "double", "decimal", "number"}
+_SURELY = 0.9  # an estimate of different values errs by a few in a hundred
 _FEW = 2  # rows of which nothing can be said
 _READABLE = 60  # characters of a position
 
@@ -234,7 +235,17 @@ class _Look:
         if not all(said or [()]):
             yield _task("key", f"no key at the source: {_unique(read, columns)}")
         elif self.given:
-            yield _task("guess", f"no key at the source: `migrate init` takes {', '.join(said[0])}, unique in a sample")
+            yield _guessed_key(read, columns, said[0])
+
+
+def _guessed_key(read: "_Read", columns: Sequence[ColumnProfile], key: Sequence[str]) -> Task:
+    """What `init` takes from a sample is looked at in all rows that were read."""
+    rows = read.looked - sum(read.rejected.values())
+    twice = [c for c in columns if [c.name] == list(key) and c.distinct is not None and c.distinct < _SURELY * rows]
+    if twice:
+        found = f"of {rows:,} rows looked at it has {twice[0].distinct:,} different values"
+        return _task("key", f"no key at the source: `migrate init` takes {key[0]}, unique in its sample, but {found}")
+    return _task("guess", f"no key at the source: `migrate init` takes {', '.join(key)}, unique in a sample")
 
 
 def _concluded(table: TableProfile) -> TableProfile:
@@ -352,7 +363,7 @@ def _of_table(table: Table) -> Iterator[Task]:
 def _unique(read: _Read, columns: Sequence[ColumnProfile]) -> str:
     """Which columns could identify a row."""
     rows = read.looked - sum(read.rejected.values())
-    least = 0.95 * rows if read.full else rows  # an estimate of different values errs by a few in a hundred
+    least = _SURELY * rows if read.full else rows
     if rows < _FEW:
         return "too few rows to tell what identifies one; without one a table can only be appended to"
     found = [c.name for c in columns if c.filled == rows and not c.blank and (c.distinct or 0) >= least]

@@ -14,6 +14,7 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 
+from connectors.jsonfiles import arrays_in
 from connectors.registry import open_source, open_url
 from connectors.xmlrecords import propose
 from mappings.ddl import FEWER_COLUMNS, too_wide
@@ -297,30 +298,60 @@ def _xml(paths: Sequence[Path], base: Path, _tell: _Tell) -> list[Draft]:
 
 
 def _json(paths: Sequence[Path], base: Path, tell: _Tell) -> list[Draft]:
-    """One source of all files that hold rows, with a table for each array of objects; configuration is JSON too."""
+    """One source of all files that hold rows, and one of each file that is an object with arrays of them."""
+    each = list({_relative(path, base): path for path in paths}.values())
+    held = {path: arrays_in(path, _relative(path, base)) for path in each}
+    drafts = [_held(path, arrays, base, tell) for path, arrays in held.items() if arrays]
+    plain = [path for path in each if not held[path]]
+    return drafts + ([_rows(plain, base, tell, alone=not drafts)] if plain else [])
+
+
+def _held(path: Path, arrays: Sequence[str], base: Path, tell: _Tell) -> Draft:
+    """A table for each array in a file's object, called as the array is."""
+    last = [array.rpartition("/")[2] for array in arrays]
+    names = [
+        name if last.count(name) == 1 else array.replace("/", "_") for name, array in zip(last, arrays, strict=True)
+    ]
+    files = dict.fromkeys(names, (_relative(path, base),))
+    options: dict[str, Any] = {"records": dict(zip(names, arrays, strict=True))}
+    own, within, doubts, fields = _documents(files, options, base, tell)
+    return Draft(
+        path.name.partition(".")[0], "json", files, [*own, *within], {**options, "fields": fields}, doubts=doubts
+    )
+
+
+def _rows(paths: Sequence[Path], base: Path, tell: _Tell, *, alone: bool) -> Draft:
+    """Files each of which is a table; others are left out where there are such, for configuration is JSON too."""
     readable, notes, doubts, fields = list[Path](), list[str](), dict[str, Mapping[str, str]](), dict[str, Any]()
     outer, inner = list[_Sampled](), list[_Sampled]()
-    for path in {_relative(each, base): each for each in paths}.values():
-        source = _heard(open_source("json", _files_of([path], base), {}, base), tell)
-        nested = cast(Nested, source)
+    for path in paths:
         try:
-            own = [_sampled(source, table) for table in source.tables()]
+            own, within, doubted, declared = _documents(_files_of([path], base), {}, base, tell)
         except SourceError as error:
-            if len(paths) == 1:
+            if alone and len(paths) == 1:
                 raise
             notes.append(f"left out: {error.message}")
             continue
-        within = [_sampled(source, each) for table in source.tables() for each in nested.arrays(table)]
-        names = [table.name for _, table, _ in (*own, *within)]
-        doubts |= _doubts(source, names)[0]
-        fields |= _declared(nested, names)
+        doubts |= doubted
+        fields |= declared
         outer, inner, readable = [*outer, *own], [*inner, *within], [*readable, path]
-    if not readable:
+    if not readable and alone:
         raise SourceError("no JSON file there holds rows", hint="; ".join(notes))
-    files = _files_of([path for path in paths if path in readable], base)
+    files = _files_of(readable, base)
     open_source("json", files, {}, base)  # which refuses two files that would be the same table
     ordered = {table.name: fields[table.name] for _, table, _ in (*outer, *inner) if table.name in fields}
-    return [Draft("json", "json", files, [*outer, *inner], {"fields": ordered}, doubts=doubts, notes=notes)]
+    return Draft("json", "json", files, [*outer, *inner], {"fields": ordered}, doubts=doubts, notes=notes)
+
+
+def _documents(
+    files: Mapping[str, Sequence[str]], options: Mapping[str, Any], base: Path, tell: _Tell
+) -> tuple[list[_Sampled], list[_Sampled], dict[str, Mapping[str, str]], dict[str, Any]]:
+    """The tables of JSON files, those of arrays in them, doubts, and fields."""
+    source = _heard(open_source("json", files, options, base), tell)
+    own = [_sampled(source, table) for table in source.tables()]
+    within = [_sampled(source, each) for table in source.tables() for each in cast(Nested, source).arrays(table)]
+    names = [table.name for _, table, _ in (*own, *within)]
+    return own, within, _doubts(source, names)[0], _declared(cast(Nested, source), names)
 
 
 _DRAFTERS: dict[str, Callable[[Sequence[Path], Path, _Tell], list[Draft]]] = {

@@ -222,3 +222,28 @@ def test_a_long_look_for_fields_says_how_far_it_is_and_can_be_stopped(rig: Rig) 
         said = rig.try_(command, "--output", "json", command=(sys.executable, "-c", SOON))
         assert "shop.orders: in/docs.jsonl is looked through for fields, 100 %" in said.err
         said.json()
+
+
+def test_a_file_that_is_one_object_gives_a_table_for_each_of_its_arrays(rig: Rig) -> None:
+    document = {
+        "made": "2020-01-01",
+        "Genre": [{"GenreId": n, "Name": f"Ä{n}"} for n in range(1, 6)],
+        "data": {"Album": [{"AlbumId": n, "tracks": [{"no": at} for at in range(n)]} for n in range(1, 4)], "none": []},
+        "Link": [{"GenreId": a, "AlbumId": b, "w": a + b} for a in range(1, 6) for b in range(1, 4)],
+        "words": ["x"],
+    }
+    rig.write("all.json", json.dumps(document, indent=1))
+    rig.migrate("init", "all.json")
+    written = (rig.folder / "migrate.yaml").read_text()
+    assert "Album: data/Album" in written
+    assert "key: [GenreId, AlbumId]  # unique in the sample" in written
+    rig.migrate("check")
+    rig.migrate("run")
+    counts = {t: rig.value(f"SELECT count(*) FROM {t}") for t in ("genre", "album", "link", "album_tracks")}
+    assert counts == {"genre": 5, "album": 3, "link": 15, "album_tracks": 6}
+    rig.migrate("verify")
+    wrong = written.replace("Album: data/Album", "Album: data/Nowhere")
+    rig.write("migrate.yaml", wrong)
+    assert "no array was found at data/Nowhere" in rig.migrate("check", code=3).said
+    rig.write("migrate.yaml", wrong.replace("Album: data/Nowhere", "Alubm: data/Album"))
+    assert "records: no table 'Alubm' among the files" in rig.migrate("check", code=3).said
