@@ -268,14 +268,15 @@ def mixtures(seen: Seen, level: Level) -> dict[str, str]:
 
 
 def held(seen: Seen, above: Path = ()) -> list[str]:
-    """The paths, with / between names, of the arrays of objects in an object and in the objects in it."""
+    """The paths, with / between names, of the arrays of objects in an object and in the objects in it: further down they are
+    parts of something."""
     told = []
     for name, inner in seen.fields.items():
         if "/" in name:
             continue
         if inner.elements is not None and OBJECT in inner.elements.kinds:
             told.append("/".join((*above, name)))
-        told += held(inner, (*above, name))
+        told += held(inner, (name,)) if not above else []
     return told
 
 

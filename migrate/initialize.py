@@ -380,7 +380,9 @@ def _expanded(path: Path) -> list[Path]:
     if path.is_dir():
         every = tuple(itertools.chain(*_SUFFIXES.values()))
         return sorted(
-            p for p in path.iterdir() if p.name.lower().endswith(every) and not p.name.startswith((".", "~$"))
+            p
+            for p in path.iterdir()
+            if p.name.lower().endswith(every) and not p.name.startswith((".", "~$")) and p.name != SCHEMA_FILE
         )
     if not path.exists():
         raise UsageError(f"{path} does not exist.")
