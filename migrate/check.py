@@ -44,7 +44,7 @@ def check(work: Session, names: Sequence[str], jobs: int = 1) -> list[Result]:
     looked_at: set[layout.Origin] = set()
     for name in names:
         spec = work.project.spec.tables[name]
-        source = _tried(f"{name}, source", lambda spec=spec: _source(work, spec))  # type: ignore[misc]
+        source = _source(work, f"{name}, source", spec)
         results.append(source)
         promised = [o for o in spec.origins if o not in looked_at and _promised(work, o)]
         results += [_layout(work, name, origin, jobs) for origin in promised]
@@ -214,9 +214,13 @@ def _noticed(source: str, notice: Notice) -> Result:
     return Result(notice.level != "error", f"{source}, {notice.what}", said, warned)
 
 
-def _source(work: Session, spec: TableSpec) -> str:
-    found = work.source_of(spec).schema(spec.source_table)
-    return "; ".join((f"{len(found.schema.names)} columns", *found.warnings, *found.notes))
+def _source(work: Session, what: str, spec: TableSpec) -> Result:
+    try:
+        found = work.source_of(spec).schema(spec.source_table)
+    except MigrateError as error:
+        return _failed(what, error)
+    said = "; ".join((*found.warnings, f"{len(found.schema.names)} columns", *found.notes))
+    return Result(True, what, said, bool(found.warnings))
 
 
 def _promised(work: Session, origin: layout.Origin) -> bool:
