@@ -1,7 +1,7 @@
 """`migrate assess`: what sources hold, what their columns are like, and what their migration asks of people. Writes nothing."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -17,6 +17,7 @@ from mappings.spec import TableSpec
 from mappings.typemap import inferred
 from migrate.core import (
     SUGGESTED,
+    Batch,
     Estimated,
     Event,
     Nested,
@@ -32,7 +33,7 @@ from migrate.core import (
     Watermark,
     Watermarked,
 )
-from migrate.errors import MigrateError
+from migrate.errors import MigrateError, SourceError, Stopped, UsageError
 from migrate.governor import Governor
 from migrate.personal import made_from
 from migrate.profile import Held, profile
@@ -98,6 +99,8 @@ def assess(
         try:
             with closing(_opened(project, name, governor, full=full)) as opened:
                 found.append(look.source(opened.source))
+        except Stopped:
+            raise
         except MigrateError as error:
             failures.append(error)
             found.append(SourceProfile(name, failure=_said(error)))
@@ -174,7 +177,7 @@ class _Look:
             for name in list(names):
                 try:
                     names |= dict.fromkeys(cast(Nested, source).arrays(name))
-                except MigrateError:  # the table itself tells of it
+                except SourceError:  # the table itself tells of it
                     continue
         return list(names | dict.fromkeys(self.mapped))
 
@@ -185,7 +188,7 @@ class _Look:
             table = source.schema(name)
             read = _Read(source, table, self.full, self.watch)
             held = read.held()
-        except MigrateError as error:
+        except (SourceError, UsageError) as error:
             task = _task("unreadable", f"cannot be read: {_said(error)}")
             return _concluded(TableProfile(name, None, False, None, (), (), (), 0, 0, mapped, (task,)))
         fields = cast(Nested, source).kinds(name) if hasattr(source, "kinds") else {}
@@ -320,13 +323,18 @@ class _Read:
             self.rows, self.bytes = rows, size
 
     def _batches(self, part: Partition, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        for batch in self.source.read(part, names):
-            self.looked += batch.rows.num_rows + len(batch.rejects)
-            self.rejected.update(map(_what, batch.rejects))
-            if batch.rows.num_rows and (self.sample is None or self.sample.num_rows < _BATCH):
-                self.sample = batch.rows
-            self._tell(self.looked)
-            yield batch.rows
+        """The rows of a slice; of one that is a whole large table only the first."""
+        with closing(cast(Generator[Batch], self.source.read(part, names))) as batches:
+            for batch in batches:
+                if not self.full and self.looked >= _LOOKED:
+                    self.whole = False
+                    return
+                self.looked += batch.rows.num_rows + len(batch.rejects)
+                self.rejected.update(map(_what, batch.rejects))
+                if batch.rows.num_rows and (self.sample is None or self.sample.num_rows < _BATCH):
+                    self.sample = batch.rows
+                self._tell(self.looked)
+                yield batch.rows
 
     def _tell(self, rows: int) -> None:
         self.watch(

@@ -42,9 +42,11 @@ def profile(schema: pa.Schema, batches: Iterable[pa.RecordBatch], *, exact: bool
             rows = connection.from_arrow(pa.RecordBatchReader.from_batches(asked, renamed()))
             types = [str(each) for each in rows.types]
             [values] = rows.aggregate(", ".join(each for several in found for each in several)).fetchall()
-        except duckdb.Error:
+        except (duckdb.Error, RuntimeError) as error:
             if raised:
                 raise raised[0] from None
+            if "interrupted" in str(error):  # Ctrl-C, as it came while DuckDB was at work
+                raise KeyboardInterrupt from error
             raise
     answers = iter(values)
     held = []

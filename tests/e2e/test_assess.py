@@ -1,6 +1,8 @@
 """`migrate assess`: inventory, profile and effort of sources, with a project file and without one; nothing is written."""
 
 import json
+import signal
+import sqlite3
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -197,3 +199,40 @@ def test_json_files_and_what_an_api_gave_are_assessed_alike(rig: Rig) -> None:
         assert orders_["fields"]["total"] == {"number": 50, "string": 50}
         assert (lines["rows"], [t["kind"] for t in lines["tasks"]]) == (99, ["key", "unmapped"])
         assert "total" in {t["column"] for t in orders_["tasks"]}
+
+
+def test_of_a_large_table_without_a_key_only_the_first_rows_are_read(
+    rig: Rig, mariadb: MariaDB, source_database: str
+) -> None:
+    filled(
+        mariadb,
+        source_database,
+        "CREATE TABLE a_log (n INT, said TEXT);\nCREATE TABLE b (id INT PRIMARY KEY);\n"
+        "INSERT INTO a_log SELECT seq, REPEAT('x', 100) FROM seq_1_to_300000;\nINSERT INTO b VALUES (1), (2);\n",
+    )
+    rig.sql("CREATE TABLE a_log (n int, said text)")
+    rig.sql("INSERT INTO a_log SELECT n, repeat('x', 100) FROM generate_series(1, 300000) n")
+    rig.sql("CREATE TABLE b (id int PRIMARY KEY)")
+    rig.sql("INSERT INTO b VALUES (1), (2)")
+    with sqlite3.connect(rig.folder / "old.db") as old:
+        old.execute("CREATE TABLE a_log (n, said)")
+        old.executemany("INSERT INTO a_log VALUES (?, ?)", ((n, "x" * 100) for n in range(300_000)))
+        old.execute("CREATE TABLE b (id INTEGER PRIMARY KEY)")
+        old.execute("INSERT INTO b VALUES (1), (2)")
+    for url in (mariadb.url(source_database), rig.url, "sqlite:///old.db"):
+        found = rig.migrate("assess", url, "--output", "json").json()
+        log, b = of(found, "a_log"), of(found, "b")
+        assert (log["counted"], 10_000 <= log["looked"] < 200_000, b["rows"]) == (False, True, 2), url
+        full = rig.migrate("assess", url, "--full", "-s", "a_log", "--output", "json").json()
+        assert (of(full, "a_log")["looked"], of(full, "a_log")["counted"]) == (300_000, True)
+
+
+def test_a_stop_is_a_stop_and_nothing_is_left(rig: Rig) -> None:
+    rig.write("big.csv", "id;name\n" + "".join(f"{n};name {n}\n" for n in range(2_000_000)))
+    running = rig.start("assess", "--full", "big.csv", "--log-format", "json")
+    running.until(lambda lines: any('"verifying"' in line for line in lines))
+    running.process.send_signal(signal.SIGINT)
+    ended = running.end()
+    assert ended.code == 130
+    assert "Traceback" not in ended.said
+    assert files_of(rig.folder) == {"big.csv"}
