@@ -277,7 +277,7 @@ def _share(part: int, whole: int) -> str:
 
 
 def inner_tables(table: str, seen: Seen) -> list[str]:
-    """The tables that the arrays of objects in a table's documents or elements would be."""
+    """The tables that the arrays of objects in a table's documents or elements would be, and those in them, to any depth."""
     path = parts_of(table)[1][-1:]
     tables = []
     for name, column in columns(found(seen, *path)).items():
@@ -286,5 +286,5 @@ def inner_tables(table: str, seen: Seen) -> list[str]:
             continue
         within = f"{table}/{name}"
         if parts_of(within)[1][-1:] == (column.path,) and found(inner.elements, column.path).fields:
-            tables.append(within)
+            tables += [within, *inner_tables(within, inner.elements)]
     return tables

@@ -225,7 +225,7 @@ class Nested(Protocol):
     """A source of documents, whose fields the project file declares."""
 
     def arrays(self, table: str, /) -> Sequence[str]:
-        """The tables that arrays of objects in a table's documents would be: `orders/lines`."""
+        """The tables that arrays of objects in a table's documents would be: `orders/lines`, then `orders/lines/taxes`."""
         ...
 
     def fields(self, tables: Sequence[str], /) -> Mapping[str, Any]:

@@ -168,6 +168,38 @@ def test_init_writes_what_runs(rig: Rig) -> None:
     assert rig.value("SELECT sum(qty) FROM orders_lines") == 15
 
 
+DEEP = """\
+{"id": 1, "cart": {"lines": [{"sku": "A", "taxes": [{"code": "V", "parts": [{"p": 1}, {"p": 2}]}, {"code": "W"}]}, {"sku": "B"}]}}
+{"id": 2, "cart": {"lines": []}}
+{"id": 3, "cart": {"lines": [{"sku": "A", "taxes": [{"code": "V", "parts": [{"p": 3}]}]}]}}
+"""
+
+
+def test_arrays_in_the_elements_of_arrays_get_tables_that_belong_together(rig: Rig) -> None:
+    rig.write("in/docs.jsonl", DEEP)
+    said = rig.migrate("init", "in").said
+    assert "4 tables" in said
+    rig.migrate("check")
+    rig.migrate("run")
+    assert rig.sql("SELECT parent_id, position, sku FROM docs_cart_lines ORDER BY 1, 2") == [
+        (1, 1, "A"), (1, 2, "B"), (3, 1, "A"),
+    ]  # fmt: skip
+    assert rig.sql(
+        "SELECT d.id, l.sku, t.code, p.p FROM docs_cart_lines_taxes_parts p "
+        "JOIN docs_cart_lines_taxes t ON (t.parent__parent_id, t.parent__position, t.position) = "
+        "(p.parent__parent__parent_id, p.parent__parent__position, p.parent__position) "
+        "JOIN docs_cart_lines l ON (l.parent_id, l.position) = (t.parent__parent_id, t.parent__position) "
+        "JOIN docs d ON d.id = l.parent_id ORDER BY 4"
+    ) == [(1, "A", "V", 1), (1, "A", "V", 2), (3, "A", "V", 3)]
+    rig.migrate("verify")
+    assert rig.fates("docs_cart_lines_taxes") == (3, 3, 0, 0, 0)
+    rig.write("in/docs.jsonl", DEEP.replace('"id": 3', '"id": "three"'))
+    rig.migrate("run", "--restart", "--max-rejects", "100%", code=0)
+    assert rig.fates("docs") == (3, 2, 0, 0, 1)
+    assert rig.fates("docs_cart_lines_taxes") == (3, 2, 0, 0, 1)  # nothing that belongs to nobody
+    assert rig.fates("docs_cart_lines_taxes_parts") == (3, 2, 0, 0, 1)
+
+
 STRANGE = """\
 {"id": 1, "a": "x", "balance": 10.5, "Name": "A", "name": "b", "": "e", "lines": [{"sku": "s", "qty": 1, "_parent": {"id": 7}}]}
 {"id": 2, "a": "y", "balance": 1e-7, "lines": [{"sku": "t", "qty": 1E3}]}

@@ -1,6 +1,7 @@
 """MongoDB into PostgreSQL, by the commands that a user types: every document accounted for, arrays as tables, proof."""
 
 import json
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -107,6 +108,38 @@ def test_a_database_is_drafted_checked_loaded_and_proved(rig: Rig, shop: "Databa
     assert verified.count("equal") == 3
     status = rig.migrate("status").said
     assert "proved" in status or "Equal row by row" in status
+
+
+SOON = "import connectors.attention, sys; connectors.attention.EVERY = 0.0; from migrate.cli import main; main(sys.argv[1:])"
+
+
+def test_arrays_in_the_elements_of_arrays_are_drafted_in_one_look_loaded_and_proved(
+    rig: Rig, shop: "Database[Any]"
+) -> None:
+    shop.orders.insert_many(
+        [
+            {"_id": n, "lines": [{"sku": f"S{at}", "taxes": [{"code": "V"}, {"code": "W"}][:n]} for at in range(3)]}
+            for n in range(3)
+        ]
+    )
+    drafted = rig.try_("init", rig.environment["SOURCE_URL"], command=(sys.executable, "-c", SOON))
+    assert drafted.err == "orders is looked through for fields, 3 of about 3 documents\n"
+    text = (rig.folder / "migrate.yaml").read_text(encoding="utf-8")
+    assert "unnest: lines/taxes" in text
+    assert "primary_key: [parent__parent__id, parent__position, position]" in text
+    url = next(line.partition(": ")[2] for line in text.splitlines() if "url: " in line)
+    rig.write("migrate.yaml", text.replace(url, "${env:SOURCE_URL}"))
+    rig.migrate("check")
+    rig.migrate("run")
+    assert rig.fates("orders_lines_taxes") == (9, 9, 0, 0, 0)
+    assert rig.value(
+        "SELECT count(*) FROM pg_constraint WHERE contype = 'f' AND conrelid = 'orders_lines_taxes'::regclass"
+    )
+    assert rig.sql(
+        "SELECT parent__parent__id, parent__position, position, code FROM orders_lines_taxes ORDER BY 1, 2, 3 LIMIT 4"
+    ) == [(1, 1, 1, "V"), (1, 2, 1, "V"), (1, 3, 1, "V"), (2, 1, 1, "V")]
+    assert rig.migrate("verify").said.count("equal") == 3
+    rig.migrate("verify", "--level", "aggregates")
 
 
 def test_a_difference_is_found_by_the_servers_own_aggregates(rig: Rig, shop: "Database[Any]") -> None:
