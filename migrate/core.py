@@ -88,12 +88,16 @@ class Reject:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Some rows of a partition. `ordinals[i]` numbers `rows[i]`; `rejects` are the rows that could not be read."""
+    """Some rows of a partition. `ordinals[i]` numbers `rows[i]`; `rejects` are the rows that could not be read.
+
+    `partial`, where a source has it: of each of the rejects, in their order, what could be read of these columns, NULL elsewhere.
+    """
 
     rows: pa.RecordBatch
     ordinals: Ordinals
     locate: Locate
     rejects: tuple[Reject, ...] = ()
+    partial: pa.RecordBatch | None = None
 
 
 class Source(Protocol):

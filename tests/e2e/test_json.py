@@ -109,6 +109,61 @@ def test_a_document_with_fields_that_no_column_takes_is_rejected(rig: Rig) -> No
     assert "has fields that no column takes: customer.vip, note; map the column _rest" in reason
 
 
+def keys_of(rig: Rig, table: str) -> list[str | None]:
+    return [
+        None if key is None else bytes(key).decode()
+        for (key,) in rig.sql("SELECT key FROM migrate_ledger.reject WHERE name = %s ORDER BY chunk, ordinal", table)
+    ]
+
+
+def test_rows_that_could_not_be_read_have_their_keys_and_are_replayed_by_them(rig: Rig) -> None:
+    strange = '{"_id": "seven", "customer": {"name": "Ada"}, "total": 7}\n{"customer": {"name": "Bo"}, "total": "8"}\n'
+    loaded(rig, data=ORDERS + strange)
+    rig.migrate("run")
+    assert keys_of(rig, "orders") == ["_id=2", None, None, None]
+    assert keys_of(rig, "order_lines") == ["_parent._id=3, _position=2", None, None]
+    assert "_id=2" in rig.migrate("rejects", "list", "-s", "orders").out
+    # Elsewhere in another form, other rows gone, and one still bad.
+    rig.write("mended.jsonl", '\n\n{"_id": 2, "customer": {"name": "Zoé"},\t"total": "10"}\n')
+    still = rig.migrate("rejects", "replay", "-s", "orders", "--from", "mended.jsonl", code=3)
+    assert 'is still bad: total: "10" is no decimal' in still.said
+    rig.write("mended.jsonl", '\n\n{"_id": 2, "customer": {"name": "Zoé"},\t"total": 10, "lines": []}\n')
+    rig.migrate("rejects", "replay", "-s", "orders", "--from", "mended.jsonl", code=3)
+    assert rig.fates("orders") == (8, 5, 0, 0, 3)
+    assert rig.sql("SELECT customer, total::text FROM orders WHERE id = 2") == [("Zoé", "10")]
+    rig.write("mended.jsonl", '{"_id": 3, "lines": [{"sku": "C", "qty": 5}, {"sku": "D", "qty": 7}], "total": 3}\n')
+    rig.migrate("rejects", "replay", "-s", "order_lines", "--from", "mended.jsonl", code=3)
+    assert rig.fates("order_lines") == (6, 4, 0, 0, 2)
+    assert rig.sql("SELECT * FROM order_lines WHERE order_id = 3 ORDER BY n") == [(3, 1, "C", 5), (3, 2, "D", 7)]
+    rig.migrate("verify")
+
+
+def test_a_key_that_stands_twice_tells_no_row_that_could_not_be_read(rig: Rig) -> None:
+    loaded(rig, data=ORDERS.replace('"_id": 2', '"_id": 1'))
+    rig.migrate("run")
+    assert keys_of(rig, "orders")[0] == "_id=1"
+    rig.write(
+        "mended.jsonl",
+        '{"_id": 1, "customer": {"name": "A"}, "total": 1}\n{"_id": 1, "customer": {"name": "B"}, "total": "x"}\n',
+    )
+    said = rig.migrate("rejects", "replay", "-s", "orders", "--from", "mended.jsonl", code=3).said
+    assert "its key _id=1 stands 2 times in mended.jsonl, and its line does not tell it" in said
+    assert rig.fates("orders")[1] == 4
+
+
+def test_a_canary_and_several_sources_know_the_keys_too(rig: Rig) -> None:
+    loaded(rig)
+    rig.write("in/more.jsonl", '{"_id": 9, "customer": {"name": "Max"}, "total": "nine"}\n')
+    project = PROJECT.replace('{orders: "in/orders.*"}', '{orders: "in/orders.*", more: in/more.jsonl}')
+    project = project.replace(
+        "      orders/lines:", "      more: {_id: integer, customer: {name: text}, total: decimal}\n      orders/lines:"
+    )
+    rig.write("migrate.yaml", project.replace("from: shop.orders\n    key", "from: [shop.orders, shop.more]\n    key"))
+    assert "_id=9" in rig.migrate("run", "--canary", "7", "-s", "orders", "--output", "json").out
+    rig.migrate("run", "-s", "orders")
+    assert keys_of(rig, "orders") == ["_id=2", None, "_id=9"]
+
+
 def test_values_that_do_not_fit_may_stand_in_the_rest(rig: Rig) -> None:
     loaded(rig)
     rig.write("migrate.yaml", PROJECT.replace("    fields:", "    mixed: rest\n    fields:"))

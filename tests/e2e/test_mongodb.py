@@ -171,6 +171,10 @@ def test_what_does_not_fit_is_rejected_with_its_id_mended_and_replayed(rig: Rig,
     assert "has fields that no column takes: phone" in listed
     assert "lines is no array" in listed
     assert "_id=5" in listed
+    told = rig.sql(
+        "SELECT locator->>'key', convert_from(key, 'UTF8') FROM migrate_ledger.reject WHERE name = 'customers' ORDER BY 1"
+    )
+    assert told == [("_id=5", "_id=5"), ("_id=6", "_id=6")]
     rig.migrate("verify")
     shop.customers.update_one({"_id": 5}, {"$set": {"born": datetime(1901, 1, 1)}})
     shop.customers.update_one({"_id": 6}, {"$unset": {"phone": ""}})

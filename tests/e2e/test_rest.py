@@ -214,19 +214,20 @@ def test_paging_by_number_without_total_and_key_is_a_warning_of_check(rig: Rig, 
 
 
 def test_bad_items_are_rejected_and_replayed_from_a_mended_page(rig: Rig, api: Api) -> None:
-    items = [*ORDERS[:8], {**ORDERS[8], "customer": {"name": None}}, {"total": 1}]
+    items = [*ORDERS[:7], {**ORDERS[7], "total": "x"}, {**ORDERS[8], "customer": {"name": None}}, {"total": 1}]
     api.answer = lambda asked: Reply.of({"items": items if asked.query["page"] == "1" else [], "total": 10})
     rig.write("migrate.yaml", PROJECT.replace("sources:", "defaults: {max_rejects: 100%}\nsources:").replace(
         "    record:", "    fields: {orders: {id: integer, customer: {name: text}, total: decimal, lines: json}}\n    record:")
     )  # fmt: skip
     rig.migrate("run", "-s", "orders")
-    assert rig.fates("orders") == (10, 8, 0, 0, 2)
-    [(file, raw), *_] = rig.sql("SELECT locator->>'file', raw FROM migrate_ledger.reject ORDER BY ordinal")
+    assert rig.fates("orders") == (10, 7, 0, 0, 3)
+    [(_, unread), (file, raw), *_] = rig.sql("SELECT locator->>'file', raw FROM migrate_ledger.reject ORDER BY ordinal")
     assert file == "landing/shop/orders/000001.json"
+    assert json.loads(bytes(unread)) == items[7]
     assert json.loads(bytes(raw)) == items[8]
-    rig.write("mended.json", json.dumps({"items": [ORDERS[8]]}))
+    rig.write("mended.json", json.dumps({"items": [ORDERS[8], ORDERS[7]]}))
     rig.migrate("rejects", "replay", "-s", "orders", "--from", "mended.json", code=3)
-    assert rig.value("SELECT customer FROM orders WHERE id = 9") == "Ünal 9"
+    assert rig.sql("SELECT customer FROM orders WHERE id > 7 ORDER BY id") == [("Ünal 8",), ("Ünal 9",)]
 
 
 @pytest.mark.parametrize(
