@@ -193,6 +193,17 @@ def looked(paths: tuple[Path, ...], look: Callable[[tuple[Path, ...]], Seen]) ->
     return look(paths) if seen is None else seen
 
 
+def unknown(
+    table: str, declared: Mapping[str, Level], seen: Callable[[str, tuple[Path, ...]], Seen]
+) -> tuple[str, ...]:
+    """Which of a table and those around it nobody declared, and in which nothing stands."""
+    name, paths = parts_of(table)
+    around = ["/".join((name, *map(".".join, paths[:depth]))) for depth in range(len(paths) + 1)]
+    return tuple(
+        each for depth, each in enumerate(around) if each not in declared and not seen(name, paths[:depth]).kinds
+    )
+
+
 def missed(seen: Seen) -> list[str]:
     """What to tell where fields of documents, or of elements, were not looked at."""
     said = f"those that came later are no columns, and stand in {REST}"

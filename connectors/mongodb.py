@@ -109,7 +109,8 @@ class Collections:
         places = (docfields.PARENT * depth + docfields.POSITION for depth in reversed(range(len(paths))))
         key: tuple[str, ...] = (docfields.PARENT * len(paths) + "_id", *places)
         key = key if about.kind == "collection" and all(name in schema.names for name in key) else ()
-        return Table(table, schema, key, tuple(self._notes(table, about)))
+        unknown = docprofile.unknown(table, self.declared, self._seen)
+        return Table(table, schema, key, tuple(self._notes(table, about)), unknown=unknown)
 
     def _notes(self, table: str, about: About) -> Iterator[str]:
         if not about.sliced:

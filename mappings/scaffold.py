@@ -419,7 +419,8 @@ def _options(options: Mapping[str, Any], indent: str) -> list[str]:
     lines = []
     for option, value in options.items():
         if isinstance(value, Mapping):
-            lines += [f"{indent}{_scalar(option)}:", *_options(value, indent + "  ")]
+            inner = _options(value, indent + "  ")  # a key without anything in it would be null
+            lines += [f"{indent}{_scalar(option)}:", *inner] if inner else []
         else:
             lines.append(f"{indent}{_scalar(option)}: {_option(value)}")
     return lines

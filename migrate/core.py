@@ -31,6 +31,7 @@ class Table:
 
     `warnings` are what a person must know before believing that all is read: files without rows, paths that match nothing.
     `refused` are columns that must not be read, for what came would not be their values: each with why, and what mends it.
+    `unknown` are the tables, it and those around it, whose columns nobody knows: they are not declared, and nothing stands there.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Table:
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     refused: Mapping[str, str] = field(default_factory=dict)
+    unknown: tuple[str, ...] = ()
 
 
 SUGGESTED = b"postgresql"

@@ -5,6 +5,8 @@ import json
 import signal
 import sys
 
+import pytest
+
 from e2e.rig import Rig, state_of
 
 ORDERS = """\
@@ -309,3 +311,51 @@ def test_a_long_look_for_fields_says_how_far_it_is_and_can_be_stopped(rig: Rig) 
         said = rig.try_(command, "--output", "json", command=(sys.executable, "-c", SOON))
         assert "shop.orders: in/docs.jsonl is looked through for fields, 100 %" in said.err
         said.json()
+
+
+@pytest.mark.parametrize(("name", "text"), [("orders.jsonl", ""), ("orders.jsonl", "\n\n"), ("orders.json", "[]")])
+def test_an_empty_file_says_what_to_declare_and_then_is_loaded(rig: Rig, name: str, text: str) -> None:
+    loaded(rig, f"in/{name}", text)
+    fields = PROJECT[PROJECT.index("    fields:") : PROJECT.index("tables:")]
+    rig.write("migrate.yaml", PROJECT.replace(fields, ""))
+    told = (
+        'table "orders": shop.orders holds no documents, so its fields are not known. Declare them in the source, as in '
+        "fields: {orders: {_id: integer, customer: {name: text, city: text}, total: decimal}}, with their types; or take "
+    )
+    of_lines = (
+        'table "order_lines": shop.orders holds no documents, so its fields are not known. Declare them in the source, as in '
+        "fields: {orders: {_id: integer}, orders/lines: {sku: text, qty: integer}}, with their types; or take the table out."
+    )
+    for command in ("plan", "run"):
+        err = rig.migrate(command, code=2).err
+        assert told in err
+        assert of_lines in err
+        assert "is not in the source" not in err
+    assert told in rig.migrate("check", code=3).said
+    shown = "    fields: {orders: {_id: integer, customer: {name: text, city: text}, total: decimal}, "
+    rig.write("migrate.yaml", PROJECT.replace(fields, shown + "orders/lines: {sku: text, qty: integer}}\n"))
+    rig.migrate("check")
+    rig.migrate("run")
+    report = rig.migrate("report", "--format", "json").json()
+    assert (report["accounted"], report["totals"]["read"], len(report["tables"])) == (True, 0, 2)
+    assert rig.migrate("verify").said.count("equal") == 2
+    rig.migrate("verify", "--level", "aggregates")
+
+
+def test_what_init_writes_of_an_empty_file_runs(rig: Rig) -> None:
+    rig.write("in/docs.jsonl", "")
+    rig.write("in/more.json", '[{"id": 1, "lines": []}, {"id": 2}]')
+    rig.migrate("init", "in")
+    rig.migrate("check")
+    rig.migrate("run")
+    assert "docs: equal" in rig.migrate("verify").out
+    assert rig.value("SELECT count(*) FROM docs") == 0
+
+
+def test_an_array_of_which_no_document_has_an_element_is_told_as_that(rig: Rig) -> None:
+    loaded(rig, data='{"_id": 1, "customer": {"name": "A"}, "total": 1}\n')
+    fields = PROJECT[PROJECT.index("    fields:") : PROJECT.index("tables:")]
+    rig.write("migrate.yaml", PROJECT.replace(fields, ""))
+    assert (
+        "no array lines with elements stands in in/orders.jsonl" in rig.migrate("run", "-s", "order_lines", code=6).err
+    )

@@ -227,3 +227,35 @@ def test_a_dry_run_leaves_nothing(rig: Rig, shop: "Database[Any]") -> None:
     said = rig.migrate("run", "--dry-run").said
     assert "1,600" in said
     assert rig.value("SELECT to_regclass('customers') IS NULL")
+
+
+def test_a_collection_without_documents_says_what_to_declare_and_then_is_loaded(
+    rig: Rig, shop: "Database[Any]"
+) -> None:
+    shop.create_collection("customers")
+    shop.create_collection("orders")
+    project(rig, fields="")
+    rig.sql("CREATE TABLE customers (id int PRIMARY KEY, name text, born timestamptz, city text)")
+    err = rig.migrate("run", code=2).err
+    assert (
+        'table "customers": shop.customers holds no documents, so its fields are not known. Declare them in the source, as in '
+        "fields: {customers: {_id: integer, name: text, born: moment, address: {city: text}}}" in err
+    )
+    assert "fields: {orders: {_id: text}, orders/lines: {sku: text, qty: text}}" in err
+    project(rig)
+    rig.migrate("check")
+    rig.migrate("run")
+    report = rig.migrate("report", "--format", "json").json()
+    assert (report["accounted"], report["totals"]["read"], len(report["tables"])) == (True, 0, 3)
+    assert rig.migrate("verify").said.count("equal") == 3
+    shop.orders.insert_one({"_id": 1, "lines": []})
+    project(
+        rig,
+        fields="\n    fields: {customers: {_id: integer}, orders: {_id: integer}}\n",
+        tables=TABLES[TABLES.index("  lines:") :].replace(
+            "{references: orders, by: '\"_parent._id\"'}", "'\"_parent._id\"'"
+        ),
+    )
+    err = rig.migrate("plan", "--restart", code=3).err  # which is a change, too
+    assert 'table "lines": shop.orders/lines holds no elements, so its fields are not known' in err
+    assert "fields: {orders/lines: {sku: text, qty: integer}}" in err

@@ -230,6 +230,18 @@ def test_bad_items_are_rejected_and_replayed_from_a_mended_page(rig: Rig, api: A
     assert rig.sql("SELECT customer FROM orders WHERE id > 7 ORDER BY id") == [("Ünal 8",), ("Ünal 9",)]
 
 
+def test_an_api_whose_list_is_empty_says_what_to_declare_and_then_is_loaded(rig: Rig, api: Api) -> None:
+    api.answer = lambda asked: Reply.of({"items": [], "total": 0})
+    err = rig.migrate("run", code=2).err
+    assert "shop.orders holds no documents, so its fields are not known" in err
+    assert "as in fields: {orders: {id: integer, customer: {name: text}, total: decimal}}, with their types" in err
+    fields = "orders: {id: integer, customer: {name: text}, total: decimal}, orders/lines: {sku: text, qty: integer}"
+    rig.write("migrate.yaml", PROJECT.replace("    record:", f"    fields: {{{fields}}}\n    record:"))
+    rig.migrate("check")
+    rig.migrate("run")
+    assert rig.migrate("verify").out.count("equal") == 2
+
+
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
