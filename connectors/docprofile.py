@@ -197,6 +197,17 @@ def looked(paths: tuple[Path, ...], look: Callable[[tuple[Path, ...]], Seen]) ->
     return look(paths) if seen is None else seen
 
 
+def unknown(
+    table: str, declared: Mapping[str, Level], seen: Callable[[str, tuple[Path, ...]], Seen]
+) -> tuple[str, ...]:
+    """Which of a table and those around it nobody declared, and in which nothing stands."""
+    name, paths = parts_of(table)
+    around = ["/".join((name, *map(".".join, paths[:depth]))) for depth in range(len(paths) + 1)]
+    return tuple(
+        each for depth, each in enumerate(around) if each not in declared and not seen(name, paths[:depth]).kinds
+    )
+
+
 def missed(seen: Seen) -> list[str]:
     """What to tell where fields of documents, or of elements, were not looked at."""
     said = f"those that came later are no columns, and stand in {REST}"
@@ -327,7 +338,7 @@ def _share(part: int, whole: int) -> str:
 
 
 def inner_tables(table: str, seen: Seen) -> list[str]:
-    """The tables that the arrays of objects in a table's documents or elements would be."""
+    """The tables that the arrays of objects in a table's documents or elements would be, and those in them, to any depth."""
     path = parts_of(table)[1][-1:]
     tables = []
     for name, column in columns(found(seen, *path)).items():
@@ -336,5 +347,5 @@ def inner_tables(table: str, seen: Seen) -> list[str]:
             continue
         within = f"{table}/{name}"
         if parts_of(within)[1][-1:] == (column.path,) and found(inner.elements, column.path).fields:
-            tables.append(within)
+            tables += [within, *inner_tables(within, inner.elements)]
     return tables

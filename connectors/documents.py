@@ -138,9 +138,11 @@ def read(
         if asked
         else pa.array([{}] * count, pa.struct([]))
     )
-    if not good.all():
-        rows = rows.filter(pa.array(good))
-    return Batch(rows, numbers[:count][good], origins, rejects)
+    if not rejected:
+        return Batch(rows, numbers, origins)
+    at = order[rejected]
+    partial = rows.take(pa.array(at, mask=at >= count)) if asked else None
+    return Batch(rows.filter(pa.array(good)), numbers[:count][good], origins, rejects, partial)
 
 
 def numbered(batch: Batch, first: int) -> Batch:
@@ -152,7 +154,7 @@ def numbered(batch: Batch, first: int) -> Batch:
     def locate(ordinals: Sequence[int]) -> Sequence[Origin]:
         return batch.locate([ordinal - first for ordinal in ordinals])
 
-    return Batch(batch.rows, batch.ordinals + first, locate, rejects)
+    return replace(batch, ordinals=batch.ordinals + first, locate=locate, rejects=rejects)
 
 
 def _path(units: _Units, levels: Levels, row: int) -> str:

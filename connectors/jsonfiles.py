@@ -186,7 +186,8 @@ class JsonFiles:
             notes += [f"{table}: {said}" for said in docprofile.missed(self._seen(*docfields.parts_of(table)))]
         if not docfields.columns(levels[-1]):
             notes.append(f"{table}: no fields were found: all is in {docfields.REST}")
-        return Table(table, docfields.schema(levels), (), tuple(notes), tuple(warnings))
+        unknown = docprofile.unknown(table, self._fields, self._seen)
+        return Table(table, docfields.schema(levels), (), tuple(notes), tuple(warnings), unknown=unknown)
 
     def partitions(self, table: Table, /, *, rows: int, bytes: int) -> Iterator[Partition]:
         """Slices that end between documents, as large as both bounds allow unless one document is larger."""
@@ -276,7 +277,7 @@ class JsonFiles:
     def _found(self, table: str, paths: tuple[docfields.Path, ...]) -> Level:
         path = paths[-1] if paths else ()
         seen = self._seen(table, paths)
-        if paths and not seen.kinds:
+        if paths and not seen.kinds and self._seen(table, ()).kinds:
             raise SourceError(
                 f"no array {'.'.join(path)} with elements stands in {', '.join(self._files[table][:3])}",
                 hint=f"check the path, or declare what it may hold: fields: {{{'/'.join((table, *map('.'.join, paths)))}: …}}",

@@ -106,9 +106,11 @@ class Collections:
         """Its columns; where nobody declared them, those that the documents have."""
         about, paths = self._known(table)
         schema = docfields.schema(self._fields(table))
-        key = ("_id",) if not paths else (docfields.PARENT + "_id", docfields.POSITION) if len(paths) == 1 else ()
+        places = (docfields.PARENT * depth + docfields.POSITION for depth in reversed(range(len(paths))))
+        key: tuple[str, ...] = (docfields.PARENT * len(paths) + "_id", *places)
         key = key if about.kind == "collection" and all(name in schema.names for name in key) else ()
-        return Table(table, schema, key, tuple(self._notes(table, about)))
+        unknown = docprofile.unknown(table, self.declared, self._seen)
+        return Table(table, schema, key, tuple(self._notes(table, about)), unknown=unknown)
 
     def _notes(self, table: str, about: About) -> Iterator[str]:
         if not about.sliced:
@@ -408,16 +410,10 @@ class Collections:
                 return b"".join(cast(Iterable[bytes], found))
 
     def references(self, table: str, /) -> Sequence[Reference]:
-        """What a table's elements belong to; and fields called after a collection, whose values are `_id`s there."""
+        """Fields of documents that are called after a collection, and whose values are `_id`s there."""
         levels = self._fields(table)
         if len(levels) > 1:
-            around = table.rpartition("/")[0]
-            held = docfields.PARENT + "_id"
-            return (
-                [Reference((held,), around, ("_id",))]
-                if len(levels) == 2 and held in self.schema(table).schema.names
-                else []
-            )
+            return []
         there = self.server.names(("collection",))
         return [
             Reference((name,), collection, ("_id",))

@@ -302,11 +302,13 @@ def _joint(batches: Sequence[Batch]) -> Batch:
             found += parts[at].locate([ordinal for _, ordinal in pairs])
         return found
 
+    partial = [part.partial for part in parts if part.partial is not None]
     return Batch(
         pa.concat_batches([part.rows for part in parts]),
         np.concatenate([part.ordinals for part in parts]),
         locate,
         tuple(reject for part in parts for reject in part.rejects),
+        pa.concat_batches(partial) if partial else None,
     )
 
 

@@ -113,7 +113,8 @@ class Union:
         names = [part.names[column] for column in columns if column in part.names]
         # A batch without columns would have no rows.
         for batch in part.source.read(own, names or part.table.schema.names[:1]):
-            yield replace(batch, rows=self._widened(batch.rows, part, columns))
+            partial = None if batch.partial is None else self._widened(batch.partial, part, columns)
+            yield replace(batch, rows=self._widened(batch.rows, part, columns), partial=partial)
 
     def count(self, partition: Partition, /) -> int:
         """As the part counts its rows, if need be by reading them."""

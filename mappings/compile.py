@@ -29,6 +29,7 @@ from mappings.spec import ColumnSpec, TableSpec, Written
 from mappings.spelling import UnknownType, parse_type
 from mappings.sql import BATCH, ROW, ParseError, identifier
 from mappings.typemap import comparable, inferred, wire_of
+from mappings.undeclared import example
 from migrate.core import SUGGESTED, Column, Table, TargetTable, Wire
 
 
@@ -128,6 +129,8 @@ class _Compilation:
             self._check_upsert(columns)
         if self.target is None and (wrong := too_wide(len(columns))):
             self._fault(self.spec.mark, f'table "{self.spec.name}" has {wrong}', FEWER_COLUMNS)
+        if self.faults and self.source.unknown:
+            self._tell_unknown()
         if self.faults:
             raise faults_error(self.context.path, self.faults)
         target = self.target or self._made(tuple(columns.values()))
@@ -220,6 +223,16 @@ class _Compilation:
             for offset, message, hint in error.faults:
                 self._fault(at(offset), message, hint)
             return None
+
+    def _tell_unknown(self) -> None:
+        """One fault for all columns that cannot be in a source in which nothing stands."""
+        fields = example(self.connection, self.spec, self.target, self.context.parents, self.source.unknown)
+        if fields:
+            what = "documents" if "/" not in self.source.unknown[0] else "elements"
+            where = ".".join((self.spec.origins[0][0], self.source.unknown[0]))
+            hint = f"Declare them in the source, as in {fields}, with their types; or take the table out."
+            said = f'table "{self.spec.name}": {where} holds no {what}, so its fields are not known'
+            self.faults = [Fault(self.spec.from_mark, said, hint)]
 
     # --------------------------------------------------------------------------------------------------------- target
 

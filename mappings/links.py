@@ -11,21 +11,29 @@ At = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Linked:
-    """A table that is drafted: its name in the project file, its source's key, and source column → target column."""
+    """A table that is drafted: its name in the project file, its source's key, and source column → target column.
+
+    `sure`: the key is not guessed, and the target's primary key is made of it.
+    """
 
     name: str
     key: tuple[str, ...]
     targets: Mapping[str, str]
+    sure: bool
     references: Sequence[Reference] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """What a column references: a column of a table's target, whose row the source columns `by` name."""
+    """What a column references: a column of a table's target, whose row the source columns `by` name.
+
+    `only`: it is all of the target's primary key, so that it need not be named.
+    """
 
     table: str
     column: str
     by: tuple[str, ...]
+    only: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +81,8 @@ def _links(child: Linked, parent: Linked, columns: Sequence[str], reference: Ref
     if set(own) != set(parent.key) or not set(columns) <= set(child.targets):
         return {}
     by = tuple(own[column] for column in parent.key)
-    return {(child.name, child.targets[c]): Link(parent.name, parent.targets[of], by) for of, c in own.items()}
+    only = parent.sure and len(by) == 1
+    return {(child.name, child.targets[c]): Link(parent.name, parent.targets[of], by, only) for of, c in own.items()}
 
 
 def _why_not(parent: Linked, new: Mapping[At, Link], made: Mapping[At, Link]) -> str:

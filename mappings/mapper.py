@@ -8,7 +8,7 @@ alone, which columns failed and why.
 import re
 from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Mapping as Dictionary
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -71,7 +71,7 @@ class Mapper:
 
     def __call__(self, batch: Batch) -> Step:
         """Map a batch. Every one of its ordinals is in exactly one of the step's four places."""
-        read = batch.rows.num_rows + len(batch.rejects)
+        read, unread = batch.rows.num_rows + len(batch.rejects), self._keyed(batch)
         locate = partial(self._located, batch)
         rows = self._prepared(batch.rows)
         arrays, doubtful = self._direct(rows)
@@ -84,9 +84,9 @@ class Mapper:
         columns = [arrays[i] for i in range(len(self._parts))]
         result = pa.RecordBatch.from_arrays(columns, schema=self._mapping.schema)
         if good.all():
-            return Step(read, result, batch.ordinals, _NONE, _NONE, batch.rejects, locate)
+            return Step(read, result, batch.ordinals, _NONE, _NONE, unread, locate)
         bad = np.flatnonzero(fates == _BAD)
-        rejects = batch.rejects + (self._rejects(batch, rows, bad, self._suspected(missing)) if len(bad) else ())
+        rejects = unread + (self._rejects(batch, rows, bad, self._suspected(missing)) if len(bad) else ())
         return Step(
             read,
             result.filter(pa.array(good)),
@@ -124,6 +124,16 @@ class Mapper:
             Origin(origin.locator, origin.raw, key_text(self._key, row))
             for origin, row in zip(origins, keys.to_pylist(), strict=True)
         ]
+
+    def _keyed(self, batch: Batch) -> tuple[Reject, ...]:
+        """The rows that could not be read, with their source keys where those could be."""
+        if batch.partial is None or not self._key:
+            return batch.rejects
+        keys = unread_keys(batch.partial, self._key)
+        return tuple(
+            each if key is None else replace(each, origin=replace(each.origin, key=key))
+            for each, key in zip(batch.rejects, keys, strict=True)
+        )
 
     # ---------------------------------------------------------------------------------------------------------- a batch
 
@@ -356,6 +366,12 @@ class Mapper:
 def key_text(names: Sequence[str], row: Dictionary[str, Any]) -> str:
     """A source key as the quarantine spells it: `CustomerID=17`."""
     return ", ".join(f"{name}={_shortened(row[name])}" for name in names)
+
+
+def unread_keys(partial: pa.RecordBatch, names: Sequence[str]) -> list[str | None]:
+    """The source keys of rows that could not be read; None where a part of a key could not be, or is NULL and tells nothing."""
+    rows = partial.select(names).to_pylist()
+    return [None if None in row.values() else key_text(names, row) for row in rows]
 
 
 def _shortened(value: Any) -> str | None:

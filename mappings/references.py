@@ -119,7 +119,7 @@ def derived(
     else:
         text, table = column.expression, reference.table
     root = sql.parse(connection, text)
-    read = list(dict.fromkeys(_columns_read(root)))
+    read = list(dict.fromkeys(sql.columns_read(root)))
     key = parent.spec.key or tuple(read)
     folded = [k.lower() for k in key]
     strange = [r for r in read if r.lower() not in folded]
@@ -137,12 +137,6 @@ def derived(
     holder = {"root": root}
     _replace(holder, "root", root, given)
     return sql.write(connection, holder["root"]), table
-
-
-def _columns_read(node: Node) -> list[str]:
-    if node["class"] == "COLUMN_REF":
-        return [node["column_names"][0]]
-    return [name for _, _, child in sql.children(node) for name in _columns_read(child)]
 
 
 def _replace(container: dict[str, Node], key: str, node: Node, given: Mapping[str, Node]) -> None:

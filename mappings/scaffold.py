@@ -113,14 +113,14 @@ class _Named:
 def scaffold(migration: str, drafts: Sequence[Draft]) -> str:
     """The text of a first project file, with comments; it parses."""
     sources = unique(draft.name for draft in drafts)
-    guessed = "Every expression below is a guess from a sample: look at each, then `migrate check`."
+    whence = "Every expression below is a guess from a sample: look at each, then `migrate check`."
     if drafts and all(draft.url for draft in drafts):
-        guessed = (
+        whence = (
             "Keys, types and references are the database's own. Decide what the comments ask, then `migrate check`."
         )
     lines = [
         f"# yaml-language-server: $schema={SCHEMA_FILE}",
-        f"# What goes where. {guessed}",
+        f"# What goes where. {whence}",
         "",
         f"migration: {_scalar(snake_case(migration))}  # the namespace of every uuid that is made: never change it",
         "target: ${env:TARGET_URL}  # postgresql://host:5432/database, from the environment",
@@ -140,21 +140,33 @@ def scaffold(migration: str, drafts: Sequence[Draft]) -> str:
     tables = [(source, draft, *table) for source, draft in zip(sources, drafts, strict=True) for table in draft.tables]
     names = _named([name for _, _, name, _, _ in tables], letter_first=True)
     targets = [_named(table.schema.names) for *_, table, _ in tables]
+    guesses = [_guesses(table, sample) for *_, table, sample in tables]
+    keys: dict[str, list[str]] = {}
+    for guessed, (source, _, _, table, sample) in zip(guesses, tables, strict=True):
+        around = keys.get(f"{source}.{table.name.rpartition('/')[0]}", [])
+        keys[f"{source}.{table.name}"] = (
+            [*table.key] or _of_elements(table, around) or _key(table.schema.names, sample, guessed)
+        )
     links = linked(
         {
             f"{source}.{table.name}": Linked(
                 named.name,
-                table.key,
+                tuple(keys[f"{source}.{table.name}"]),
                 {column: target.name for column, target in zip(table.schema.names, columns, strict=True)},
-                [replace(r, table=f"{source}.{r.table}") for r in draft.references.get(table.name, ())],
+                bool(table.key),
+                [
+                    replace(r, table=f"{source}.{r.table}")
+                    for r in (*draft.references.get(table.name, ()), *_belonging(table, keys, source))
+                ],
             )
             for named, columns, (source, draft, _, table, _) in zip(names, targets, tables, strict=True)
         }
     )
-    for named, columns, (source, draft, _, table, sample) in zip(names, targets, tables, strict=True):
+    for named, columns, guessed, (source, draft, _, table, _) in zip(names, targets, guesses, tables, strict=True):
         made = dict(zip(table.schema.names, columns, strict=True))
         doubts = draft.doubts.get(table.name, {})
-        lines += _table(named, source, table, sample, made, links, doubts, typed=bool(draft.url))
+        key = keys[f"{source}.{table.name}"]
+        lines += _table(named, source, table, guessed, key, made, links, doubts, typed=bool(draft.url))
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -185,7 +197,8 @@ def _table(
     named: _Named,
     source: str,
     table: Table,
-    sample: pa.RecordBatch | None,
+    guesses: Mapping[str, _Guess],
+    key: Sequence[str],
     targets: Mapping[str, _Named],
     links: Links,
     doubts: Mapping[str, str],
@@ -194,8 +207,6 @@ def _table(
 ) -> list[str]:
     """`typed`: the source's own catalogue has said what its columns are, and what identifies a row."""
     columns = table.schema.names
-    guesses = _guesses(table, sample)
-    key = list(table.key) or _key(columns, sample, guesses)
     notes = [*((named.comment,) if named.comment else ()), *table.notes]
     if typed and not key:
         notes.append("no key at the source: say `key:` if columns identify a row; without it only append is possible")
@@ -203,14 +214,15 @@ def _table(
         notes.append(f"{wrong}: `migrate check` refuses it. {FEWER_COLUMNS}")
     lines = [f"  {named.name}:"]
     lines += [f"    # {_one_line(note)}" for note in notes]
-    whole, _, inner = table.name.partition("/")
-    lines.append(f"    from: {_scalar(f'{source}.{whole}')}")
+    root, _, inner = table.name.partition("/")
+    lines.append(f"    from: {_scalar(f'{source}.{root}')}")
     if inner:
         lines.append(f"    unnest: {_scalar(inner)}")
     if key:
-        written = ", ".join(map(_flow, key))
-        why = "" if table.key else "  # unique in the sample; the target's primary key may differ"
-        lines.append(f"    key: {f'[{written}]' if len(key) > 1 else _scalar(key[0])}{why}")
+        whole = ", ".join(map(_flow, key))
+        whence = "its parent's, and its place there" if inner and "_position" in key else "unique in the sample"
+        why = "" if table.key else f"  # {whence}; the target's primary key may differ"
+        lines.append(f"    key: {f'[{whole}]' if len(key) > 1 else _scalar(key[0])}{why}")
         made = ", ".join(_flow(targets[column].name) for column in key)
         made = f"[{made}]" if len(key) > 1 else made
         if table.key:
@@ -239,12 +251,26 @@ def _table(
         link = links.links.get((named.name, target.name))
         if link is not None:
             by = ", ".join(_flow(quoted(each)) for each in link.by)
-            which = f"column: {_flow(link.column)}, by: [{by}]" if len(link.by) > 1 else f"by: {by}"
-            written = f"{{references: {_flow(link.table)}, {which}}}"
+            which = "" if link.only else f"column: {_flow(link.column)}, "
+            written = f"{{references: {_flow(link.table)}, {which}by: {f'[{by}]' if len(link.by) > 1 else by}}}"
         said = (target.comment, guess.comment, links.comment((named.name, target.name)), doubts.get(column, ""))
         comment = _one_line("; ".join(filter(None, said)))
         lines.append(f"      {_scalar(target.name)}: {written}{'  # ' if comment else ''}{comment}")
     return [*lines, ""]
+
+
+def _of_elements(table: Table, parent: Sequence[str]) -> list[str]:
+    """The key of an array's elements: that of what the array is in, and their place in it; nothing where that has none."""
+    key = [*(f"_parent.{column}" for column in parent), "_position"]
+    return key if parent and set(key) <= set(table.schema.names) else []
+
+
+def _belonging(table: Table, keys: Mapping[str, Sequence[str]], source: str) -> list[Reference]:
+    """What the elements of an array say of what the array is in, where that has a key."""
+    around = table.name.rpartition("/")[0]
+    parent = tuple(keys.get(f"{source}.{around}", ())) if around else ()
+    held = tuple(f"_parent.{column}" for column in parent)
+    return [Reference(held, around, parent)] if parent and set(held) <= set(table.schema.names) else []
 
 
 def _texts(sample: pa.RecordBatch | None, column: str) -> list[str | None]:
@@ -424,7 +450,8 @@ def _options(options: Mapping[str, Any], indent: str) -> list[str]:
     lines = []
     for option, value in options.items():
         if isinstance(value, Mapping):
-            lines += [f"{indent}{_scalar(option)}:", *_options(value, indent + "  ")]
+            inner = _options(value, indent + "  ")  # a key without anything in it would be null
+            lines += [f"{indent}{_scalar(option)}:", *inner] if inner else []
         else:
             lines.append(f"{indent}{_scalar(option)}: {_option(value)}")
     return lines

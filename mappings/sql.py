@@ -104,6 +104,13 @@ def children(node: Node) -> Iterator[tuple[Any, Any, Node]]:
                     yield from _expressions(value, index, item)
 
 
+def columns_read(node: Node) -> list[str]:
+    """The columns that a tree speaks of, in their order, as it spells them."""
+    if node["class"] == "COLUMN_REF":
+        return [node["column_names"][0]]
+    return [name for _, _, child in children(node) for name in columns_read(child)]
+
+
 def position(node: Node, text: str) -> int:
     """Where a node stands in its expression's text, in characters."""
     at = int(node.get("query_location", 0))

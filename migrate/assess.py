@@ -199,6 +199,8 @@ class _Look:
             for f, h in zip(read.fields, held, strict=True)
         ]
         references = cast(Related, source).references(name) if hasattr(source, "references") else ()
+        around = name.rpartition("/")[0]
+        refers = dict.fromkeys([*([around] if around else []), *(r.table for r in references)])
         tasks = [
             *_of_table(table),
             *self._of_key(table, read, columns, [spec.key for spec in specs]),
@@ -207,7 +209,7 @@ class _Look:
         ]
         tasks += _of_kinds(columns, {each.column for each in tasks})
         tasks += _of_json(table, read, {*names, *(f"{name}/{each.column}" for each in tasks)})
-        left = dict.fromkeys(r.table for r in references if r.table not in names)
+        left = [each for each in refers if each not in names]
         tasks += [_task("reference", f"refers to {each}, which is not among the tables") for each in left]
         if not specs and not self.given:
             tasks.append(_task("unmapped", "no table of the project is made from it: is it meant to be left behind?"))
@@ -219,7 +221,7 @@ class _Look:
                 read.bytes,
                 tuple(columns),
                 table.key,
-                tuple(dict.fromkeys(r.table for r in references)),
+                tuple(refers),
                 read.looked,
                 sum(read.rejected.values()),
                 mapped,
@@ -237,7 +239,7 @@ class _Look:
             return
         if not all(said or [()]):
             yield _task("key", f"no key at the source: {_unique(read, columns)}")
-        elif self.given:
+        elif self.given and "/" not in table.name:  # of elements it is their parent's, and their place
             yield _guessed_key(read, columns, said[0])
 
 

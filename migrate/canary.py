@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import pyarrow as pa
 
-from migrate.core import Batch, Ordinals, Origin, Partition, Reject, Source, Table
+from migrate.core import Batch, Ordinals, Origin, Partition, Source, Table
 from migrate.errors import SourceError
+from migrate.pipeline import only
 
 
 def spread(partitions: Sequence[Partition], n: int) -> dict[int, Ordinals]:
@@ -106,13 +106,6 @@ def _picked(batch: Batch, picks: Ordinals) -> Batch:
     def locate(ordinals: Sequence[int]) -> Sequence[Origin]:
         return batch.locate([int(picks[o]) for o in ordinals])
 
-    keep = np.isin(batch.ordinals, picks)
-    lost = np.array([r.ordinal for r in batch.rejects], np.int64)
-    rejects: list[Reject] = [
-        replace(reject, ordinal=int(number))
-        for reject, number, kept in zip(batch.rejects, np.searchsorted(picks, lost), np.isin(lost, picks), strict=True)
-        if kept
-    ]
-    return Batch(
-        batch.rows.filter(pa.array(keep)), np.searchsorted(picks, batch.ordinals[keep]), locate, tuple(rejects)
-    )
+    part = only(batch, picks)
+    rejects = [replace(reject, ordinal=int(np.searchsorted(picks, reject.ordinal))) for reject in part.rejects]
+    return replace(part, ordinals=np.searchsorted(picks, part.ordinals), locate=locate, rejects=tuple(rejects))

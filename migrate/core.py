@@ -31,6 +31,7 @@ class Table:
 
     `warnings` are what a person must know before believing that all is read: files without rows, paths that match nothing.
     `refused` are columns that must not be read, for what came would not be their values: each with why, and what mends it.
+    `unknown` are the tables, it and those around it, whose columns nobody knows: they are not declared, and nothing stands there.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Table:
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     refused: Mapping[str, str] = field(default_factory=dict)
+    unknown: tuple[str, ...] = ()
 
 
 SUGGESTED = b"postgresql"
@@ -88,12 +90,16 @@ class Reject:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Some rows of a partition. `ordinals[i]` numbers `rows[i]`; `rejects` are the rows that could not be read."""
+    """Some rows of a partition. `ordinals[i]` numbers `rows[i]`; `rejects` are the rows that could not be read.
+
+    `partial`, where a source has it: of each of the rejects, in their order, what could be read of these columns, NULL elsewhere.
+    """
 
     rows: pa.RecordBatch
     ordinals: Ordinals
     locate: Locate
     rejects: tuple[Reject, ...] = ()
+    partial: pa.RecordBatch | None = None
 
 
 class Source(Protocol):
@@ -225,7 +231,7 @@ class Nested(Protocol):
     """A source of documents, whose fields the project file declares."""
 
     def arrays(self, table: str, /) -> Sequence[str]:
-        """The tables that arrays of objects in a table's documents would be: `orders/lines`."""
+        """The tables that arrays of objects in a table's documents would be: `orders/lines`, then `orders/lines/taxes`."""
         ...
 
     def fields(self, tables: Sequence[str], /) -> Mapping[str, Any]:

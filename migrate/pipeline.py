@@ -6,6 +6,7 @@ verification.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import compress
 
 import numpy as np
 import numpy.typing as npt
@@ -182,6 +183,7 @@ class KeyChooser:
 def only(batch: Batch, ordinals: Ordinals) -> Batch:
     """Some rows of a batch, those that could not be read included."""
     keep = np.isin(batch.ordinals, ordinals)
-    wanted = set(map(int, ordinals))
-    rejects = tuple(r for r in batch.rejects if r.ordinal in wanted)
-    return Batch(batch.rows.filter(pa.array(keep)), batch.ordinals[keep], batch.locate, rejects)
+    lost = np.isin([r.ordinal for r in batch.rejects], ordinals)
+    rejects = tuple(compress(batch.rejects, lost))
+    partial = None if batch.partial is None else batch.partial.filter(pa.array(lost))
+    return Batch(batch.rows.filter(pa.array(keep)), batch.ordinals[keep], batch.locate, rejects, partial)

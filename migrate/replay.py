@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from connectors.union import Union, part_of
 from mappings.compile import Mapping as CompiledMapping
-from mappings.mapper import Mapper, key_text
+from mappings.mapper import Mapper, key_text, unread_keys
 from migrate import checksum, crosswalk, drift, ledger, quarantine
 from migrate.commit import enter
 from migrate.core import Batch, Chunk, Entry, Ordinals, Partition, Source, Table
@@ -364,11 +364,23 @@ def _batches(source: Source, table: Table, mapping: CompiledMapping) -> Iterator
 
 def _keys(batch: Batch, mapping: CompiledMapping) -> Iterator[tuple[int, str]]:
     """Each row's ordinal and its source key as the quarantine spells it; nothing for a table without one."""
-    by_name = {name.lower(): name for name in reversed(mapping.source.schema.names)}
-    names = [by_name[name.lower()] for name in mapping.spec.key]
+    names = _key_of(mapping)
     rows = batch.rows.select(names).to_pylist() if names else []
     for ordinal, row in zip(batch.ordinals, rows, strict=bool(names)):
         yield int(ordinal), key_text(names, row)
+
+
+def _all_keys(batch: Batch, mapping: CompiledMapping) -> Iterator[tuple[int, str]]:
+    """The same, and of rows that could not be read, where their keys could be."""
+    yield from _keys(batch, mapping)
+    names = _key_of(mapping)
+    keys = unread_keys(batch.partial, names) if names and batch.partial is not None else []
+    yield from ((each.ordinal, key) for each, key in zip(batch.rejects, keys, strict=False) if key is not None)
+
+
+def _key_of(mapping: CompiledMapping) -> list[str]:
+    by_name = {name.lower(): name for name in reversed(mapping.source.schema.names)}
+    return [by_name[name.lower()] for name in mapping.spec.key]
 
 
 def _unclear(
@@ -389,7 +401,7 @@ def _unclear(
     loaded: set[str] = set()
     if sought:
         for batch in _batches(*file, mapping):
-            times.update(key for _, key in _keys(batch, mapping) if key in sought)
+            times.update(key for _, key in _all_keys(batch, mapping) if key in sought)
     if sought and not finding_key(mapping):
         asked = {(r.chunk, r.ordinal) for r in left.values()}
         source = work.source_of(mapping.spec)
@@ -431,7 +443,7 @@ def _from_file(
     for batch in _batches(*file, mapping):
         wanted: dict[int, list[int]] = {}
         taken: set[int] = set()
-        for ordinal, key in _keys(batch, mapping) if by_key else ():
+        for ordinal, key in _all_keys(batch, mapping) if by_key else ():
             if key in by_key:
                 wanted.setdefault(by_key[key].id, []).append(ordinal)
                 taken.add(ordinal)

@@ -5,6 +5,8 @@ import json
 import signal
 import sys
 
+import pytest
+
 from e2e.rig import Rig, state_of
 
 ORDERS = """\
@@ -109,6 +111,61 @@ def test_a_document_with_fields_that_no_column_takes_is_rejected(rig: Rig) -> No
     assert "has fields that no column takes: customer.vip, note; map the column _rest" in reason
 
 
+def keys_of(rig: Rig, table: str) -> list[str | None]:
+    return [
+        None if key is None else bytes(key).decode()
+        for (key,) in rig.sql("SELECT key FROM migrate_ledger.reject WHERE name = %s ORDER BY chunk, ordinal", table)
+    ]
+
+
+def test_rows_that_could_not_be_read_have_their_keys_and_are_replayed_by_them(rig: Rig) -> None:
+    strange = '{"_id": "seven", "customer": {"name": "Ada"}, "total": 7}\n{"customer": {"name": "Bo"}, "total": "8"}\n'
+    loaded(rig, data=ORDERS + strange)
+    rig.migrate("run")
+    assert keys_of(rig, "orders") == ["_id=2", None, None, None]
+    assert keys_of(rig, "order_lines") == ["_parent._id=3, _position=2", None, None]
+    assert "_id=2" in rig.migrate("rejects", "list", "-s", "orders").out
+    # Elsewhere in another form, other rows gone, and one still bad.
+    rig.write("mended.jsonl", '\n\n{"_id": 2, "customer": {"name": "Zoé"},\t"total": "10"}\n')
+    still = rig.migrate("rejects", "replay", "-s", "orders", "--from", "mended.jsonl", code=3)
+    assert 'is still bad: total: "10" is no decimal' in still.said
+    rig.write("mended.jsonl", '\n\n{"_id": 2, "customer": {"name": "Zoé"},\t"total": 10, "lines": []}\n')
+    rig.migrate("rejects", "replay", "-s", "orders", "--from", "mended.jsonl", code=3)
+    assert rig.fates("orders") == (8, 5, 0, 0, 3)
+    assert rig.sql("SELECT customer, total::text FROM orders WHERE id = 2") == [("Zoé", "10")]
+    rig.write("mended.jsonl", '{"_id": 3, "lines": [{"sku": "C", "qty": 5}, {"sku": "D", "qty": 7}], "total": 3}\n')
+    rig.migrate("rejects", "replay", "-s", "order_lines", "--from", "mended.jsonl", code=3)
+    assert rig.fates("order_lines") == (6, 4, 0, 0, 2)
+    assert rig.sql("SELECT * FROM order_lines WHERE order_id = 3 ORDER BY n") == [(3, 1, "C", 5), (3, 2, "D", 7)]
+    rig.migrate("verify")
+
+
+def test_a_key_that_stands_twice_tells_no_row_that_could_not_be_read(rig: Rig) -> None:
+    loaded(rig, data=ORDERS.replace('"_id": 2', '"_id": 1'))
+    rig.migrate("run")
+    assert keys_of(rig, "orders")[0] == "_id=1"
+    rig.write(
+        "mended.jsonl",
+        '{"_id": 1, "customer": {"name": "A"}, "total": 1}\n{"_id": 1, "customer": {"name": "B"}, "total": "x"}\n',
+    )
+    said = rig.migrate("rejects", "replay", "-s", "orders", "--from", "mended.jsonl", code=3).said
+    assert "its key _id=1 stands 2 times in mended.jsonl, and its line does not tell it" in said
+    assert rig.fates("orders")[1] == 4
+
+
+def test_a_canary_and_several_sources_know_the_keys_too(rig: Rig) -> None:
+    loaded(rig)
+    rig.write("in/more.jsonl", '{"_id": 9, "customer": {"name": "Max"}, "total": "nine"}\n')
+    project = PROJECT.replace('{orders: "in/orders.*"}', '{orders: "in/orders.*", more: in/more.jsonl}')
+    project = project.replace(
+        "      orders/lines:", "      more: {_id: integer, customer: {name: text}, total: decimal}\n      orders/lines:"
+    )
+    rig.write("migrate.yaml", project.replace("from: shop.orders\n    key", "from: [shop.orders, shop.more]\n    key"))
+    assert "_id=9" in rig.migrate("run", "--canary", "7", "-s", "orders", "--output", "json").out
+    rig.migrate("run", "-s", "orders")
+    assert keys_of(rig, "orders") == ["_id=2", None, "_id=9"]
+
+
 def test_values_that_do_not_fit_may_stand_in_the_rest(rig: Rig) -> None:
     loaded(rig)
     rig.write("migrate.yaml", PROJECT.replace("    fields:", "    mixed: rest\n    fields:"))
@@ -166,6 +223,38 @@ def test_init_writes_what_runs(rig: Rig) -> None:
     rig.migrate("verify")
     assert rig.value("SELECT count(*) FROM orders") == 4
     assert rig.value("SELECT sum(qty) FROM orders_lines") == 15
+
+
+DEEP = """\
+{"id": 1, "cart": {"lines": [{"sku": "A", "taxes": [{"code": "V", "parts": [{"p": 1}, {"p": 2}]}, {"code": "W"}]}, {"sku": "B"}]}}
+{"id": 2, "cart": {"lines": []}}
+{"id": 3, "cart": {"lines": [{"sku": "A", "taxes": [{"code": "V", "parts": [{"p": 3}]}]}]}}
+"""
+
+
+def test_arrays_in_the_elements_of_arrays_get_tables_that_belong_together(rig: Rig) -> None:
+    rig.write("in/docs.jsonl", DEEP)
+    said = rig.migrate("init", "in").said
+    assert "4 tables" in said
+    rig.migrate("check")
+    rig.migrate("run")
+    assert rig.sql("SELECT parent_id, position, sku FROM docs_cart_lines ORDER BY 1, 2") == [
+        (1, 1, "A"), (1, 2, "B"), (3, 1, "A"),
+    ]  # fmt: skip
+    assert rig.sql(
+        "SELECT d.id, l.sku, t.code, p.p FROM docs_cart_lines_taxes_parts p "
+        "JOIN docs_cart_lines_taxes t ON (t.parent__parent_id, t.parent__position, t.position) = "
+        "(p.parent__parent__parent_id, p.parent__parent__position, p.parent__position) "
+        "JOIN docs_cart_lines l ON (l.parent_id, l.position) = (t.parent__parent_id, t.parent__position) "
+        "JOIN docs d ON d.id = l.parent_id ORDER BY 4"
+    ) == [(1, "A", "V", 1), (1, "A", "V", 2), (3, "A", "V", 3)]
+    rig.migrate("verify")
+    assert rig.fates("docs_cart_lines_taxes") == (3, 3, 0, 0, 0)
+    rig.write("in/docs.jsonl", DEEP.replace('"id": 3', '"id": "three"'))
+    rig.migrate("run", "--restart", "--max-rejects", "100%", code=0)
+    assert rig.fates("docs") == (3, 2, 0, 0, 1)
+    assert rig.fates("docs_cart_lines_taxes") == (3, 2, 0, 0, 1)  # nothing that belongs to nobody
+    assert rig.fates("docs_cart_lines_taxes_parts") == (3, 2, 0, 0, 1)
 
 
 STRANGE = """\
@@ -247,3 +336,51 @@ def test_a_file_that_is_one_object_gives_a_table_for_each_of_its_arrays(rig: Rig
     assert "no array was found at data/Nowhere" in rig.migrate("check", code=3).said
     rig.write("migrate.yaml", wrong.replace("Album: data/Nowhere", "Alubm: data/Album"))
     assert "records: no table 'Alubm' among the files" in rig.migrate("check", code=3).said
+
+
+@pytest.mark.parametrize(("name", "text"), [("orders.jsonl", ""), ("orders.jsonl", "\n\n"), ("orders.json", "[]")])
+def test_an_empty_file_says_what_to_declare_and_then_is_loaded(rig: Rig, name: str, text: str) -> None:
+    loaded(rig, f"in/{name}", text)
+    fields = PROJECT[PROJECT.index("    fields:") : PROJECT.index("tables:")]
+    rig.write("migrate.yaml", PROJECT.replace(fields, ""))
+    told = (
+        'table "orders": shop.orders holds no documents, so its fields are not known. Declare them in the source, as in '
+        "fields: {orders: {_id: integer, customer: {name: text, city: text}, total: decimal}}, with their types; or take "
+    )
+    of_lines = (
+        'table "order_lines": shop.orders holds no documents, so its fields are not known. Declare them in the source, as in '
+        "fields: {orders: {_id: integer}, orders/lines: {sku: text, qty: integer}}, with their types; or take the table out."
+    )
+    for command in ("plan", "run"):
+        err = rig.migrate(command, code=2).err
+        assert told in err
+        assert of_lines in err
+        assert "is not in the source" not in err
+    assert told in rig.migrate("check", code=3).said
+    shown = "    fields: {orders: {_id: integer, customer: {name: text, city: text}, total: decimal}, "
+    rig.write("migrate.yaml", PROJECT.replace(fields, shown + "orders/lines: {sku: text, qty: integer}}\n"))
+    rig.migrate("check")
+    rig.migrate("run")
+    report = rig.migrate("report", "--format", "json").json()
+    assert (report["accounted"], report["totals"]["read"], len(report["tables"])) == (True, 0, 2)
+    assert rig.migrate("verify").said.count("equal") == 2
+    rig.migrate("verify", "--level", "aggregates")
+
+
+def test_what_init_writes_of_an_empty_file_runs(rig: Rig) -> None:
+    rig.write("in/docs.jsonl", "")
+    rig.write("in/more.json", '[{"id": 1, "lines": []}, {"id": 2}]')
+    rig.migrate("init", "in")
+    rig.migrate("check")
+    rig.migrate("run")
+    assert "docs: equal" in rig.migrate("verify").out
+    assert rig.value("SELECT count(*) FROM docs") == 0
+
+
+def test_an_array_of_which_no_document_has_an_element_is_told_as_that(rig: Rig) -> None:
+    loaded(rig, data='{"_id": 1, "customer": {"name": "A"}, "total": 1}\n')
+    fields = PROJECT[PROJECT.index("    fields:") : PROJECT.index("tables:")]
+    rig.write("migrate.yaml", PROJECT.replace(fields, ""))
+    assert (
+        "no array lines with elements stands in in/orders.jsonl" in rig.migrate("run", "-s", "order_lines", code=6).err
+    )

@@ -1,6 +1,7 @@
 """MongoDB into PostgreSQL, by the commands that a user types: every document accounted for, arrays as tables, proof."""
 
 import json
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -109,6 +110,38 @@ def test_a_database_is_drafted_checked_loaded_and_proved(rig: Rig, shop: "Databa
     assert "proved" in status or "Equal row by row" in status
 
 
+SOON = "import connectors.attention, sys; connectors.attention.EVERY = 0.0; from migrate.cli import main; main(sys.argv[1:])"
+
+
+def test_arrays_in_the_elements_of_arrays_are_drafted_in_one_look_loaded_and_proved(
+    rig: Rig, shop: "Database[Any]"
+) -> None:
+    shop.orders.insert_many(
+        [
+            {"_id": n, "lines": [{"sku": f"S{at}", "taxes": [{"code": "V"}, {"code": "W"}][:n]} for at in range(3)]}
+            for n in range(3)
+        ]
+    )
+    drafted = rig.try_("init", rig.environment["SOURCE_URL"], command=(sys.executable, "-c", SOON))
+    assert drafted.err == "orders is looked through for fields, 3 of about 3 documents\n"
+    text = (rig.folder / "migrate.yaml").read_text(encoding="utf-8")
+    assert "unnest: lines/taxes" in text
+    assert "primary_key: [parent__parent__id, parent__position, position]" in text
+    url = next(line.partition(": ")[2] for line in text.splitlines() if "url: " in line)
+    rig.write("migrate.yaml", text.replace(url, "${env:SOURCE_URL}"))
+    rig.migrate("check")
+    rig.migrate("run")
+    assert rig.fates("orders_lines_taxes") == (9, 9, 0, 0, 0)
+    assert rig.value(
+        "SELECT count(*) FROM pg_constraint WHERE contype = 'f' AND conrelid = 'orders_lines_taxes'::regclass"
+    )
+    assert rig.sql(
+        "SELECT parent__parent__id, parent__position, position, code FROM orders_lines_taxes ORDER BY 1, 2, 3 LIMIT 4"
+    ) == [(1, 1, 1, "V"), (1, 2, 1, "V"), (1, 3, 1, "V"), (2, 1, 1, "V")]
+    assert rig.migrate("verify").said.count("equal") == 3
+    rig.migrate("verify", "--level", "aggregates")
+
+
 def test_a_difference_is_found_by_the_servers_own_aggregates(rig: Rig, shop: "Database[Any]") -> None:
     filled(shop)
     project(rig)
@@ -138,6 +171,10 @@ def test_what_does_not_fit_is_rejected_with_its_id_mended_and_replayed(rig: Rig,
     assert "has fields that no column takes: phone" in listed
     assert "lines is no array" in listed
     assert "_id=5" in listed
+    told = rig.sql(
+        "SELECT locator->>'key', convert_from(key, 'UTF8') FROM migrate_ledger.reject WHERE name = 'customers' ORDER BY 1"
+    )
+    assert told == [("_id=5", "_id=5"), ("_id=6", "_id=6")]
     rig.migrate("verify")
     shop.customers.update_one({"_id": 5}, {"$set": {"born": datetime(1901, 1, 1)}})
     shop.customers.update_one({"_id": 6}, {"$unset": {"phone": ""}})
@@ -190,3 +227,35 @@ def test_a_dry_run_leaves_nothing(rig: Rig, shop: "Database[Any]") -> None:
     said = rig.migrate("run", "--dry-run").said
     assert "1,600" in said
     assert rig.value("SELECT to_regclass('customers') IS NULL")
+
+
+def test_a_collection_without_documents_says_what_to_declare_and_then_is_loaded(
+    rig: Rig, shop: "Database[Any]"
+) -> None:
+    shop.create_collection("customers")
+    shop.create_collection("orders")
+    project(rig, fields="")
+    rig.sql("CREATE TABLE customers (id int PRIMARY KEY, name text, born timestamptz, city text)")
+    err = rig.migrate("run", code=2).err
+    assert (
+        'table "customers": shop.customers holds no documents, so its fields are not known. Declare them in the source, as in '
+        "fields: {customers: {_id: integer, name: text, born: moment, address: {city: text}}}" in err
+    )
+    assert "fields: {orders: {_id: text}, orders/lines: {sku: text, qty: text}}" in err
+    project(rig)
+    rig.migrate("check")
+    rig.migrate("run")
+    report = rig.migrate("report", "--format", "json").json()
+    assert (report["accounted"], report["totals"]["read"], len(report["tables"])) == (True, 0, 3)
+    assert rig.migrate("verify").said.count("equal") == 3
+    shop.orders.insert_one({"_id": 1, "lines": []})
+    project(
+        rig,
+        fields="\n    fields: {customers: {_id: integer}, orders: {_id: integer}}\n",
+        tables=TABLES[TABLES.index("  lines:") :].replace(
+            "{references: orders, by: '\"_parent._id\"'}", "'\"_parent._id\"'"
+        ),
+    )
+    err = rig.migrate("plan", "--restart", code=3).err  # which is a change, too
+    assert 'table "lines": shop.orders/lines holds no elements, so its fields are not known' in err
+    assert "fields: {orders/lines: {sku: text, qty: integer}}" in err

@@ -214,19 +214,32 @@ def test_paging_by_number_without_total_and_key_is_a_warning_of_check(rig: Rig, 
 
 
 def test_bad_items_are_rejected_and_replayed_from_a_mended_page(rig: Rig, api: Api) -> None:
-    items = [*ORDERS[:8], {**ORDERS[8], "customer": {"name": None}}, {"total": 1}]
+    items = [*ORDERS[:7], {**ORDERS[7], "total": "x"}, {**ORDERS[8], "customer": {"name": None}}, {"total": 1}]
     api.answer = lambda asked: Reply.of({"items": items if asked.query["page"] == "1" else [], "total": 10})
     rig.write("migrate.yaml", PROJECT.replace("sources:", "defaults: {max_rejects: 100%}\nsources:").replace(
         "    record:", "    fields: {orders: {id: integer, customer: {name: text}, total: decimal, lines: json}}\n    record:")
     )  # fmt: skip
     rig.migrate("run", "-s", "orders")
-    assert rig.fates("orders") == (10, 8, 0, 0, 2)
-    [(file, raw), *_] = rig.sql("SELECT locator->>'file', raw FROM migrate_ledger.reject ORDER BY ordinal")
+    assert rig.fates("orders") == (10, 7, 0, 0, 3)
+    [(_, unread), (file, raw), *_] = rig.sql("SELECT locator->>'file', raw FROM migrate_ledger.reject ORDER BY ordinal")
     assert file == "landing/shop/orders/000001.json"
+    assert json.loads(bytes(unread)) == items[7]
     assert json.loads(bytes(raw)) == items[8]
-    rig.write("mended.json", json.dumps({"items": [ORDERS[8]]}))
+    rig.write("mended.json", json.dumps({"items": [ORDERS[8], ORDERS[7]]}))
     rig.migrate("rejects", "replay", "-s", "orders", "--from", "mended.json", code=3)
-    assert rig.value("SELECT customer FROM orders WHERE id = 9") == "Ünal 9"
+    assert rig.sql("SELECT customer FROM orders WHERE id > 7 ORDER BY id") == [("Ünal 8",), ("Ünal 9",)]
+
+
+def test_an_api_whose_list_is_empty_says_what_to_declare_and_then_is_loaded(rig: Rig, api: Api) -> None:
+    api.answer = lambda asked: Reply.of({"items": [], "total": 0})
+    err = rig.migrate("run", code=2).err
+    assert "shop.orders holds no documents, so its fields are not known" in err
+    assert "as in fields: {orders: {id: integer, customer: {name: text}, total: decimal}}, with their types" in err
+    fields = "orders: {id: integer, customer: {name: text}, total: decimal}, orders/lines: {sku: text, qty: integer}"
+    rig.write("migrate.yaml", PROJECT.replace("    record:", f"    fields: {{{fields}}}\n    record:"))
+    rig.migrate("check")
+    rig.migrate("run")
+    assert rig.migrate("verify").out.count("equal") == 2
 
 
 @pytest.mark.parametrize(

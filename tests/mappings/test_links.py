@@ -5,7 +5,7 @@ from migrate.core import Reference
 
 
 def table(name: str, key: str, columns: str, *references: Reference) -> Linked:
-    return Linked(name, tuple(key.split()), {c: c.lower() for c in columns.split()}, references)
+    return Linked(name, tuple(key.split()), {c: c.lower() for c in columns.split()}, True, references)
 
 
 def refers(columns: str, parent: str, to: str) -> Reference:
@@ -19,7 +19,10 @@ def test_a_key_of_several_columns_is_referenced_column_by_column_in_the_order_of
             "s.L": table("l", "ID", "ID Y N", refers("y n", "s.O", "YEAR no")),
         }
     )
-    assert found.links == {("l", "n"): Link("o", "no", ("N", "Y")), ("l", "y"): Link("o", "year", ("N", "Y"))}
+    assert found.links == {
+        ("l", "n"): Link("o", "no", ("N", "Y"), False),
+        ("l", "y"): Link("o", "year", ("N", "Y"), False),
+    }
     assert not found.comments
 
 
@@ -57,7 +60,10 @@ def test_what_cannot_be_said_is_a_comment_on_each_of_its_columns() -> None:
     # Its key would be made of its parent's, which is a row of the same table.
     why = "t, a together reference c by t, id; written down, these keys would be made of each other"
     assert found.comment(("c", "t")) == why
-    assert found.links == {("c", "a"): Link("c", "t", ("a", "b")), ("c", "b"): Link("c", "id", ("a", "b"))}
+    assert found.links == {
+        ("c", "a"): Link("c", "t", ("a", "b"), False),
+        ("c", "b"): Link("c", "id", ("a", "b"), False),
+    }
     assert "b, a together reference c by t, id; a column of it is in another reference already" in found.comment(
         ("c", "b")
     )
