@@ -1,4 +1,4 @@
-"""How a REST API gives a table's items, found by asking: where the list stands, and what leads to the next page, which proves it."""
+"""How a REST API gives a table's items, found by asking: where the list stands, what leads to the next page, and that it does."""
 
 import re
 from collections import deque
@@ -82,7 +82,7 @@ class _Page:
 
 @dataclass(frozen=True, slots=True)
 class _Way:
-    """How pages are come by: the first one and the one behind it, as far as there are any; what to say; whether that is certain."""
+    """How pages are come by: the first one and, if there is one, that behind it; what to say; whether that is certain."""
 
     paging: Paging
     pages: Sequence[_Page]
@@ -93,8 +93,8 @@ class _Way:
 def probe(client: Client, access: Access, name: str, path: str, params: Mapping[str, str]) -> Probed:
     """Ask for the first page of a path, and for what could be the second.
 
-    Raises UsageError where the parameters ask for a later page, RetryableError where the API does not answer, SourceError where it
-    refuses or holds no list of objects.
+    Raises UsageError where the parameters ask for a later page, RetryableError where the API does not answer, SourceError
+    where it refuses or holds no list of objects.
     """
     later = [f"{name}={params[name]}" for name in _whole(params, _PAGE | _OFFSET) if int(params[name]) > 1]
     if later:
@@ -225,12 +225,12 @@ def _way(api: _Api) -> _Way:
     for paging in (*given, *guesses):
         if (way := _counted(api, replace(paging, **sized))) is not None:
             return way
-    if all_there:
+    if all_there and sure:
         return _Way(Paging(), (first,), "there is one alone: it holds as many items as the API says that there are")
     more = ", though the API says that there are more" if api.more else ""
     said = (
-        f"it is not known whether there is a second one{more}: only the first is taken, with {len(first.items)} items. See in the "
-        "API's documentation how it gives its pages, and in docs/rest.md how to write that"
+        f"it is not known whether there is a second one{more}: only the first is taken, with {len(first.items)} items. See in "
+        "the API's documentation how it gives its pages, and in docs/rest.md how to write that"
     )
     return _Way(Paging(), (first,), said, sure=False)
 
@@ -349,8 +349,8 @@ def _listed(document: Any, path: str, shown: str) -> tuple[str, list[str]]:
         kind = "a list of something else" if isinstance(document, list) else "a single value"
         raise SourceError(
             f"{shown}: no list of objects is in the body, which is {names or kind}",
-            hint="Give the URL of a list, not of one item; or write the source by hand, with the list's path under `records`: see "
-            "docs/rest.md.",
+            hint="Give the URL of a list, not of one item; or write the source by hand, with the list's path under "
+            "`records`: see docs/rest.md.",
         )
     preferred = [_plain(path.rstrip("/").rpartition("/")[2]), *_LISTS]
 

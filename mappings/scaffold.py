@@ -84,7 +84,7 @@ class Draft:
     """A source to write down. `kind` is the key of its files, which are table → globs ("" → as the kind has it).
 
     `tables` are a name for the target, the source's table and some of its rows, as texts; `options` are reading options,
-    keys as in the project file. Of a database `url` is what is written of it, `notes` are what to say of it, `references` and
+    keys as in the project file; an API has these alone. Of a database `url` is what is written of it, `notes` are what to say of it, `references` and
     `doubts` (column → what a person must decide) are by its tables' names.
     """
 
@@ -169,6 +169,8 @@ def unique(names: Iterable[str]) -> list[str]:
 
 
 def _files(kind: str, files: Mapping[str, Sequence[str]]) -> list[str]:
+    if not files:  # an API, which is told by its options
+        return []
     if set(files) == {""}:
         return [f"    {kind}:", *(f"      - {_scalar(glob)}" for glob in files[""])]
     lines = [f"    {kind}:"]
@@ -384,13 +386,17 @@ def _reads_back(text: str, document: str) -> bool:
     return all(each.value == text and each.tag == "tag:yaml.org,2002:str" for each in node.value[0])
 
 
+_SIGNS = {"\t": "tab", "": "none"}
+
+
 def _options(options: Mapping[str, Any], indent: str) -> list[str]:
     lines = []
     for option, value in options.items():
         if isinstance(value, Mapping):
             lines += [f"{indent}{_scalar(option)}:", *_options(value, indent + "  ")]
         else:
-            lines.append(f"{indent}{_scalar(option)}: {_option(value)}")
+            sign = _SIGNS.get(value) if option in ("delimiter", "quote", "escape") else None
+            lines.append(f"{indent}{_scalar(option)}: {sign or _option(value)}")
     return lines
 
 
@@ -401,7 +407,7 @@ def _option(value: Any) -> str:
         return str(value)
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(_flow(str(each)) for each in value) + "]"
-    return {"\t": "tab", "": "none"}.get(value) or _scalar(str(value))
+    return _scalar(str(value))
 
 
 def _one_line(note: str) -> str:

@@ -1,12 +1,15 @@
-"""`migrate init`: a first project file from the files and databases it is given."""
+"""`migrate init`: a first project file from the files, databases and APIs it is given."""
 
 import itertools
 import json
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import pyarrow as pa
@@ -16,6 +19,7 @@ from connectors.xmlrecords import propose
 from mappings.ddl import FEWER_COLUMNS, too_wide
 from mappings.scaffold import SCHEMA_FILE, Draft, scaffold, snake_case, unique
 from mappings.schema import json_schema
+from migrate import initrest
 from migrate.command import named_on_the_command_line
 from migrate.core import Doubtful, Nested, Offering, Related, Source, Table
 from migrate.errors import SourceError, UsageError
@@ -44,17 +48,19 @@ def write(
     select: Sequence[str] = (),
     exclude: Sequence[str] = (),
     full: bool = False,
+    headers: Sequence[str] = (),
 ) -> list[str]:
-    """Write the project file and its schema for files, folders and databases; what to tell.
+    """Write the project file and its schema for files, folders, databases and REST APIs; what to tell.
 
     `select` and `exclude` are patterns of databases' tables. `full`: look for fields in all documents of a MongoDB.
-    Raises UsageError rather than overwrite a file.
+    `headers`: what is sent to the API, `Name: value`. Raises UsageError rather than overwrite a file.
     """
     if out.exists() and not overwrite:
         raise UsageError(f"{out} exists already.", hint="Give another name with -o, or --yes to overwrite it.")
-    urls = [each for each in given if "://" in each]
+    asked = initrest.requests([each for each in given if initrest.is_api(each)], headers)
+    urls = [each for each in given if "://" in each and not initrest.is_api(each)]
     found = list(itertools.chain.from_iterable(_expanded(Path(each)) for each in given if "://" not in each))
-    if not found and not urls:
+    if not found and not urls and not asked:
         raise UsageError(
             "There are no files to read there.",
             hint=f"Files ending in {', '.join(itertools.chain(*_SUFFIXES.values()))} are looked for in a folder.",
@@ -64,8 +70,10 @@ def write(
     drafts = [draft for kind, paths in by_kind.items() if paths for draft in _DRAFTERS[kind](paths, base)]
     names = unique([*(draft.name for draft in drafts), *map(_source_name, urls)])[len(drafts) :]
     told: list[str] = []
-    for url, source in zip(urls, names, strict=True):
-        draft, said = _database(url, source, base, select, exclude, full)
+    for draft, said in (
+        *(_database(url, source, base, select, exclude, full) for url, source in zip(urls, names, strict=True)),
+        *map(_api, asked),
+    ):
         drafts.append(draft)
         told += said
     name = migration or snake_case(base.name) or "migration"
@@ -83,9 +91,10 @@ def write(
     ]
 
 
-def secrets(given: Sequence[str]) -> tuple[str, ...]:
-    """The passwords of the URLs among what is given, as written and as meant: no message may have them."""
-    return passwords(each for each in given if "://" in each)
+def secrets(given: Sequence[str], headers: Sequence[str] = ()) -> tuple[str, ...]:
+    """What no message may have: the passwords of the URLs among what is given, as written and as meant, and what an API is sent."""
+    asked = initrest.requests([each for each in given if initrest.is_api(each)], headers)
+    return (*passwords(each for each in given if "://" in each), *initrest.secrets(asked, os.environ))
 
 
 def _told(draft: Draft, table: Table, note: str) -> str:
@@ -235,6 +244,25 @@ def _refuse_idle(select: Sequence[str], there: Sequence[str], chosen: Sequence[s
             raise UsageError(f"No table of the source is selected by -s {pattern}.", hint=hint)
 
 
+# ----------------------------------------------------------------------------------------------------------------- APIs
+
+
+def _api(asked: initrest.Request) -> tuple[Draft, list[str]]:
+    """A REST API, with what to tell of it: its fields are those of the pages that were seen."""
+    tables, fields, doubts = list[_Sampled](), dict[str, Any](), dict[str, Mapping[str, str]]()
+    with TemporaryDirectory() as folder:
+        found = initrest.look(asked, os.environ, Path(folder))
+        for source, seen in found.pages.values():
+            own, within = _documents(source)
+            known = [(name, replace(table, notes=(seen,)), sample) for name, table, sample in (*own, *within)]
+            names = [name for name, _, _ in known]
+            doubts |= _doubts(source, names)[0]
+            fields |= {name: given for name, given in cast(Nested, source).fields(names).items() if given}
+            tables += known
+    options = {**found.options, **({"fields": fields} if fields else {})}
+    return Draft(asked.name, "", {}, tables, options, doubts=doubts, notes=found.notes), list(found.told)
+
+
 # ---------------------------------------------------------------------------------------------------------------- files
 
 
@@ -262,18 +290,16 @@ def _json(paths: Sequence[Path], base: Path) -> list[Draft]:
     outer, inner = list[_Sampled](), list[_Sampled]()
     for path in {_relative(each, base): each for each in paths}.values():
         source = open_source("json", _files_of([path], base), {}, base)
-        nested = cast(Nested, source)
         try:
-            own = [_sampled(source, table) for table in source.tables()]
+            own, within = _documents(source)
         except SourceError as error:
             if len(paths) == 1:
                 raise
             notes.append(f"left out: {error.message}")
             continue
-        within = [_sampled(source, each) for table in source.tables() for each in nested.arrays(table)]
         names = [table.name for _, table, _ in (*own, *within)]
         doubts |= _doubts(source, names)[0]
-        fields |= nested.fields(names)
+        fields |= cast(Nested, source).fields(names)
         outer, inner, readable = [*outer, *own], [*inner, *within], [*readable, path]
     if not readable:
         raise SourceError("no JSON file there holds rows", hint="; ".join(notes))
@@ -281,6 +307,12 @@ def _json(paths: Sequence[Path], base: Path) -> list[Draft]:
     open_source("json", files, {}, base)  # which refuses two files that would be the same table
     ordered = {table.name: fields[table.name] for _, table, _ in (*outer, *inner)}
     return [Draft("json", "json", files, [*outer, *inner], {"fields": ordered}, doubts=doubts, notes=notes)]
+
+
+def _documents(source: Source) -> tuple[list[_Sampled], list[_Sampled]]:
+    """Tables of documents, and those that the arrays of objects in them are."""
+    own = [_sampled(source, table) for table in source.tables()]
+    return own, [_sampled(source, each) for _, table, _ in own for each in cast(Nested, source).arrays(table.name)]
 
 
 _DRAFTERS: dict[str, Callable[[Sequence[Path], Path], list[Draft]]] = {
