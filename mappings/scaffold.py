@@ -84,8 +84,8 @@ class Draft:
     """A source to write down. `kind` is the key of its files, which are table → globs ("" → as the kind has it).
 
     `tables` are a name for the target, the source's table and some of its rows, as texts; `options` are reading options,
-    keys as in the project file; an API has these alone. Of a database `url` is what is written of it, `notes` are what to say of it, `references` and
-    `doubts` (column → what a person must decide) are by its tables' names.
+    keys as in the project file, and all that there is of an API. Of a database `url` is what is written of it, `notes` are what
+    to say of it, `references` and `doubts` (column → what a person must decide) are by its tables' names.
     """
 
     name: str

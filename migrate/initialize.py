@@ -92,7 +92,7 @@ def write(
 
 
 def secrets(given: Sequence[str], headers: Sequence[str] = ()) -> tuple[str, ...]:
-    """What no message may have: the passwords of the URLs among what is given, as written and as meant, and what an API is sent."""
+    """What no message may have: passwords in the URLs among what is given, as written and as meant, and what an API is sent."""
     asked = initrest.requests([each for each in given if initrest.is_api(each)], headers)
     return (*passwords(each for each in given if "://" in each), *initrest.secrets(asked, os.environ))
 

@@ -47,7 +47,8 @@ class Request:
 class Found:
     """An API as a source. `options` are the keys of the project file's source, but for `fields`.
 
-    `pages` are those of each table that were seen, as files, and what to say of them; `notes` are comments, `told` is for the terminal.
+    `pages` are those of each table that were seen, as files, and what to say of them; `notes` are comments, and `told` is for
+    the terminal.
     """
 
     options: Mapping[str, Any]
@@ -110,7 +111,7 @@ def look(asked: Request, environ: Mapping[str, str], folder: Path) -> Found:
                 hint = "Look at the URL, and whether the API is there; then run the same command again."
                 raise RetryableError(error.message, hint=hint) from error
             params = {each: asked.tables[table]["params"][each] for each in found.table.get("params", {})}
-            tables[table] = found.table | ({"params": params} if params else {})
+            tables[table] = {**found.table, **({"params": params} if params else {})}
             pages[table] = (_files(table, found.table, found.bodies, folder), _seen(found.items, len(found.bodies)))
             notes += [f"{table}: {note}" for note in found.notes]
             told += [f"{table}: {found.warning}"] if found.warning else []
