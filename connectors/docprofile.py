@@ -172,13 +172,15 @@ def _tellable(names: Iterable[str]) -> bool:
 
 
 def mixtures(seen: Seen, level: Level) -> dict[str, str]:
-    """How often values of each kind stand in the columns that hold several, by the columns' names."""
+    """How often values of each kind stand in the columns that hold several, by the columns' names; and which hold none."""
     told = {}
     for name, column in columns(level).items():
         inner: Seen | None = seen
         for step in column.path:
             inner = inner.fields.get(step) if inner else None
         kinds = {kind: n for kind, n in inner.kinds.items() if kind not in NOTHING} if inner else {}
+        if inner and not kinds:
+            told[name] = f"no value was seen: {column.type} is a guess"
         if len(kinds) > 1:
             of = sum(kinds.values())
             shares = sorted(((n, _CALLED.get(kind, f"type {kind}")) for kind, n in kinds.items()), reverse=True)

@@ -63,14 +63,13 @@ class Probed:
     """What was found of one table of an API.
 
     `table` has its keys as the project file spells them, `bodies` are those of the pages seen that hold items, and `items` says
-    how many these are; `notes` are comments, and `warning` says what could not be found out.
+    how many these are; `notes` are for people.
     """
 
     table: Mapping[str, Any]
     bodies: Sequence[bytes]
     items: int
     notes: Sequence[str]
-    warning: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +100,7 @@ def probe(client: Client, access: Access, name: str, path: str, params: Mapping[
         hint = "Give the URL of the first page: pages are taken from there on."
         raise UsageError(f"{path}: the URL asks for {later[0]}", hint=hint)
     answer = client.get(*asked(access, Resource(name, path, params=params), None))
-    shown = client.shown(answer.url)
-    records, others = _listed(answer.document, path, shown)
+    records, others = _listed(answer.document, path, client.shown(answer.url))
     api = _Api(client, access, Resource(name, path, records, params), answer)
     way = _way(api)
     found = {
@@ -113,7 +111,7 @@ def probe(client: Client, access: Access, name: str, path: str, params: Mapping[
         "key": _key(way.pages, path),
     }
     notes = [f"the items stand at {records}; lists are at {', '.join(others)}, too"] if others else []
-    notes += [f"pages: {way.said}", *api.notes]
+    notes += [f"{'' if way.sure else 'warning: '}pages: {way.said}", *api.notes]
     if way.paging.by == "cursor" and params.get(way.paging.param, "*") not in ("", "*"):
         notes.append(f"the URL has {way.paging.param}: if that leads to a later page, those before it are missing")
     if (before := _before(answer)) and way.paging.by in ("link", "cursor", "none"):
@@ -121,7 +119,7 @@ def probe(client: Client, access: Access, name: str, path: str, params: Mapping[
     table = {"path": path or "/", **{name: value for name, value in found.items() if value}}
     bodies = [page.answer.body for page in way.pages if page.items]
     items = sum(len(page.items) for page in way.pages)
-    return Probed(table, bodies, items, notes, "" if way.sure else f"{shown}: {way.said}")
+    return Probed(table, bodies, items, notes)
 
 
 class _Api:
@@ -345,10 +343,11 @@ def _listed(document: Any, path: str, shown: str) -> tuple[str, list[str]]:
         if isinstance(value, list) and (not value or any(isinstance(each, dict | Doubled) for each in value))
     }
     if not lists:
-        names = f"an object with {', '.join(list(document)[:10])}" if isinstance(document, dict) else ""
         kind = "a list of something else" if isinstance(document, list) else "a single value"
+        if isinstance(document, dict):
+            kind = f"an object with {', '.join(list(document)[:10]) or 'nothing in it'}"
         raise SourceError(
-            f"{shown}: no list of objects is in the body, which is {names or kind}",
+            f"{shown}: no list of objects is in the body, which is {kind}",
             hint="Give the URL of a list, not of one item; or write the source by hand, with the list's path under "
             "`records`: see docs/rest.md.",
         )

@@ -193,13 +193,18 @@ def _table(
 ) -> list[str]:
     """`typed`: the source's own catalogue has said what its columns are, and what identifies a row."""
     columns = table.schema.names
+    whole, _, inner = table.name.partition("/")
     guesses = {
         field.name: _guess(field.name, _texts(sample, field.name))
         if pa.types.is_string(field.type) and not field.metadata
         else _Guess(quoted(field.name))
         for field in table.schema
     }
-    key = list(table.key) or _key(columns, sample, guesses)
+    around = [c for c in columns if inner and c.startswith("_parent.")]
+    own = [
+        c for c in columns if c not in around and not (inner and c == "_position")
+    ]  # a parent may have more elements
+    key = list(table.key) or _key(own, sample, guesses)
     notes = [*((named.comment,) if named.comment else ()), *table.notes]
     if typed and not key:
         notes.append("no key at the source: say `key:` if columns identify a row; without it only append is possible")
@@ -207,7 +212,6 @@ def _table(
         notes.append(f"{wrong}: `migrate check` refuses it. {FEWER_COLUMNS}")
     lines = [f"  {named.name}:"]
     lines += [f"    # {_one_line(note)}" for note in notes]
-    whole, _, inner = table.name.partition("/")
     lines.append(f"    from: {_scalar(f'{source}.{whole}')}")
     if inner:
         lines.append(f"    unnest: {_scalar(inner)}")
@@ -222,7 +226,6 @@ def _table(
             lines.append(f"    # primary_key: {made}  # for a table that the toolkit makes")
     lines.append("    mode: append  # or upsert, or replace")
     lines.append("    columns:")
-    around = [c for c in columns if inner and c.startswith("_parent.")]
     named_like_keys = [c for c in around if c in key or _LIKELY_KEY.search(c)]
     beside = [c for c in around if c not in (named_like_keys or around[:1])]  # an element has to know whose it is
     if beside:

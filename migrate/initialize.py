@@ -154,7 +154,11 @@ def _database(
     written, exported = _without_secrets(url, name)
     said = [f"{table}: {column}: {doubt}" for table, found in doubts.items() for column, doubt in found.items()]
     draft = Draft(name, "", {}, tables, options, written, references, doubts, notes)
-    return draft, [*said, *unseen, *notes, *(f"export {each}=… before the next command." for each in exported)]
+    return draft, [*said, *unseen, *notes, *map(_export, exported)]
+
+
+def _export(variable: str) -> str:
+    return f"export {variable}=… before the next command."
 
 
 def _known(source: Source, tables: Sequence[str], select: Sequence[str]) -> tuple[list[Table], dict[str, str]]:
@@ -252,15 +256,15 @@ def _api(asked: initrest.Request) -> tuple[Draft, list[str]]:
     tables, fields, doubts = list[_Sampled](), dict[str, Any](), dict[str, Mapping[str, str]]()
     with TemporaryDirectory() as folder:
         found = initrest.look(asked, os.environ, Path(folder))
-        for source, seen in found.pages.values():
+        for source in found.pages:
             own, within = _documents(source)
-            known = [(name, replace(table, notes=(seen,)), sample) for name, table, sample in (*own, *within)]
-            names = [name for name, _, _ in known]
+            names = [name for name, _, _ in (*own, *within)]
             doubts |= _doubts(source, names)[0]
             fields |= {name: given for name, given in cast(Nested, source).fields(names).items() if given}
-            tables += known
+            tables += [(name, replace(table, notes=()), sample) for name, table, sample in (*own, *within)]
     options = {**found.options, **({"fields": fields} if fields else {})}
-    return Draft(asked.name, "", {}, tables, options, doubts=doubts, notes=found.notes), list(found.told)
+    draft = Draft(asked.name, "", {}, tables, options, doubts=doubts, notes=found.notes)
+    return draft, [*found.notes, *map(_export, found.exported)]
 
 
 # ---------------------------------------------------------------------------------------------------------------- files

@@ -47,14 +47,14 @@ class Request:
 class Found:
     """An API as a source. `options` are the keys of the project file's source, but for `fields`.
 
-    `pages` are those of each table that were seen, as files, and what to say of them; `notes` are comments, and `told` is for
-    the terminal.
+    `pages` are those that were seen, as the files of a source for each table; `notes` are for people, and `exported` are
+    variables that they have to set.
     """
 
     options: Mapping[str, Any]
-    pages: Mapping[str, tuple[Source, str]]
+    pages: Sequence[Source]
     notes: Sequence[str]
-    told: Sequence[str]
+    exported: Sequence[str]
 
 
 def is_api(given: str) -> bool:
@@ -102,7 +102,7 @@ def look(asked: Request, environ: Mapping[str, str], folder: Path) -> Found:
         options.get("headers", {}),
         mask=partial(redact, secrets=secrets([asked], environ)),
     )
-    tables, pages, notes, told = dict[str, Any](), dict[str, tuple[Source, str]](), list[str](), list[str]()
+    tables, pages, notes = dict[str, Any](), list[Source](), list[str]()
     with closing(Client(access, time.sleep, lambda _: None, PATIENCE, PATIENCE)) as client:
         for table, given in options["tables"].items():
             try:
@@ -112,20 +112,18 @@ def look(asked: Request, environ: Mapping[str, str], folder: Path) -> Found:
                 raise RetryableError(error.message, hint=hint) from error
             params = {each: asked.tables[table]["params"][each] for each in found.table.get("params", {})}
             tables[table] = {**found.table, **({"params": params} if params else {})}
-            pages[table] = (_files(table, found.table, found.bodies, folder), _seen(found.items, len(found.bodies)))
-            notes += [f"{table}: {note}" for note in found.notes]
-            told += [f"{table}: {found.warning}"] if found.warning else []
-    told += [f"export {each}=… before the next command." for each in _references(asked.options) if each in asked.kept]
-    return Found({**asked.options, "tables": tables}, pages, notes, told)
+            pages.append(_files(table, found.table, found.bodies, folder))
+            notes += [f"{table}: {note}" for note in (*found.notes, _seen(found.items, len(found.bodies)))]
+    exported = [each for each in _references(asked.options) if each in asked.kept]
+    return Found({**asked.options, "tables": tables}, pages, notes, exported)
 
 
 def _seen(items: int, pages: int) -> str:
     if not items:
-        return "no item was seen, so that its fields are not known"
+        return "fields: none, for there is no item; all that comes goes to _rest"
     first = "the first page" if pages == 1 else f"the first {pages} pages"
     return (
-        f"fields were found in {items} items of {first}: others that follow stand in _rest, and a value that does not fit "
-        "its field's type rejects its row"
+        f"fields: found in {items} items of {first}; others go to _rest, and a value that does not fit rejects its row"
     )
 
 
@@ -144,6 +142,9 @@ def _files(table: str, found: Mapping[str, Any], bodies: Sequence[bytes], folder
 
 
 def _parts(url: str) -> SplitResult:
+    if "${" in url.partition("?")[0]:
+        hint = "References to the environment may stand in its parameters, and in --header."
+        raise UsageError("An API's URL has a reference in its host or path.", hint=hint)
     try:
         parts = urlsplit(url)
         usable = parts.hostname and (parts.port is None or parts.port > 0) and url.isascii() and url.isprintable()
@@ -158,9 +159,6 @@ def _parts(url: str) -> SplitResult:
             "Send them as a header: --header 'Authorization: Basic ${env:API_LOGIN}', which is user:password in Base64."
         )
         raise UsageError(f"The URL of {parts.hostname} holds a user.", hint=hint)
-    if "${" in f"{parts.netloc}{parts.path}":
-        hint = "References to the environment may stand in its parameters, and in --header."
-        raise UsageError(f"The URL of {parts.hostname} has a reference in its host or path.", hint=hint)
     return parts
 
 
