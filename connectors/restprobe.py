@@ -33,6 +33,7 @@ _SIZE = {
 }
 _GUESSES: Mapping[str, Sequence[Paging]] = {
     "$top": (Paging("offset", "$skip"),),
+    "$limit": (Paging("offset", "$offset"),),
     "page[size]": (Paging("page", "page[number]"),),
     "page[limit]": (Paging("offset", "page[offset]"),),
     "maxResults": (Paging("offset", "startAt"),),
@@ -43,7 +44,7 @@ _GUESSES: Mapping[str, Sequence[Paging]] = {
 _USUAL = (Paging("page", "page"), Paging("offset", "offset"))
 _CURSORS = (
     *("cursor", "page_token", "pageToken", "after", "starting_after", "next", "next_token", "nextToken"),
-    *("continuation_token", "continuationToken", "token", "offset", "page"),
+    *("continuation_token", "continuationToken", "pagination_token", "token", "offset", "page"),
 )
 _TOTALS = {
     *("total", "totalcount", "totalitems", "totalresults", "totalelements", "totalrecords", "totalrows", "totalsize"),
@@ -52,10 +53,10 @@ _TOTALS = {
 _PERHAPS_TOTALS = {"count", "recordcount", "resultcount", "itemcount"}  # of a page, in some APIs
 _MORE = {"hasmore", "hasnext", "hasnextpage", "more", "moreresults"}
 _NEXT = re.compile("next", re.IGNORECASE)
-_CURSOR = re.compile("next|cursor|token|continu|after|scroll|marker", re.IGNORECASE)
+_CURSOR = re.compile("next|cursor|token|continu|after|scroll|marker|offset", re.IGNORECASE)
 _BEFORE = re.compile("prev|before|self|first", re.IGNORECASE)
 _LINK = re.compile(r"(https?:/)?/|\?")
-_KEY = re.compile("(id|nr|no|number|key|code)$", re.IGNORECASE)
+_KEY = re.compile(r"(^|[\W_])(id|nr|no|number|key|code)$|[a-z](Id|ID|Nr|No|Number|Key|Code)$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,9 +214,10 @@ def _way(api: _Api) -> _Way:
     if not api.more and (ends := _ended(first.answer, api.params)) is not None:
         said = f"by {_called(ends)}, which says that the first page is all; no other one was seen"
         return _Way(replace(ends, **(sized if ends.by == "cursor" else {})), (first,), said)
+    echoed = {path.rpartition("/")[2]: _text(value) for path, value in _walked(first.answer.document) if _is(value)}
     given = [
-        *(Paging("page", name) for name in _whole(api.params, _PAGE)),
-        *(Paging("offset", name) for name in _whole(api.params, _OFFSET)),
+        *(Paging("page", name) for name in _whole({**api.params, **echoed}, _PAGE)),
+        *(Paging("offset", name) for name in _whole({**api.params, **echoed}, _OFFSET)),
     ]
     total, sure = api.total
     all_there = bool(first.items) and total == len(first.items)
@@ -253,9 +255,8 @@ def _by_cursor(answer: Answer, params: Mapping[str, str]) -> Iterator[Paging]:
     there = [
         path
         for path, value in _walked(answer.document)
-        if isinstance(value, str | Number) and _text(value) and _CURSOR.search(path) and not _BEFORE.search(path)
-        and not _LINK.match(_text(value))
-    ]  # fmt: skip
+        if _is(value) and _CURSOR.search(path) and not _BEFORE.search(path) and not _LINK.match(_text(value))
+    ]
     for path in sorted(there, key=lambda path: _NEXT.search(path) is None)[:3]:
         for param in _takers(path, params):
             yield Paging("cursor", param, next=path)
@@ -266,7 +267,8 @@ def _takers(path: str, params: Mapping[str, str]) -> Sequence[str]:
     name = path.rpartition("/")[2]
     bare = re.sub("^(next|end)[_-]?", "", name, flags=re.IGNORECASE)
     given = [each for each in params if _CURSOR.search(each)]
-    return [each for each in dict.fromkeys([*given, bare[:1].lower() + bare[1:], name, *_CURSORS]) if each]
+    usual = _CURSORS if re.search("next|cursor", path, re.IGNORECASE) else ()
+    return [each for each in dict.fromkeys([bare[:1].lower() + bare[1:], name, *given, *usual]) if each]
 
 
 def _ended(answer: Answer, params: Mapping[str, str]) -> Paging | None:
@@ -284,17 +286,17 @@ def _counted(api: _Api, paging: Paging) -> _Way | None:
 
     Some APIs count from 0 where others do from 1: the first page has to be the one that is given without the parameter.
     """
-    by_page = paging.by == "page"
+    usual = 1 if paging.by == "page" else 0
     for start in (0, 1):
-        tried = replace(paging, start=None if start == by_page else start)
+        tried = replace(paging, start=None if start == usual else start)
         here = api.at(tried, start)
         if here is None or not here.items or (paging.param not in api.params and here.texts != api.first.texts):
             continue
-        step = 1 if by_page else len(here.items)
+        step = 1 if paging.by == "page" else len(here.items)
         second = api.at(tried, start + step)
         if second is None or not _others(here, second) or (not second.items and api.more):
             continue
-        if not by_page:
+        if paging.by == "offset":
             last = api.at(tried, start + step - 1)
             if last is None or list(last.texts[:1]) != list(here.texts[-1:]):
                 continue
@@ -393,7 +395,7 @@ def _key(pages: Sequence[_Page], path: str) -> str:
     names = [name for name in items[0] if name and "/" not in name and (_plain(name) in first or _KEY.search(name))]
     for name in sorted(names, key=lambda name: first.index(_plain(name)) if _plain(name) in first else len(first)):
         values = [item.get(name) for item in items]
-        told = all(isinstance(each, str | Number) and _text(each) for each in values)
+        told = all(map(_is, values))
         sure = len(values) > 1 or _plain(name) in first
         if told and sure and len({canonical(each) for each in values}) == len(values):
             return str(name)
@@ -411,6 +413,11 @@ def _before(answer: Answer) -> str:
 def _plain(path: str) -> str:
     """A path's last name, without what is no letter."""
     return re.sub("[^a-z]", "", path.rpartition("/")[2].lower())
+
+
+def _is(value: Any) -> bool:
+    """Whether it is a text or a number that says something."""
+    return isinstance(value, str | Number) and bool(_text(value))
 
 
 def _text(value: str | Number) -> str:
