@@ -55,7 +55,8 @@ _MORE = {"hasmore", "hasnext", "hasnextpage", "more", "moreresults"}
 _NEXT = re.compile("next", re.IGNORECASE)
 _CURSOR = re.compile("next|cursor|token|continu|after|scroll|marker|offset", re.IGNORECASE)
 _BEFORE = re.compile("prev|before|self|first", re.IGNORECASE)
-_LINK = re.compile(r"(https?:/)?/|\?")
+_URL = re.compile(r"https?://|\?")
+_LINK = re.compile(rf"{_URL.pattern}|/")  # or a cursor in Base64
 _KEY = re.compile(r"(^|[\W_])(id|nr|no|number|key|code)$|[a-z](Id|ID|Nr|No|Number|Key|Code)$")
 
 
@@ -114,9 +115,11 @@ def probe(client: Client, access: Access, name: str, path: str, params: Mapping[
     notes = [f"the items stand at {records}; lists are at {', '.join(others)}, too"] if others else []
     notes += [f"{'' if way.sure else 'warning: '}pages: {way.said}", *api.notes]
     if way.paging.by == "cursor" and params.get(way.paging.param, "*") not in ("", "*"):
-        notes.append(f"the URL has {way.paging.param}: if that leads to a later page, those before it are missing")
+        notes.append(
+            f"warning: the URL has {way.paging.param}: if that leads to a later page, those before it are missing"
+        )
     if (before := _before(answer)) and way.paging.by in ("link", "cursor", "none"):
-        notes.append(f"{before} leads to a page before it: if there is one, it is missing")
+        notes.append(f"warning: {before} leads to a page before it: if there is one, it is missing")
     table = {"path": path or "/", **{name: value for name, value in found.items() if value}}
     bodies = [page.answer.body for page in way.pages if page.items]
     items = sum(len(page.items) for page in way.pages)
@@ -178,7 +181,7 @@ class _Api:
         try:
             position = position_behind(self.first.answer, resource, None, 0, 0, None, self.access)
         except SourceError as error:  # it leads to another host
-            self.notes.append(f"{error.message}. {error.hint}".strip(". "))
+            self.notes.append(self.access.mask(f"{error.message}. {error.hint}".strip(". ")))
             return None
         found = self.at(paging, position) if position is not None else None
         return found if found is not None and _others(self.first, found) else None
@@ -255,7 +258,7 @@ def _by_cursor(answer: Answer, params: Mapping[str, str]) -> Iterator[Paging]:
     there = [
         path
         for path, value in _walked(answer.document)
-        if _is(value) and _CURSOR.search(path) and not _BEFORE.search(path) and not _LINK.match(_text(value))
+        if _is(value) and _CURSOR.search(path) and not _BEFORE.search(path) and not _URL.match(_text(value))
     ]
     for path in sorted(there, key=lambda path: _NEXT.search(path) is None)[:3]:
         for param in _takers(path, params):

@@ -19,7 +19,7 @@ from connectors.secretnames import secret
 from mappings.scaffold import unique
 from mappings.texts import api_url, header
 from migrate.core import Source
-from migrate.errors import RetryableError, UsageError, redact
+from migrate.errors import RetryableError, SourceError, UsageError, redact
 from migrate.project import REFERENCE, resolved_texts, secrets_of_api
 
 _SAYS_NOTHING = {"www", "api", "rest"}  # labels of a host
@@ -110,6 +110,11 @@ def look(asked: Request, environ: Mapping[str, str], folder: Path) -> Found:
             except RetryableError as error:
                 hint = "Look at the URL, and whether the API is there; then run the same command again."
                 raise RetryableError(error.message, hint=hint) from error
+            except SourceError as error:
+                if access.headers or not re.search("HTTP 40[13]", error.message):
+                    raise
+                hint = "Say who asks: --header 'Authorization: Bearer ${env:API_TOKEN}', or what the API's documentation says."
+                raise SourceError(error.message, hint=hint) from error
             params = {each: asked.tables[table]["params"][each] for each in found.table.get("params", {})}
             tables[table] = {**found.table, **({"params": params} if params else {})}
             pages.append(_files(table, found.table, found.bodies, folder))

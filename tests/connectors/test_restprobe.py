@@ -130,6 +130,37 @@ def test_an_api_with_a_link_to_another_host_is_not_followed_there() -> None:
     assert any(note.startswith("warning: pages: it is not known") for note in table.notes)
 
 
+def test_a_secret_parameter_is_sent_where_a_link_has_it_too() -> None:
+    def answer(asked: Asked) -> Reply:
+        if asked.query.get("api_key") != "k3y":
+            return Reply(status=403)
+        at = number(asked, "at")
+        return Reply.of({"items": ITEMS[at : at + 10], "next_url": f"/orders?api_key=k3y&at={at + 10}"})
+
+    table = found(answer, {"api_key": "k3y"})
+    assert table["pages"] == {"by": "link", "next": "next_url"}
+
+
+def test_a_cursor_that_looks_like_a_path_is_none() -> None:
+    def answer(asked: Asked) -> Reply:
+        at = int(asked.query.get("cursor", "/0").removeprefix("/"))
+        return Reply.of(
+            {"items": ITEMS[at : at + 10], "next_cursor": f"/{at + 10}"}, status=200 if asked.path == "/orders" else 404
+        )
+
+    assert found(answer)["pages"] == {"by": "cursor", "param": "cursor", "next": "next_cursor"}
+
+
+def test_a_cursor_that_was_given_may_not_be_the_first() -> None:
+    def answer(asked: Asked) -> Reply:
+        at = number(asked, "cursor")
+        return Reply.of({"items": ITEMS[at : at + 10], "next_cursor": str(at + 10)})
+
+    warning = "warning: the URL has cursor: if that leads to a later page, those before it are missing"
+    assert warning in probed(answer, {"cursor": "5"}).notes
+    assert warning not in probed(answer).notes
+
+
 def test_a_number_of_the_pages_own_items_is_no_total() -> None:
     def answer(asked: Asked) -> Reply:
         at = 10 * number(asked, "page", 1) - 10
@@ -181,7 +212,7 @@ def test_a_later_page_is_refused_before_it_is_asked_for() -> None:
     with pytest.raises(UsageError, match="the URL asks for skip=20"):
         probed(lambda _: Reply.of(ITEMS), {"skip": "20"})
     table = probed(lambda _: Reply.of(ITEMS, headers={"Link": '</orders>; rel="prev"'}))
-    assert "the header Link leads to a page before it: if there is one, it is missing" in table.notes
+    assert "warning: the header Link leads to a page before it: if there is one, it is missing" in table.notes
 
 
 @pytest.mark.parametrize(

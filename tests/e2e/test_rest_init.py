@@ -332,6 +332,7 @@ def test_an_api_with_no_items_is_a_table_without_rows(rig: Rig, api: Api) -> Non
     ("reply", "code", "said", "hint"),
     [
         (Reply(status=404), 6, "/v2/orders: HTTP 404 Not Found", "Look at the source's URL"),
+        (Reply(status=401), 6, "/v2/orders: HTTP 401 Unauthorized", "--header 'Authorization: Bearer ${env:API_TOKEN}'"),
         (Reply(b"<html>sign in</html>"), 6, "/v2/orders: HTTP 200 OK: the answer is no JSON", ""),
         (Reply.of({"id": 1, "name": "x"}), 6, "no list of objects is in the body, which is an object with id, name", "records"),
         (Reply.of(["a", "b"]), 6, "no list of objects is in the body, which is a list of something else", "records"),
