@@ -30,6 +30,7 @@ from migrate.errors import MigrateError, RetryableError, SourceError, Stopped, U
 _TELL = 5.0  # seconds between two lines about one table
 _LOOK = 10.0  # seconds that `check` waits for an API that does not answer
 _AGAIN = 1.0  # seconds before a page is asked for again that was one before
+_EMPTY = 50  # pages one after the other, each of which leads to another, and none of which holds anything
 _MOST = 256  # pages in a slice: their places are kept in the ledger
 _ABSENT = object()
 
@@ -335,6 +336,12 @@ def _fetch(client: Client, access: Access, resource: Resource, writer: Writer, s
             contents[page.content] = page.page
         positions[position] = page.page
         position = page.next
+        if position is not None and len(writer.pages) >= _EMPTY and not any(p.items for p in writer.pages[-_EMPTY:]):
+            raise SourceError(
+                f"{client.shown(page.url)}: the last {_EMPTY} pages hold no items, and each leads to another: that may never end",
+                hint="The API names a next page behind its last one. Take its pages by page or offset, which end with an empty "
+                f"one, and remove the folder {shown}.",
+            )
         if time.monotonic() - told > _TELL:
             told = time.monotonic()
             of = f" of {page.total:,}" if page.total is not None else ""

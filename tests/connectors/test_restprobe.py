@@ -196,6 +196,20 @@ def test_an_empty_second_page_proves_that_the_parameter_is_understood() -> None:
     table = probed(lambda asked: Reply.of(ITEMS[:3] if number(asked, "page", 1) == 1 else []))
     assert table.table["pages"] == {"by": "page", "param": "page"}
     assert "pages: page=2 gives none: all items are on the first page" in table.notes
+    more = probed(
+        lambda asked: Reply.of({"has_more": True, "data": ITEMS[:3] if number(asked, "page", 1) == 1 else []})
+    )
+    assert more.table["pages"] == {"by": "none"}
+
+
+def test_a_number_that_is_another_on_the_second_page_is_no_total() -> None:
+    """It is that of the items from there on."""
+
+    def answer(asked: Asked) -> Reply:
+        at = 10 * number(asked, "page", 1) - 10
+        return Reply.of({"total": 25 - at, "items": ITEMS[at : at + 10]})
+
+    assert "total" not in found(answer)
 
 
 def test_guesses_that_the_api_fails_at_are_passed_over_and_one_that_has_gone_is_an_error() -> None:
@@ -221,6 +235,7 @@ def test_a_later_page_is_refused_before_it_is_asked_for() -> None:
         ({"a": [{"x": 1}] * 3, "Orders": [{"x": 1}]}, "sales/orders", "Orders", "a"),
         ({"a": [{"x": 1}] * 3, "results": [{"x": 1}]}, "orders", "results", "a"),
         ({"a": [{"x": 1}], "b": [{"x": 1}] * 3, "c": {"d": [{"x": 1}] * 9}, "e": []}, "orders", "b", "a, c/d"),
+        ({"aa": [], "b": [{"x": 1}]}, "orders", "b", ""),
         ({"meta": {"tags": [{"x": 1}]}, "orders": []}, "orders", "orders", "meta/tags"),
         ({"d/e": [{"x": 1}], "rows": {"of": [{"x": 1}]}, "ids": [1, 2, 3]}, "orders", "rows/of", ""),
     ],
