@@ -266,11 +266,13 @@ def _tellable(names: Iterable[str]) -> bool:
 
 
 def mixtures(seen: Seen, level: Level) -> dict[str, str]:
-    """How often values of each kind stand in the columns that hold several, by the columns' names."""
+    """How often values of each kind stand in the columns that hold several, by the columns' names; and which hold none."""
     told = {}
     for name, column in columns(level).items():
         inner = _value(seen, column.path)
         counts = {kind: n for kind, n in inner.kinds.items() if kind not in NOTHING} if inner else {}
+        if inner and not counts:
+            told[name] = f"no value was seen: {column.type} is a guess"
         if len(counts) > 1:
             of = sum(counts.values())
             shares = sorted(((n, _called(kind)) for kind, n in counts.items()), reverse=True)

@@ -30,6 +30,7 @@ from migrate.errors import MigrateError, RetryableError, SourceError, Stopped, U
 _TELL = 5.0  # seconds between two lines about one table
 _LOOK = 10.0  # seconds that `check` waits for an API that does not answer
 _AGAIN = 1.0  # seconds before a page is asked for again that was one before
+_EMPTY = 50  # pages one after the other, each of which leads to another, and none of which holds anything
 _MOST = 256  # pages in a slice: their places are kept in the ledger
 _ABSENT = object()
 
@@ -49,6 +50,11 @@ class Paging:
     next: str = ""
     hosts: tuple[str, ...] = ()
 
+    def request(self) -> dict[str, Any]:
+        """What says which pages are asked for, as the project file spells it."""
+        names = ("by", "param", "size_param", "size", "start", "next")
+        return {name: value for name in names if (value := getattr(self, name)) not in ("", None)}
+
 
 @dataclass(frozen=True, slots=True)
 class Resource:
@@ -65,13 +71,8 @@ class Resource:
 
     def request(self, access: Access) -> dict[str, Any]:
         """What a recording is one of; no secret is in it."""
-        paging = {"by": self.paging.by} | {
-            name: getattr(self.paging, name)
-            for name in ("param", "size_param", "size", "start", "next")
-            if getattr(self.paging, name) not in ("", None)
-        }
         params = {name: "***" if secret(name) else value for name, value in self.params.items()}
-        found = {"url": _joined(access.base, self.path), "params": params, "pages": paging}
+        found = {"url": _joined(access.base, self.path), "params": params, "pages": self.paging.request()}
         return found | {"records": self.records, "total": self.total, "key": list(self.key)}
 
 
@@ -233,7 +234,7 @@ class RestApi:
             else:
                 client = self._client(resource, _LOOK)
                 try:
-                    answer = client.get(*_asked(self._access, resource, _first(resource.paging)))
+                    answer = client.get(*asked(self._access, resource, _first(resource.paging)))
                 finally:
                     client.close()
                 said = _described(answer, resource)
@@ -345,6 +346,12 @@ def _fetch(client: Client, access: Access, resource: Resource, writer: Writer, s
             contents[page.content] = page.page
         positions[position] = page.page
         position = page.next
+        if position is not None and len(writer.pages) >= _EMPTY and not any(p.items for p in writer.pages[-_EMPTY:]):
+            raise SourceError(
+                f"{client.shown(page.url)}: the last {_EMPTY} pages hold no items, and each leads to another: that may never end",
+                hint="The API names a next page behind its last one. Take its pages by page or offset, which end with an empty "
+                f"one, and remove the folder {shown}.",
+            )
         if time.monotonic() - told > _TELL:
             told = time.monotonic()
             of = f" of {page.total:,}" if page.total is not None else ""
@@ -355,10 +362,10 @@ def _page(
     client: Client, access: Access, resource: Resource, writer: Writer, position: Position
 ) -> tuple[Page, Answer, list[Any]]:
     """Ask for the page at a position."""
-    answer = client.get(*_asked(access, resource, position))
-    items = _items(answer, resource, client.shown(answer.url))
-    total = _total(answer, resource, client.shown(answer.url))
-    following = _following(answer, resource, position, len(items), writer.distinct + len(items), total, access)
+    answer = client.get(*asked(access, resource, position))
+    items = items_of(answer, resource, client.shown(answer.url))
+    total = total_of(answer, resource, client.shown(answer.url))
+    following = position_behind(answer, resource, position, len(items), writer.distinct + len(items), total, access)
     page = Page(
         len(writer.pages) + 1,
         _now(),
@@ -448,7 +455,7 @@ def _first(paging: Paging) -> Position:
     return (paging.start or 0) if paging.by == "offset" else None
 
 
-def _asked(access: Access, resource: Resource, position: Position) -> tuple[str, list[tuple[str, str]]]:
+def asked(access: Access, resource: Resource, position: Position) -> tuple[str, list[tuple[str, str]]]:
     """URL and parameters of the page at a position."""
     paging = resource.paging
     if paging.by == "link" and position is not None:
@@ -461,7 +468,7 @@ def _asked(access: Access, resource: Resource, position: Position) -> tuple[str,
     return _joined(access.base, resource.path), list(params.items())
 
 
-def _following(
+def position_behind(
     answer: Answer,
     resource: Resource,
     position: Position,
@@ -538,7 +545,7 @@ def _joined(base: str, path: str) -> str:
 # ------------------------------------------------------------------------------------------------------- within a page
 
 
-def _items(answer: Answer, resource: Resource, url: str) -> list[Any]:
+def items_of(answer: Answer, resource: Resource, url: str) -> list[Any]:
     found = _at(answer.document, resource.records)
     if isinstance(found, list):
         return found
@@ -554,7 +561,7 @@ def _items(answer: Answer, resource: Resource, url: str) -> list[Any]:
     )
 
 
-def _total(answer: Answer, resource: Resource, url: str) -> int | None:
+def total_of(answer: Answer, resource: Resource, url: str) -> int | None:
     if not resource.total:
         return None
     if resource.total == "header":
@@ -625,8 +632,8 @@ def _pages(pages: Mapping[int, int]) -> str:
 
 def _described(answer: Answer, resource: Resource) -> str:
     """What one request found."""
-    items = _items(answer, resource, resource.path)
-    total = _total(answer, resource, resource.path)
+    items = items_of(answer, resource, resource.path)
+    total = total_of(answer, resource, resource.path)
     parts = [f"HTTP {answer.status}, {len(items)} items on the first page"]
     parts += [f"{total:,} in all"] if total is not None else []
     parts.append("one page" if resource.paging.by == "none" else f"pages by {resource.paging.by}")

@@ -25,7 +25,8 @@ _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MOST_REDIRECTS = 5
 _LONGEST_PAUSE = 30.0
-_SECONDS = httpx.Timeout(60.0, connect=20.0)  # without a byte
+_SILENCE = 60.0  # seconds without a byte
+_CONNECT = 20.0
 _AHEAD = 30.0  # seconds before its end that a token is renewed
 _TEXT = 200  # characters of an answer that are repeated
 _TRIED = 3  # times that an answer is asked for that is whole and no JSON
@@ -73,14 +74,28 @@ class Access:
 
 
 class Client:
-    """Asks an API, one request at a time. `pause` sleeps and raises where a stop is asked for; `tell` hears of retries."""
+    """Asks an API, one request at a time. `pause` sleeps and raises where a stop is asked for; `tell` hears of retries.
 
-    def __init__(self, access: Access, pause: Pause, tell: Callable[[str], None], patience: float) -> None:
+    `silence`: seconds without a byte after which an attempt is given up.
+    """
+
+    def __init__(
+        self,
+        access: Access,
+        pause: Pause,
+        tell: Callable[[str], None],
+        patience: float,
+        silence: float = _SILENCE,
+    ) -> None:
         self._access = access
         self._pause = pause
         self._tell = tell
         self._patience = patience
-        self._client = httpx.Client(timeout=_SECONDS, follow_redirects=False, verify=_certificates())
+        self._client = httpx.Client(
+            timeout=httpx.Timeout(silence, connect=min(silence, _CONNECT)),
+            follow_redirects=False,
+            verify=_certificates(),
+        )
         self._token: str | None = None
         self._token_ends = 0.0
         self._due = 0.0

@@ -87,8 +87,8 @@ class Draft:
     """A source to write down. `kind` is the key of its files, which are table → globs ("" → as the kind has it).
 
     `tables` are a name for the target, the source's table and some of its rows, as texts; `options` are reading options,
-    keys as in the project file. Of a database `url` is what is written of it, `notes` are what to say of it, `references` and
-    `doubts` (column → what a person must decide) are by its tables' names.
+    keys as in the project file, and all that there is of an API. Of a database `url` is what is written of it, `notes` are what
+    to say of it, `references` and `doubts` (column → what a person must decide) are by its tables' names.
     """
 
     name: str
@@ -145,7 +145,7 @@ def scaffold(migration: str, drafts: Sequence[Draft]) -> str:
     for guessed, (source, _, _, table, sample) in zip(guesses, tables, strict=True):
         around = keys.get(f"{source}.{table.name.rpartition('/')[0]}", [])
         keys[f"{source}.{table.name}"] = (
-            [*table.key] or _of_elements(table, around) or _key(table.schema.names, sample, guessed)
+            [*table.key] or _of_elements(table, around) or _key(_own(table), sample, guessed)
         )
     links = linked(
         {
@@ -184,6 +184,8 @@ def unique(names: Iterable[str]) -> list[str]:
 
 
 def _files(kind: str, files: Mapping[str, Sequence[str]]) -> list[str]:
+    if not files:  # an API, which is told by its options
+        return []
     if set(files) == {""}:
         return [f"    {kind}:", *(f"      - {_scalar(glob)}" for glob in files[""])]
     lines = [f"    {kind}:"]
@@ -207,6 +209,7 @@ def _table(
 ) -> list[str]:
     """`typed`: the source's own catalogue has said what its columns are, and what identifies a row."""
     columns = table.schema.names
+    root, _, inner = table.name.partition("/")
     notes = [*((named.comment,) if named.comment else ()), *table.notes]
     if typed and not key:
         notes.append("no key at the source: say `key:` if columns identify a row; without it only append is possible")
@@ -214,7 +217,6 @@ def _table(
         notes.append(f"{wrong}: `migrate check` refuses it. {FEWER_COLUMNS}")
     lines = [f"  {named.name}:"]
     lines += [f"    # {_one_line(note)}" for note in notes]
-    root, _, inner = table.name.partition("/")
     lines.append(f"    from: {_scalar(f'{source}.{root}')}")
     if inner:
         lines.append(f"    unnest: {_scalar(inner)}")
@@ -257,6 +259,12 @@ def _table(
         comment = _one_line("; ".join(filter(None, said)))
         lines.append(f"      {_scalar(target.name)}: {written}{'  # ' if comment else ''}{comment}")
     return [*lines, ""]
+
+
+def _own(table: Table) -> list[str]:
+    """The columns but those of what elements are in: that may have more of them."""
+    names = table.schema.names
+    return [c for c in names if c != "_position" and not c.startswith("_parent.")] if "/" in table.name else names
 
 
 def _of_elements(table: Table, parent: Sequence[str]) -> list[str]:
@@ -446,6 +454,9 @@ def _reads_back(text: str, document: str) -> bool:
     return all(each.value == text and each.tag == "tag:yaml.org,2002:str" for each in node.value[0])
 
 
+_SIGNS = {"\t": "tab", "": "none"}
+
+
 def _options(options: Mapping[str, Any], indent: str) -> list[str]:
     lines = []
     for option, value in options.items():
@@ -453,7 +464,8 @@ def _options(options: Mapping[str, Any], indent: str) -> list[str]:
             inner = _options(value, indent + "  ")  # a key without anything in it would be null
             lines += [f"{indent}{_scalar(option)}:", *inner] if inner else []
         else:
-            lines.append(f"{indent}{_scalar(option)}: {_option(value)}")
+            sign = _SIGNS.get(value) if option in ("delimiter", "quote", "escape") else None
+            lines.append(f"{indent}{_scalar(option)}: {sign or _option(value)}")
     return lines
 
 
@@ -464,7 +476,7 @@ def _option(value: Any) -> str:
         return str(value)
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(_flow(str(each)) for each in value) + "]"
-    return {"\t": "tab", "": "none"}.get(value) or _scalar(str(value))
+    return _scalar(str(value))
 
 
 def _one_line(note: str) -> str:

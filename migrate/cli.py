@@ -54,7 +54,7 @@ def main() -> None:
 
     \b
     migrate demo                          see it all on made-up data, nothing to set up
-    migrate init landing/*.csv            write a first migrate.yaml from files, or from a database's URL
+    migrate init landing/*.csv            write a first migrate.yaml from files, or from the URL of a database or API
     migrate assess                        what is there, and what does its migration ask of people?
     migrate check                         are project, sources and target ready?
     migrate dedupe preview                which rows are the same, and which of them live on?
@@ -103,6 +103,13 @@ def demo(flags: Common, folder: Path) -> None:
     is_flag=True,
     help="Look for fields in all documents of a MongoDB, not only at both ends of a large collection.",
 )
+@click.option(
+    "--header",
+    "headers",
+    multiple=True,
+    metavar="'NAME: VALUE'",
+    help="What a REST API is sent with each request. What authorises stands in the file as a variable of the environment.",
+)
 @click.option("--migration", default=None, help="The migration's name [default: the folder's].")
 @click.option(
     "-o", "--out", type=click.Path(path_type=Path), default="migrate.yaml", show_default=True, help="The file to write."
@@ -114,12 +121,14 @@ def init(
     select: tuple[str, ...],
     exclude: tuple[str, ...],
     full: bool,
+    headers: tuple[str, ...],
     migration: str | None,
     out: Path,
 ) -> None:
-    """Write a first project file from files, folders and databases, with what was detected and guessed.
+    """Write a first project file from files, folders, databases and REST APIs, with what was detected and guessed.
 
-    User and password of a database's URL are not written: the file takes them from the environment.
+    User and password of a database's URL, and what authorises at an API, are not written: the file takes them from the
+    environment. An API is asked for the first pages of each list, and how it gives the others is found by asking for one.
 
     \b
     migrate init landing/*.csv
@@ -128,13 +137,23 @@ def init(
     migrate init mysql://reader:secret@erp:3306/legacy --exclude 'tmp_*'
     migrate init mysql://reader:secret@erp/legacy -s 'crm_*' -s v_balances -s 'archive.*'
     migrate init 'mongodb://reader:secret@mongo/shop?authSource=admin' --full
+    migrate init https://api.example.com/v2/orders --header 'Authorization: Bearer ${env:API_TOKEN}'
+    migrate init 'https://api.example.com/v2/orders?status=all&per_page=100' https://api.example.com/v2/customers
     """
     from migrate.initialize import secrets, write
 
-    flags.secrets = secrets(sources)
+    flags.secrets = secrets(sources, headers)
     tell = partial(_tell, flags)
     for line in write(
-        sources, migration, out, overwrite=flags.yes, select=select, exclude=exclude, full=full, tell=tell
+        sources,
+        migration,
+        out,
+        overwrite=flags.yes,
+        select=select,
+        exclude=exclude,
+        full=full,
+        headers=headers,
+        tell=tell,
     ):
         click.echo(redacted(flags, line))
 
@@ -193,8 +212,14 @@ def assess(
     if sources:
         from mappings.spec import parse
         from migrate.initialize import drafted, secrets
+        from migrate.initrest import is_api
 
         flags.secrets = secrets(sources)
+        if any(map(is_api, sources)):
+            hint = (
+                "`migrate init` with the same URL writes one; then `migrate assess`, which records what the API gives."
+            )
+            raise UsageError("An API is assessed by its project file.", hint=hint)
         made = drafted(sources, None, Path.cwd(), partial(_tell, flags), select=select, exclude=exclude, full=full)
         spec, environ = parse(made.text, Path("migrate.yaml")), environ | dict(made.environ)
     else:

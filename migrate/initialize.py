@@ -1,14 +1,16 @@
-"""`migrate init`: a first project file from the files and databases it is given."""
+"""`migrate init`: a first project file from the files, databases and APIs it is given."""
 
 import itertools
 import json
+import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, cast
 from urllib.parse import unquote
 
@@ -20,6 +22,7 @@ from connectors.xmlrecords import propose
 from mappings.ddl import FEWER_COLUMNS, too_wide
 from mappings.scaffold import SCHEMA_FILE, Draft, scaffold, snake_case, unique
 from mappings.schema import json_schema
+from migrate import initrest
 from migrate.command import named_on_the_command_line
 from migrate.core import Attended, Doubtful, Nested, Offering, Related, Source, Table
 from migrate.errors import SourceError, UsageError
@@ -60,17 +63,19 @@ def write(
     select: Sequence[str] = (),
     exclude: Sequence[str] = (),
     full: bool = False,
+    headers: Sequence[str] = (),
     tell: _Tell = lambda _: None,
 ) -> list[str]:
-    """Write the project file and its schema for files, folders and databases; what to tell.
+    """Write the project file and its schema for files, folders, databases and REST APIs; what to tell.
 
-    `select` and `exclude` are patterns of databases' tables. `full`: look for fields in all documents of a MongoDB. `tell` hears
-    how far a long look is. Raises UsageError rather than overwrite a file.
+    `select` and `exclude` are patterns of databases' tables. `full`: look for fields in all documents of a MongoDB.
+    `headers`: what is sent to the API, `Name: value`. `tell` hears how far a long look is. Raises UsageError rather than
+    overwrite a file.
     """
     if out.exists() and not overwrite:
         raise UsageError(f"{out} exists already.", hint="Give another name with -o, or --yes to overwrite it.")
     base = out.resolve().parent
-    made = drafted(given, migration, base, tell, select=select, exclude=exclude, full=full)
+    made = drafted(given, migration, base, tell, select=select, exclude=exclude, full=full, headers=headers)
     schema = json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
     for path, text in ((out, made.text), (base / SCHEMA_FILE, schema)):
         with named_on_the_command_line(path):
@@ -92,11 +97,13 @@ def drafted(
     select: Sequence[str] = (),
     exclude: Sequence[str] = (),
     full: bool = False,
+    headers: Sequence[str] = (),
 ) -> Drafted:
     """The project file that `write` writes into the folder `base`; nothing is written."""
-    urls = [each for each in given if "://" in each]
+    apis = initrest.requests([each for each in given if initrest.is_api(each)], headers)
+    urls = [each for each in given if "://" in each and not initrest.is_api(each)]
     found = list(itertools.chain.from_iterable(_expanded(Path(each)) for each in given if "://" not in each))
-    if not found and not urls:
+    if not found and not urls and not apis:
         raise UsageError(
             "There are no files to read there.",
             hint=f"Files ending in {', '.join(itertools.chain(*_SUFFIXES.values()))} are looked for in a folder.",
@@ -106,8 +113,10 @@ def drafted(
     names = unique([*(draft.name for draft in drafts), *map(_source_name, urls)])[len(drafts) :]
     told: list[str] = []
     environ: dict[str, str] = {}
-    for url, source in zip(urls, names, strict=True):
-        draft, said, asked = _database(url, source, base, select, exclude, full, tell)
+    for draft, said, asked in (
+        *(_database(url, source, base, select, exclude, full, tell) for url, source in zip(urls, names, strict=True)),
+        *(_api(api, tell) for api in apis),
+    ):
         drafts.append(draft)
         told += said
         environ |= asked
@@ -118,9 +127,10 @@ def drafted(
     return Drafted(text, tables, [*notes, *wide, *told], environ)
 
 
-def secrets(given: Sequence[str]) -> tuple[str, ...]:
-    """The passwords of the URLs among what is given, as written and as meant: no message may have them."""
-    return passwords(each for each in given if "://" in each)
+def secrets(given: Sequence[str], headers: Sequence[str] = ()) -> tuple[str, ...]:
+    """What no message may have: passwords in the URLs among what is given, as written and as meant, and what an API is sent."""
+    asked = initrest.requests([each for each in given if initrest.is_api(each)], headers)
+    return (*passwords(each for each in given if "://" in each), *initrest.secrets(asked, os.environ))
 
 
 def _told(draft: Draft, table: Table, note: str) -> str:
@@ -181,6 +191,21 @@ def _database(
     said = [f"{table}: {column}: {doubt}" for table, found in doubts.items() for column, doubt in found.items()]
     draft = Draft(name, "", {}, tables, options, written, references, doubts, notes)
     return draft, [*said, *unseen, *notes], exported
+
+
+def _api(asked: initrest.Request, tell: _Tell) -> tuple[Draft, list[str], dict[str, str]]:
+    """A REST API, as `_database` tells of one: its fields are those of the pages that were seen."""
+    tables, fields, doubts = list[_Sampled](), dict[str, Any](), dict[str, Mapping[str, str]]()
+    with TemporaryDirectory() as folder:
+        found = initrest.look(asked, os.environ, Path(folder))
+        for source in found.pages:
+            own, within, doubted, declared = _documents(source, tell)
+            doubts |= doubted
+            fields |= declared
+            tables += [(name, replace(table, notes=()), sample) for name, table, sample in (*own, *within)]
+    options = {**found.options, **({"fields": fields} if fields else {})}
+    draft = Draft(asked.name, "", {}, tables, options, doubts=doubts, notes=found.notes)
+    return draft, [*found.notes], {each: asked.kept[each] for each in found.exported}
 
 
 def _known(source: Source, tables: Sequence[str], select: Sequence[str]) -> tuple[list[Table], dict[str, str]]:
@@ -276,6 +301,9 @@ def _refuse_idle(select: Sequence[str], there: Sequence[str], chosen: Sequence[s
             raise UsageError(f"No table of the source is selected by -s {pattern}.", hint=hint)
 
 
+# ----------------------------------------------------------------------------------------------------------------- APIs
+
+
 # ---------------------------------------------------------------------------------------------------------------- files
 
 
@@ -314,7 +342,7 @@ def _held(path: Path, arrays: Sequence[str], base: Path, tell: _Tell) -> Draft:
     ]
     files = dict.fromkeys(names, (_relative(path, base),))
     options: dict[str, Any] = {"records": dict(zip(names, arrays, strict=True))}
-    own, within, doubts, fields = _documents(files, options, base, tell)
+    own, within, doubts, fields = _documents(open_source("json", files, options, base), tell)
     return Draft(
         path.name.partition(".")[0], "json", files, [*own, *within], {**options, "fields": fields}, doubts=doubts
     )
@@ -326,7 +354,7 @@ def _rows(paths: Sequence[Path], base: Path, tell: _Tell, *, alone: bool) -> Dra
     outer, inner = list[_Sampled](), list[_Sampled]()
     for path in paths:
         try:
-            own, within, doubted, declared = _documents(_files_of([path], base), {}, base, tell)
+            own, within, doubted, declared = _documents(open_source("json", _files_of([path], base), {}, base), tell)
         except SourceError as error:
             if alone and len(paths) == 1:
                 raise
@@ -344,10 +372,10 @@ def _rows(paths: Sequence[Path], base: Path, tell: _Tell, *, alone: bool) -> Dra
 
 
 def _documents(
-    files: Mapping[str, Sequence[str]], options: Mapping[str, Any], base: Path, tell: _Tell
+    source: Source, tell: _Tell
 ) -> tuple[list[_Sampled], list[_Sampled], dict[str, Mapping[str, str]], dict[str, Any]]:
-    """The tables of JSON files, those of arrays in them, doubts, and fields."""
-    source = _heard(open_source("json", files, options, base), tell)
+    """The tables of documents, those of arrays in them, doubts, and fields."""
+    source = _heard(source, tell)
     own = [_sampled(source, table) for table in source.tables()]
     within = [_sampled(source, each) for table in source.tables() for each in cast(Nested, source).arrays(table)]
     names = [table.name for _, table, _ in (*own, *within)]

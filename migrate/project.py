@@ -19,7 +19,7 @@ from migrate.core import Source
 from migrate.errors import UsageError, redact
 
 NAMES = ("migrate.yaml", "migrate.yml")
-_REFERENCE = re.compile(r"\$\{env:(\w+)\}")
+REFERENCE = re.compile(r"\$\{env:(\w+)\}")
 _DELIMITERS = (",", ";", "\t", "|")
 
 
@@ -72,7 +72,7 @@ def parsed(path: Path | None) -> ProjectSpec:
 
 def without_target(spec: ProjectSpec) -> ProjectSpec:
     """A project of which only the sources are used: variables that its target alone needs may be missing."""
-    there = set(_REFERENCE.findall(spec.target))
+    there = set(REFERENCE.findall(spec.target))
     own = [each for each in spec.references if each[0] in there and each[1].line == spec.target_mark.line]
     references = tuple(each for each in spec.references if each not in own)
     return replace(spec, target="postgresql://", references=references)
@@ -112,7 +112,7 @@ def resolved(spec: ProjectSpec, environ: Mapping[str, str]) -> Project:
     for name, source in sources.items():
         if source.kind == "rest":
             faults += _faults_of_api(source)
-            secrets |= _secrets_of_api(spec.sources[name].options, environ)
+            secrets |= secrets_of_api(spec.sources[name].options, environ)
     if faults:
         raise faults_error(file, faults)
     return Project(spec, target, sources, lookups, functions, base, tuple(sorted(secrets)), notify)
@@ -219,7 +219,7 @@ def _text_of(file: Path) -> str:
 
 
 def _resolved(text: str, environ: Mapping[str, str]) -> str:
-    return _REFERENCE.sub(lambda reference: environ.get(reference[1], ""), text)
+    return REFERENCE.sub(lambda reference: environ.get(reference[1], ""), text)
 
 
 def _resolved_url(url: str, environ: Mapping[str, str]) -> str:
@@ -228,24 +228,24 @@ def _resolved_url(url: str, environ: Mapping[str, str]) -> str:
     scheme, slashes, login = before.partition("://")
     if not slashes:
         return _resolved(url, environ)
-    login = _REFERENCE.sub(lambda reference: quote(environ.get(reference[1], ""), safe=""), login)
+    login = REFERENCE.sub(lambda reference: quote(environ.get(reference[1], ""), safe=""), login)
     return f"{scheme}{slashes}{login}{at}{_resolved(after, environ)}"
 
 
 def _resolved_source(source: SourceSpec, environ: Mapping[str, str]) -> SourceSpec:
     files = {table: tuple(_resolved(glob, environ) for glob in globs) for table, globs in source.files.items()}
-    options = _resolved_options(source.options, environ) if source.kind == "rest" else source.options
+    options = resolved_texts(source.options, environ) if source.kind == "rest" else source.options
     return replace(
         source, files=files, options=options, url=None if source.url is None else _resolved_url(source.url, environ)
     )
 
 
-def _resolved_options(given: Any, environ: Mapping[str, str]) -> Any:
+def resolved_texts(given: Any, environ: Mapping[str, str]) -> Any:
     """All texts within, with their variables in place."""
     if isinstance(given, Mapping):
-        return {name: _resolved_options(value, environ) for name, value in given.items()}
+        return {name: resolved_texts(value, environ) for name, value in given.items()}
     if isinstance(given, tuple):
-        return tuple(_resolved_options(value, environ) for value in given)
+        return tuple(resolved_texts(value, environ) for value in given)
     return _resolved(given, environ) if isinstance(given, str) else given
 
 
@@ -262,12 +262,12 @@ def _faults_of_api(source: SourceSpec) -> Iterator[Fault]:
             yield Fault(source.mark, f"{place} is no header once resolved", "Use plain ASCII text.")
 
 
-def _secrets_of_api(options: Mapping[str, Any], environ: Mapping[str, str]) -> set[str]:
+def secrets_of_api(options: Mapping[str, Any], environ: Mapping[str, str]) -> set[str]:
     """Headers' values, whole and without their scheme, the client's secret, secret parameters, and what these are made of."""
     texts = [*options.get("headers", {}).values(), options.get("oauth", {}).get("client_secret", "")]
     for table in options["tables"].values():
         texts += [value for name, value in table.get("params", {}).items() if secret(name)]
-    named = {environ[name] for text in texts for name in _REFERENCE.findall(text)}
+    named = {environ.get(name, "") for text in texts for name in REFERENCE.findall(text)}
     whole = {_resolved(text, environ) for text in texts}
     return (whole | {text.rpartition(" ")[2] for text in whole} | named) - {""}
 
@@ -303,7 +303,7 @@ def _faults_of_url(url: str, place: str) -> Iterator[tuple[str, str]]:
 def _secrets_of(spec: NotifySpec, environ: Mapping[str, str]) -> set[str]:
     """The webhook's whole URL, the headers' values, and what the environment gives to any of them."""
     kept = [*([spec.webhook] if spec.webhook else []), *spec.headers.values()]
-    named = {name for text in (*kept, *spec.command) for name in _REFERENCE.findall(text)}
+    named = {name for text in (*kept, *spec.command) for name in REFERENCE.findall(text)}
     return ({_resolved(text, environ) for text in kept} | {environ[name] for name in named}) - {""}
 
 
@@ -311,7 +311,7 @@ def _secrets(urls: Iterable[str], environ: Mapping[str, str]) -> tuple[str, ...]
     """What the URLs take from the environment, and the passwords in them, as written and as meant."""
     found: set[str] = set()
     for url in urls:
-        found.update(environ[name] for name in _REFERENCE.findall(url))
+        found.update(environ.get(name, "") for name in REFERENCE.findall(url))
         resolved = _resolved_url(url, environ)
         try:
             password = urlsplit(resolved).password or ""

@@ -281,6 +281,20 @@ def test_cursors_that_go_in_circles_are_an_error(tmp_path: Path) -> None:
         source.ids()
 
 
+def test_a_next_page_behind_the_last_for_ever_is_an_error(tmp_path: Path) -> None:
+    def answer(asked: Asked) -> Reply:
+        at = int(asked.query.get("after", "0"))
+        return Reply.of({"data": {"items": ITEMS[at : at + 10]}, "meta": {"next": at + 10}})
+
+    with (
+        rest(answer, tmp_path, CURSOR) as (source, api),
+        pytest.raises(SourceError, match="the last 50 pages hold no items, and each leads to another") as error,
+    ):
+        source.ids()
+    assert len(api.asked) == 53
+    assert "by page or offset" in error.value.hint
+
+
 def moving(changes: Mapping[int, Callable[[list[Any]], None]], total: bool = True) -> Answer:
     """An API by offset over a table that others write to: before the nth request, this happens to it."""
     items = [dict(item) for item in ITEMS]
