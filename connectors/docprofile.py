@@ -167,13 +167,14 @@ def note(form: Form, data: Data, cells: Cells, seen: Seen, depth: int = 0, most:
     codes = names.indices.to_numpy()
     order = np.argsort(codes, kind="stable")
     edges = np.searchsorted(codes[order], np.arange(len(distinct) + 1))
+    for name in distinct:  # its own fields first: what is in the first ones must not take the room of the last
+        if name not in seen.fields and (further := _further(seen, depth + 1, len(seen.fields) < most)):
+            seen.fields[name] = further
     for number, name in enumerate(distinct):
-        inner = seen.fields.get(name) or _further(seen, depth + 1, len(seen.fields) < most)
-        if inner is not None:
-            seen.fields[name] = inner
+        if name in seen.fields:
             values = others.cells.take(order[edges[number] : edges[number + 1]])
-            note(form, data, values, inner, depth + 1, _MANY)
-            _note_elements(form, data, values, inner, depth + 2)
+            note(form, data, values, seen.fields[name], depth + 1, _MANY)
+            _note_elements(form, data, values, seen.fields[name], depth + 2)
 
 
 def _note_elements(form: Form, data: Data, values: Cells, seen: Seen, depth: int) -> None:
