@@ -164,31 +164,42 @@ def note(form: Form, data: Data, cells: Cells, seen: Seen, depth: int = 0, most:
     others = form.scan(data, objects.starts, objects.ends, ()).others
     names = pa.array(form.names(data, others.name_starts, others.name_ends), pa.string()).dictionary_encode()
     distinct = names.dictionary.to_pylist()
-    if depth >= _DEEP or (most == _MANY and len(seen.fields.keys() | distinct) >= _MANY):
+    if most == _MANY and len(seen.fields.keys() | distinct) >= _MANY:
         seen.room.left += sum(map(_size, seen.fields.values()))
         seen.more, seen.fields = True, {}
         return
     codes = names.indices.to_numpy()
     order = np.argsort(codes, kind="stable")
     edges = np.searchsorted(codes[order], np.arange(len(distinct) + 1))
+    for name in distinct:  # its own fields first: what is in the first ones must not take the room of the last
+        if name not in seen.fields and (further := _further(seen, depth + 1, len(seen.fields) < most)):
+            seen.fields[name] = further
     for number, name in enumerate(distinct):
-        if name not in seen.fields:
-            if len(seen.fields) >= most or seen.room.left <= 0:
-                seen.more = True
-                continue
-            seen.fields[name] = _further(seen)
-        inner, values = seen.fields[name], others.cells.take(order[edges[number] : edges[number + 1]])
-        note(form, data, values, inner, depth + 1, _MANY)
-        arrays = values.take(np.flatnonzero(values.kinds == ARRAY))
-        if len(arrays.kinds) and not (inner.more and inner.elements is None):
-            _, elements, _ = form.elements(data, arrays)
-            if inner.elements is None and len(elements.kinds):
-                if depth + 1 >= _DEEP or seen.room.left <= 0:
-                    inner.more = True
-                    continue
-                inner.elements = _further(seen)
-            if inner.elements is not None:
-                note(form, data, elements, inner.elements, depth + 2)
+        if name in seen.fields:
+            values = others.cells.take(order[edges[number] : edges[number + 1]])
+            note(form, data, values, seen.fields[name], depth + 1, _MANY)
+            _note_elements(form, data, values, seen.fields[name], depth + 2)
+
+
+def _note_elements(form: Form, data: Data, values: Cells, seen: Seen, depth: int) -> None:
+    """The same of what stands in those values of a field that are arrays; of arrays in arrays nothing is asked."""
+    arrays = values.take(np.flatnonzero(values.kinds == ARRAY))
+    if not len(arrays.kinds) or (seen.more and seen.elements is None):
+        return
+    _, elements, _ = form.elements(data, arrays)
+    if len(elements.kinds):
+        seen.elements = seen.elements or _further(seen, depth)
+    if seen.elements is not None:
+        note(form, data, elements, seen.elements, depth)
+
+
+def _further(seen: Seen, depth: int, room: bool = True) -> Seen | None:
+    """What is to be known of one more field of it, or of its elements; None where there is no room, or they stand too deep."""
+    if not room or seen.room.left <= 0 or depth > _DEEP:
+        seen.more = True
+        return None
+    seen.room.left -= 1
+    return Seen(room=seen.room)
 
 
 def looked(paths: tuple[Path, ...], look: Callable[[tuple[Path, ...]], Seen]) -> Seen:
@@ -210,18 +221,9 @@ def unknown(
 
 def missed(seen: Seen) -> list[str]:
     """What to tell where fields of documents, or of elements, were not looked at."""
-    said = f"those that came later are no columns, and stand in {REST}"
-    if seen.more:
-        return [f"it has more than {_WIDE:,} different fields: {said}"]
-    return (
-        [f"with all that is in it, it has more than {_ALL:,} different fields: {said}"] if seen.room.left <= 0 else []
-    )
-
-
-def _further(seen: Seen) -> Seen:
-    """One more that is kept."""
-    seen.room.left -= 1
-    return Seen(room=seen.room)
+    many = f"more than {_WIDE:,}" if len(seen.fields) == _WIDE else f"with all that is in it, more than {_ALL:,}"
+    said = f"it has {many} different fields: those that came later are no columns, and stand in {REST}"
+    return [said] if seen.more or seen.room.left <= 0 else []
 
 
 def _size(seen: Seen) -> int:

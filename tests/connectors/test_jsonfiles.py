@@ -369,6 +369,21 @@ def test_names_that_are_data_are_neither_columns_nor_tables_and_are_not_lost(tmp
     assert [{**columns, **json.loads(row["_rest"] or "{}")} for columns, row in zip(told, found, strict=True)] == wide
 
 
+def test_all_fields_together_are_bounded_and_later_ones_are_not_lost(tmp_path: Path) -> None:
+    documents = [
+        {"id": n, **{f"a{at}": [{f"k{n}-{at}-{more}": n for more in range(19)}] for at in range(12)}, f"late{n}": n}
+        for n in range(100)
+    ]
+    of = source(tmp_path, "\n".join(map(json.dumps, documents)))
+    table = of.schema("t")
+    assert any("t: it has with all that is in it, more than 20,000 different fields" in note for note in table.notes)
+    assert len(table.schema.names) == 1 + 12 + 100 + 1  # those of the documents come first
+    assert [json.loads(row["a11"]) for row in rows(of)] == [each["a11"] for each in documents]
+    (last,) = rows(of, "t/a11", ["_parent.id", "_rest"])[-1:]
+    assert last["_parent.id"] == 99
+    assert json.loads(last["_rest"]) == documents[99]["a11"][0]
+
+
 def test_objects_are_looked_into_to_a_depth_below_which_they_are_json(tmp_path: Path) -> None:
     deep = "1"
     for _ in range(120):
