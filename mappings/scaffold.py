@@ -101,6 +101,11 @@ class Draft:
     doubts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     notes: Sequence[str] = ()
 
+    def parted(self, table: str) -> tuple[str, str]:
+        """The documents and the array whose elements a table's rows are: `orders/lines`. Elsewhere a slash is part of a name."""
+        root, _, inner = table.partition("/") if "fields" in self.options else (table, "", "")
+        return root, inner
+
 
 @dataclass(frozen=True, slots=True)
 class _Named:
@@ -142,11 +147,12 @@ def scaffold(migration: str, drafts: Sequence[Draft]) -> str:
     targets = [_named(table.schema.names) for *_, table, _ in tables]
     guesses = [_guesses(table, sample) for *_, table, sample in tables]
     keys: dict[str, list[str]] = {}
-    for guessed, (source, _, _, table, sample) in zip(guesses, tables, strict=True):
-        around = keys.get(f"{source}.{table.name.rpartition('/')[0]}", [])
-        keys[f"{source}.{table.name}"] = (
-            [*table.key] or _of_elements(table, around) or _key(_own(table), sample, guessed)
-        )
+    for guessed, (source, draft, _, table, sample) in zip(guesses, tables, strict=True):
+        own, found = table.schema.names, [*table.key]
+        if draft.parted(table.name)[1]:
+            found = found or _of_elements(table, keys.get(f"{source}.{table.name.rpartition('/')[0]}", []))
+            own = _own(table)
+        keys[f"{source}.{table.name}"] = found or _key(own, sample, guessed)
     links = linked(
         {
             f"{source}.{table.name}": Linked(
@@ -156,7 +162,10 @@ def scaffold(migration: str, drafts: Sequence[Draft]) -> str:
                 bool(table.key),
                 [
                     replace(r, table=f"{source}.{r.table}")
-                    for r in (*draft.references.get(table.name, ()), *_belonging(table, keys, source))
+                    for r in (
+                        *draft.references.get(table.name, ()),
+                        *(_belonging(table, keys, source) if draft.parted(table.name)[1] else ()),
+                    )
                 ],
             )
             for named, columns, (source, draft, _, table, _) in zip(names, targets, tables, strict=True)
@@ -166,7 +175,9 @@ def scaffold(migration: str, drafts: Sequence[Draft]) -> str:
         made = dict(zip(table.schema.names, columns, strict=True))
         doubts = draft.doubts.get(table.name, {})
         key = keys[f"{source}.{table.name}"]
-        lines += _table(named, source, table, guessed, key, made, links, doubts, typed=bool(draft.url))
+        root, inner = draft.parted(table.name)
+        start = [f"    from: {_scalar(f'{source}.{root}')}", *([f"    unnest: {_scalar(inner)}"] if inner else [])]
+        lines += _table(named, start, table, guessed, key, made, links, doubts, typed=bool(draft.url))
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -197,7 +208,7 @@ def _files(kind: str, files: Mapping[str, Sequence[str]]) -> list[str]:
 
 def _table(
     named: _Named,
-    source: str,
+    start: Sequence[str],
     table: Table,
     guesses: Mapping[str, _Guess],
     key: Sequence[str],
@@ -207,9 +218,9 @@ def _table(
     *,
     typed: bool,
 ) -> list[str]:
-    """`typed`: the source's own catalogue has said what its columns are, and what identifies a row."""
-    columns = table.schema.names
-    root, _, inner = table.name.partition("/")
+    """`start`: what the rows are taken from, and the array whose elements they are. `typed`: the source's own catalogue has said
+    what its columns are, and what identifies a row."""
+    columns, inner = table.schema.names, len(start) > 1
     notes = [*((named.comment,) if named.comment else ()), *table.notes]
     if typed and not key:
         notes.append("no key at the source: say `key:` if columns identify a row; without it only append is possible")
@@ -217,9 +228,7 @@ def _table(
         notes.append(f"{wrong}: `migrate check` refuses it. {FEWER_COLUMNS}")
     lines = [f"  {named.name}:"]
     lines += [f"    # {_one_line(note)}" for note in notes]
-    lines.append(f"    from: {_scalar(f'{source}.{root}')}")
-    if inner:
-        lines.append(f"    unnest: {_scalar(inner)}")
+    lines += start
     if key:
         whole = ", ".join(map(_flow, key))
         whence = "its parent's, and its place there" if inner and "_position" in key else "unique in the sample"
@@ -263,8 +272,7 @@ def _table(
 
 def _own(table: Table) -> list[str]:
     """The columns but those of what elements are in: that may have more of them."""
-    names = table.schema.names
-    return [c for c in names if c != "_position" and not c.startswith("_parent.")] if "/" in table.name else names
+    return [c for c in table.schema.names if c != "_position" and not c.startswith("_parent.")]
 
 
 def _of_elements(table: Table, parent: Sequence[str]) -> list[str]:

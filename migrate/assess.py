@@ -134,6 +134,11 @@ def _said(error: MigrateError) -> str:
     return hinted(error.message, error.hint)
 
 
+def _around(source: Source, table: str) -> str:
+    """The table that the array stands in whose elements a table's rows are; "" where they are none."""
+    return table.rpartition("/")[0] if hasattr(source, "arrays") else ""
+
+
 def _short(mark: Watermark) -> str:
     """A position as people read it: a token of a hundred characters tells them nothing."""
     return f"{mark.kind} {mark.value}" if len(mark.value) <= _READABLE else f"its {mark.kind}"
@@ -199,7 +204,7 @@ class _Look:
             for f, h in zip(read.fields, held, strict=True)
         ]
         references = cast(Related, source).references(name) if hasattr(source, "references") else ()
-        around = name.rpartition("/")[0]
+        around = _around(source, name)
         refers = dict.fromkeys([*([around] if around else []), *(r.table for r in references)])
         tasks = [
             *_of_table(table),
@@ -239,7 +244,7 @@ class _Look:
             return
         if not all(said or [()]):
             yield _task("key", f"no key at the source: {_unique(read, columns)}")
-        elif self.given and "/" not in table.name:  # of elements it is their parent's, and their place
+        elif self.given and not _around(read.source, table.name):  # of elements it is their parent's, and their place
             yield _guessed_key(read, columns, said[0])
 
 
@@ -300,7 +305,7 @@ class _Read:
 
     def _estimate(self) -> None:
         """What is in arrays has no number and no bytes of its own."""
-        if hasattr(self.source, "estimate") and "/" not in self.table.name:
+        if hasattr(self.source, "estimate") and not _around(self.source, self.table.name):
             rows, size = cast(Estimated, self.source).estimate([self.table.name])
             self.rows, self.bytes = rows or None, size or None
 

@@ -182,6 +182,22 @@ def test_every_password_of_a_url_is_taken_from_the_environment() -> None:
     assert secrets([given]) == ("tiger 1", "tiger%201")
 
 
+def test_a_slash_in_a_tables_name_is_part_of_it(rig: Rig) -> None:
+    with sqlite3.connect(rig.folder / "sap.db") as sap:
+        for name in ("/BIC/AX", "a/b", "a", "end/"):
+            sap.execute(f'CREATE TABLE "{name}" (id INTEGER PRIMARY KEY, _position TEXT)')
+            sap.execute(f'INSERT INTO "{name}" VALUES (1, ?)', [name])
+    rig.migrate("init", "sqlite:///sap.db")
+    rig.migrate("check")
+    rig.migrate("run")
+    assert rig.migrate("verify").said.count("equal") == 4
+    assert rig.sql("SELECT position FROM bic_ax") == [("/BIC/AX",)]
+    found = rig.migrate("assess", "--output", "json").json()
+    assert {t["name"]: (t["rows"], t["refers"]) for t in found["sources"][0]["tables"]} == dict.fromkeys(
+        ("/BIC/AX", "a/b", "a", "end/"), (1, [])
+    )
+
+
 def test_dates_that_are_none_are_told_before_they_reject_rows(rig: Rig, mariadb: MariaDB, source_database: str) -> None:
     filled(
         mariadb,
