@@ -298,9 +298,15 @@ class JsonFiles:
 
     def _looked(self, table: str, paths: tuple[docfields.Path, ...]) -> Seen:
         """One pass over all documents."""
-        seen, name, at, size = Seen(), "", 0, 1
-        passed = self._attention.to(lambda: f"{table}: {name} is looked through for fields, {100 * at // size} %")
-        for name in self._names(table):
+        seen, names, number, at, size = Seen(), self._names(table), 0, 0, 1
+
+        def said() -> str:
+            which = f", file {number:,} of {len(names):,}" if len(names) > 1 else ""
+            return f"{table}: {names[number - 1]} is looked through for fields, {100 * at // size} %{which}"
+
+        passed = self._attention.to(said)
+        for name in names:
+            number += 1
             with _opened(self._base / name, name) as file:
                 size = file.size
                 for token, _ in _slices(file, self._layout(table, file), 1 << 40, _FOUND):

@@ -333,6 +333,11 @@ def test_all_fields_and_arrays_are_found_in_one_look_that_tells_how_far_it_is(
     }
     assert rows(of, "t/tags", ["value"]) == [{"value": "x"}]
     assert told == ["t: t.json is looked through for fields, 100 %"]
+    (tmp_path / "u.json").write_text('{"id": 2}')
+    several = open_source("json", {"t": ["t.json", "u.json"]}, {}, tmp_path)
+    cast(Attended, several).attended(lambda _: None, told.append)
+    several.schema("t")
+    assert told[-1] == "t: u.json is looked through for fields, 100 %, file 2 of 2"
 
 
 def test_a_look_at_documents_stops_where_that_is_asked_for(tmp_path: Path) -> None:
