@@ -8,6 +8,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from itertools import combinations
 from typing import Any
 
@@ -69,6 +70,9 @@ _MOMENTS = _DATES | {
     for gap in (" ", "T")
     if gap == " " or date == "YYYY-MM-DD"
 }
+_LIKE_A_DATE = r"[0-9]{1,4}[-./]([0-9]{1,2}|[A-Za-z]{3})[-./][0-9]{1,4}.*|[0-9]{8}.*"
+"""What all formats of dates have in common: most columns are told by it alone that they hold none."""
+
 _NEVER_A_NUMBER = re.compile(r"phone|tel|fax|mobil|zip|plz|post|iban|bic|ssn|vat|account|konto", re.IGNORECASE)
 _LIKELY_KEY = re.compile(r"(id|nr|no|num|number|key|code)$", re.IGNORECASE)
 
@@ -361,6 +365,8 @@ def _guess(column: str, values: Sequence[str | None]) -> _Guess:
 
 def _date(name: str, texts: Sequence[str]) -> _Guess | None:
     """Take formats, the one that fits most values first, until enough of the sample is covered."""
+    if _matching(_LIKE_A_DATE, texts) < _ENOUGH * len(texts):
+        return None
     left, formats = list(texts), list[str]()
     while left:
         fits = {each: _matching(pattern, left) for each, pattern in _MOMENTS.items()}
@@ -411,7 +417,8 @@ def _number(name: str, texts: Sequence[str]) -> _Guess | None:
 
 
 def _matching(pattern: str, texts: Iterable[str]) -> int:
-    return sum(re.fullmatch(pattern, text) is not None for text in texts)
+    fits = re.compile(pattern).fullmatch
+    return sum(fits(text) is not None for text in texts)
 
 
 def _misfits(count: int, total: int) -> str:
@@ -428,6 +435,7 @@ def quoted(name: str) -> str:
     return identifier(name)
 
 
+@cache
 def _keywords() -> frozenset[str]:
     rows = duckdb.execute(
         "SELECT keyword_name FROM duckdb_keywords() WHERE keyword_category <> 'unreserved'"

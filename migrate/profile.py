@@ -2,12 +2,15 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import duckdb
 import pyarrow as pa
 import pyarrow.types as is_
 
 from reports.assessment import ColumnProfile
+
+_TOGETHER = 50  # columns in one query: what DuckDB needs to plan it grows faster than their number
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,42 +22,64 @@ class Held:
 
 
 def profile(schema: pa.Schema, batches: Iterable[pa.RecordBatch], *, exact: bool) -> list[Held]:
-    """Each column of the schema, over all rows of these batches. `exact`: different values are counted, else estimated.
+    """Each column of the schema, over all rows of these batches. The types of the profiles are DuckDB's.
 
-    The types of the profiles are DuckDB's. Raises what the batches do.
+    `exact`: there are few rows, which are held, and different values are counted; else rows pass once, and these are estimated.
+    Raises what the batches do.
     """
-    texts = [i for i, field in enumerate(schema) if not _known(field.type)]
-    asked = pa.schema([pa.field(f"c{i}", pa.string() if i in texts else f.type) for i, f in enumerate(schema)])
+    texts = {f"c{i}" for i, field in enumerate(schema) if not _known(field.type)}
+    asked = pa.schema([pa.field(f"c{i}", pa.string() if f"c{i}" in texts else f.type) for i, f in enumerate(schema)])
     raised: list[BaseException] = []
 
     def renamed() -> Iterator[pa.RecordBatch]:
         try:
             for batch in batches:
-                columns = [c.cast(pa.string()) if i in texts else c for i, c in enumerate(batch.columns)]
+                columns = [
+                    c.cast(pa.string()) if name in texts else c
+                    for name, c in zip(asked.names, batch.columns, strict=True)
+                ]
                 yield pa.RecordBatch.from_arrays(columns, schema=asked)
         except BaseException as error:  # DuckDB would tell of it in words of its own
             raised.append(error)
             raise
 
     with duckdb.connect(config={"threads": 1}) as connection:
-        found = [_asked(f"c{i}", field.type, exact=exact) for i, field in enumerate(asked)]
         try:
-            rows = connection.from_arrow(pa.RecordBatchReader.from_batches(asked, renamed()))
-            types = [str(each) for each in rows.types]
-            [values] = rows.aggregate(", ".join(each for several in found for each in several)).fetchall()
+            if not exact:
+                passing = pa.RecordBatchReader.from_batches(asked, renamed())
+                found = _counted(connection, passing, asked, exact=False)
+            else:
+                rows = pa.Table.from_batches(renamed(), asked)
+                parts = [asked.names[at : at + _TOGETHER] for at in range(0, len(asked), _TOGETHER)]
+                found = [
+                    each
+                    for names in parts
+                    for each in _counted(
+                        connection, rows.select(names), pa.schema([asked.field(n) for n in names]), exact=True
+                    )
+                ]
         except (duckdb.Error, RuntimeError) as error:
             if raised:
                 raise raised[0] from None
             if "interrupted" in str(error):  # Ctrl-C, as it came while DuckDB was at work
                 raise KeyboardInterrupt from error
             raise
+    return [
+        Held(ColumnProfile(field.name, type_, filled, blank, *numbers), nuls)
+        for field, (type_, filled, blank, nuls, *numbers) in zip(schema, found, strict=True)
+    ]
+
+
+def _counted(
+    connection: duckdb.DuckDBPyConnection, rows: pa.Table | pa.RecordBatchReader, schema: pa.Schema, *, exact: bool
+) -> list[tuple[Any, ...]]:
+    """Of each column its type and what `_asked` asks."""
+    relation = connection.from_arrow(rows)
+    types = [str(each) for each in relation.types]
+    queries = [_asked(field.name, field.type, exact=exact) for field in schema]
+    [values] = relation.aggregate(", ".join(each for several in queries for each in several)).fetchall()
     answers = iter(values)
-    held = []
-    for field, type_, several in zip(schema, types, found, strict=True):
-        filled, blank, nuls, distinct, shortest, longest, least, most = (next(answers) for _ in several)
-        numbers = ColumnProfile(field.name, type_, filled, blank, distinct, shortest, longest, least, most)
-        held.append(Held(numbers, nuls))
-    return held
+    return [(type_, *(next(answers) for _ in several)) for type_, several in zip(types, queries, strict=True)]
 
 
 def _known(type_: pa.DataType) -> bool:
