@@ -282,17 +282,21 @@ def mixtures(seen: Seen, level: Level) -> dict[str, str]:
     return told
 
 
-def held(seen: Seen, above: Path = ()) -> list[str]:
-    """The paths, with / between names, of the arrays of objects in an object and in the objects in it: further down they are
-    parts of something."""
-    told = []
+def held(seen: Seen, above: Path = ()) -> tuple[list[str], list[str]]:
+    """The paths, with / between names, of the arrays of objects in an object and in the objects in it, for further down they are
+    parts of something; and the paths of what is none."""
+    taken, left = [], []
     for name, inner in seen.fields.items():
-        if "/" in name:
-            continue
-        if inner.elements is not None and OBJECT in inner.elements.kinds:
-            told.append("/".join((*above, name)))
-        told += held(inner, (name,)) if not above else []
-    return told
+        path = "/".join((*above, name))
+        plain = bool(name) and "/" not in name
+        if plain and inner.elements is not None and OBJECT in inner.elements.kinds:
+            taken.append(path)
+        elif plain and not above and (found := held(inner, (name,)))[0]:
+            taken += found[0]
+            left += found[1]
+        else:
+            left.append(path or '""')
+    return taken, [*left, *(["/".join((*above, "…"))] if seen.more else [])]
 
 
 def kinds(seen: Seen) -> dict[str, dict[str, int]]:

@@ -342,21 +342,25 @@ def _opened(path: Path, name: str) -> Any:
 # ---------------------------------------------------------------------------------------------------------- the layout
 
 
-def arrays_in(path: Path, name: str) -> Sequence[str]:
-    """The paths of the arrays of objects in a file that is one object and none of JSON Lines; () for any other file.
+def arrays_in(path: Path, name: str) -> tuple[list[str], list[str]]:
+    """The paths of the arrays of objects in a file that is one object, and of what else stands there; none for any other file.
 
-    What is larger than the object around an array may be is not looked through.
+    What is larger than the object around an array may be is not looked through, nor what is called JSON Lines.
     """
+    nothing: tuple[list[str], list[str]] = [], []
+    if re.search(r"\.(jsonl|ndjson)(\.gz)?$", name.lower()):
+        return nothing
     with _opened(path, name) as file:
         data = file.read(0, min(file.size, _HEAD))
         text = data.removeprefix(_BOM).strip(_BLANKS)
-        if file.size > _HEAD or not text.startswith(b"{") or _by_line(text, more=False) or judge(text) is not None:
-            return ()
+        if file.size > _HEAD or not text.startswith(b"{") or judge(text) is not None:
+            return nothing
         view = np.frombuffer(text, np.uint8)
         seen = Seen()
         edges = np.array([0]), np.array([len(text)])
         docprofile.note(JSON, view, documents.elements(JSON, view, *edges, ()), seen)
-        return docprofile.held(seen)
+        taken, left = docprofile.held(seen)
+        return (taken, left) if taken else nothing
 
 
 def _layout(file: TextFile, form: str, records: str) -> _Layout:

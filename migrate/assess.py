@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import chain
@@ -75,6 +75,7 @@ _BATCH = 2_000  # rows of which guesses are made
 _NO_VALUES, _NUMBERS = {"null", "undefined", "missing"}, {"int", "long", "double", "decimal", "number"}
 _SURELY = 0.9  # an estimate of different values errs by a few in a hundred
 _FEW = 2  # rows of which nothing can be said
+_AT_ONCE = 100  # columns that all rows are read for together: each takes some megabytes
 _READABLE = 60  # characters of a position
 
 Watch = Callable[[Event], None]
@@ -90,15 +91,15 @@ def assess(
     specs = [project.spec.tables[name] for name in (project.spec.tables if tables is None else tables)]
     mapped: dict[str, dict[str, list[TableSpec]]] = {}
     for spec in specs:
-        for source, table in spec.origins:
-            mapped.setdefault(source, {}).setdefault(table, []).append(spec)
+        for whence, table in spec.origins:
+            mapped.setdefault(whence, {}).setdefault(table, []).append(spec)
     names = list(project.sources) if tables is None else list(mapped)
     found, failures = [], list[MigrateError]()
     for name in names:
-        look = _Look(name, mapped.get(name, {}), watch, full, tables is None, given)
+        look = _Look(name, mapped.get(name, {}), _personal(project, name), watch, full, tables is None, given)
         try:
-            with closing(_opened(project, name, governor, full=full)) as opened:
-                found.append(look.source(opened.source))
+            with _opened(project, name, governor, full=full) as source:
+                found.append(look.source(source))
         except Stopped:
             raise
         except MigrateError as error:
@@ -112,26 +113,32 @@ def assess(
     return Assessment(made, full, tuple(found), seconds, following), failures
 
 
-@dataclass(frozen=True, slots=True)
-class _Opened:
-    source: Source
-
-    def close(self) -> None:
-        if hasattr(self.source, "close"):
-            self.source.close()
-
-
-def _opened(project: Project, name: str, governor: Governor, *, full: bool) -> _Opened:
+@contextmanager
+def _opened(project: Project, name: str, governor: Governor, *, full: bool) -> Iterator[Source]:
     spec = project.sources[name]
     if full and spec.url is not None and spec.url.startswith("mongodb"):
         # Its fields are looked for in all documents, too.
         options = {**spec.options, "profile": "all"}
         project = replace(project, sources={**project.sources, name: replace(spec, options=options)})
-    return _Opened(governor.governed(name, open_source(project, name)))
+    source = governor.governed(name, open_source(project, name))
+    try:
+        yield source
+    finally:
+        if hasattr(source, "close"):
+            source.close()
 
 
 def _said(error: MigrateError) -> str:
     return hinted(error.message, error.hint)
+
+
+def _personal(project: Project, source: str) -> dict[str, frozenset[str]]:
+    """Of each table of a source, whatever tables are selected."""
+    found: dict[str, frozenset[str]] = {}
+    for spec in project.spec.tables.values():
+        for table in (table for name, table in spec.origins if name == source):
+            found[table] = found.get(table, frozenset()) | made_from(spec)
+    return found
 
 
 def _around(source: Source, table: str) -> str:
@@ -146,10 +153,12 @@ def _short(mark: Watermark) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """How one source is looked at. `mapped`: by its tables, those of the project that are made from them."""
+    """How one source is looked at. `mapped`: by its tables, those of the project that are made from them; `personal`: columns of
+    its tables, in small letters, that personal ones are made of."""
 
     name: str
     mapped: Mapping[str, Sequence[TableSpec]]
+    personal: Mapping[str, frozenset[str]]
     watch: Watch
     full: bool
     every: bool
@@ -198,7 +207,7 @@ class _Look:
             return _concluded(TableProfile(name, None, False, None, (), (), (), 0, 0, mapped, (task,)))
         fields = cast(Nested, source).kinds(name) if hasattr(source, "kinds") else {}
         guesses = looks_like(table, read.sample) if read.sample is not None else {}
-        hidden = frozenset[str]().union(*map(made_from, specs))
+        hidden = self._hidden(source, name)
         columns = [
             replace(_column(f, h, guesses, hidden), kinds=fields.get(f.name, {}))
             for f, h in zip(read.fields, held, strict=True)
@@ -236,6 +245,12 @@ class _Look:
             )
         )
 
+    def _hidden(self, source: Source, table: str) -> frozenset[str]:
+        """The columns whose values are not shown; elements have those of what they are in, too."""
+        around = _around(source, table)
+        above = {f"_parent.{column}" for column in self._hidden(source, around)} if around else set()
+        return self.personal.get(table, frozenset()) | above
+
     def _of_key(
         self, table: Table, read: "_Read", columns: Sequence[ColumnProfile], said: Sequence[Sequence[str]]
     ) -> Iterator[Task]:
@@ -249,13 +264,17 @@ class _Look:
 
 
 def _guessed_key(read: "_Read", columns: Sequence[ColumnProfile], key: Sequence[str]) -> Task:
-    """What `init` takes from a sample is looked at in all rows that were read."""
+    """What `init` takes from a sample is looked at in all rows that were read; of all rows different values are estimated."""
     rows = read.looked - sum(read.rejected.values())
-    twice = [c for c in columns if [c.name] == list(key) and c.distinct is not None and c.distinct < _SURELY * rows]
-    if twice:
-        found = f"of {rows:,} rows looked at it has {twice[0].distinct:,} different values"
-        return _task("key", f"no key at the source: `migrate init` takes {key[0]}, unique in its sample, but {found}")
-    return _task("guess", f"no key at the source: `migrate init` takes {', '.join(key)}, unique in a sample")
+    least = _SURELY * rows if read.full else rows
+    twice = [c for c in columns if [c.name] == list(key) and c.distinct is not None and c.distinct < least]
+    said = f"no key at the source: `migrate init` takes {', '.join(key)}, unique in its sample"
+    about = [c for c in columns if [c.name] == list(key)] if read.full else []
+    found = [
+        f"of {rows:,} rows looked at it has {'about ' * read.full}{c.distinct:,} different values"
+        for c in twice or about
+    ]
+    return _task("key" if twice else "guess", f"{said}, {'but ' if twice else ''}{found[0]}" if found else said)
 
 
 def _concluded(table: TableProfile) -> TableProfile:
@@ -292,13 +311,20 @@ class _Read:
         return [f for f in self.table.schema if f.name not in self.table.refused]
 
     def held(self) -> list[Held]:
-        """Each column that can be read."""
+        """Each column that can be read; of all rows so many in one pass that the memory is bounded."""
         self._estimate()
-        names = [f.name for f in self.fields]
-        schema = pa.schema(self.fields)
-        found = profile(
-            schema, chain.from_iterable(self._batches(part, names) for part in self._slices()), exact=not self.full
-        )
+        most = _AT_ONCE if self.full else len(self.fields)
+        found: list[Held] = []
+        for first in range(0, len(self.fields), max(1, most)):
+            self.looked, self.rejected, self.sample = 0, Counter(), None if not first else self.sample
+            fields = self.fields[first : first + most]
+            names = [f.name for f in (self.fields if not first else fields)]
+            rows = chain.from_iterable(self._batches(part, names) for part in self._slices())
+            found += profile(
+                pa.schema(fields), (batch.select([f.name for f in fields]) for batch in rows), exact=not self.full
+            )
+        if not self.fields:
+            self.whole = False  # nothing is read
         if self.whole:
             self.rows = self.looked
         return found
@@ -326,7 +352,7 @@ class _Read:
             if estimated:
                 return
             self._tell(rows)
-        if not estimated:
+        if not estimated and not _around(self.source, self.table.name):
             self.rows, self.bytes = rows, size
 
     def _batches(self, part: Partition, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
@@ -338,7 +364,8 @@ class _Read:
                     return
                 self.looked += batch.rows.num_rows + len(batch.rejects)
                 self.rejected.update(map(_what, batch.rejects))
-                if batch.rows.num_rows and (self.sample is None or self.sample.num_rows < _BATCH):
+                better = self.sample is None or self.sample.num_rows < min(_BATCH, batch.rows.num_rows)
+                if batch.rows.num_rows and better and len(names) == len(self.fields):
                     self.sample = batch.rows
                 self._tell(self.looked)
                 yield batch.rows

@@ -209,6 +209,7 @@ def assess(
     from reports.progress import watcher
 
     environ = dict(os.environ)
+    left: Sequence[str] = ()
     if sources:
         from mappings.spec import parse
         from migrate.initialize import drafted, secrets
@@ -221,7 +222,7 @@ def assess(
             )
             raise UsageError("An API is assessed by its project file.", hint=hint)
         made = drafted(sources, None, Path.cwd(), partial(_tell, flags), select=select, exclude=exclude, full=full)
-        spec, environ = parse(made.text, Path("migrate.yaml")), environ | dict(made.environ)
+        spec, environ, left = parse(made.text, Path("migrate.yaml")), environ | dict(made.environ), made.left
     else:
         spec = parsed(flags.config)
     project = resolved(without_target(spec), environ)
@@ -231,6 +232,7 @@ def assess(
     governor = Sparing().governor(project)
     with governed(flags, governor), watcher(flags.log_format, quiet=flags.quiet, transient=True) as watch:
         found, failures = look(project, tables, governor, watch, full=full, given=bool(sources))
+    found = replace(found, notes=tuple(left))
     if page is not None:
         with named_on_the_command_line(page):
             page.write_text(redacted(flags, forms.render_html(found)), encoding="utf-8")

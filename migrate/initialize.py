@@ -5,7 +5,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -46,11 +46,13 @@ _Tell = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Drafted:
-    """A first project file: its text, its tables, what to tell, and the values of the variables that it takes secrets from."""
+    """A first project file: its text, its tables, what to tell, what of it was left out, and the values of the variables that it
+    takes secrets from."""
 
     text: str = field(repr=False)
     tables: Sequence[Table]
     told: Sequence[str]
+    left: Sequence[str]
     environ: Mapping[str, str] = field(repr=False)
 
 
@@ -83,7 +85,7 @@ def write(
     return [
         *made.told,
         *(f"export {each}=… before the next command." for each in made.environ),
-        f"Wrote {out} and {SCHEMA_FILE} (its schema, for editors): {len(made.tables)} tables.",
+        f"Wrote {out} and {SCHEMA_FILE} (its schema, for editors): {len(made.tables)} table{'s' * (len(made.tables) != 1)}.",
         "Next: look at it, export TARGET_URL=postgresql://user@host:5432/database, then `migrate check`.",
     ]
 
@@ -103,15 +105,20 @@ def drafted(
     apis = initrest.requests([each for each in given if initrest.is_api(each)], headers)
     urls = [each for each in given if "://" in each and not initrest.is_api(each)]
     found = list(itertools.chain.from_iterable(_expanded(Path(each)) for each in given if "://" not in each))
+    named = {Path(each) for each in given if "://" not in each and not Path(each).is_dir()}
+    if (select or exclude) and not urls:
+        hint = "Name the files, or take a table out of the project file."
+        raise UsageError("--select and --exclude choose among the tables of databases.", hint=hint)
     if not found and not urls and not apis:
         raise UsageError(
             "There are no files to read there.",
             hint=f"Files ending in {', '.join(itertools.chain(*_SUFFIXES.values()))} are looked for in a folder.",
         )
     by_kind = {kind: [path for path in found if _kind(path) == kind] for kind in _SUFFIXES}
-    drafts = [draft for kind, paths in by_kind.items() if paths for draft in _DRAFTERS[kind](paths, base, tell)]
+    drafts = [draft for kind, paths in by_kind.items() if paths for draft in _DRAFTERS[kind](paths, base, tell, named)]
     names = unique([*(draft.name for draft in drafts), *map(_source_name, urls)])[len(drafts) :]
-    told: list[str] = []
+    left = [note for draft in drafts for note in draft.notes]
+    told = list(left)
     environ: dict[str, str] = {}
     for draft, said, asked in (
         *(_database(url, source, base, select, exclude, full, tell) for url, source in zip(urls, names, strict=True)),
@@ -124,7 +131,7 @@ def drafted(
     notes = [_told(draft, table, note) for draft in drafts for _, table, _ in draft.tables for note in table.notes]
     wide = [f"{t.name}: {wrong}. {FEWER_COLUMNS}" for t in tables if (wrong := too_wide(len(t.schema.names)))]
     text = scaffold(migration or snake_case(base.name) or "migration", drafts)
-    return Drafted(text, tables, [*notes, *wide, *told], environ)
+    return Drafted(text, tables, [*notes, *wide, *told], left, environ)
 
 
 def secrets(given: Sequence[str], headers: Sequence[str] = ()) -> tuple[str, ...]:
@@ -307,15 +314,15 @@ def _refuse_idle(select: Sequence[str], there: Sequence[str], chosen: Sequence[s
 # ---------------------------------------------------------------------------------------------------------------- files
 
 
-def _delimited(paths: Sequence[Path], base: Path, _tell: _Tell) -> list[Draft]:
+def _delimited(paths: Sequence[Path], base: Path, _: _Tell, _named: Collection[Path]) -> list[Draft]:
     return [_draft("files", "files", paths, {}, base)]
 
 
-def _excel(paths: Sequence[Path], base: Path, _tell: _Tell) -> list[Draft]:
+def _excel(paths: Sequence[Path], base: Path, _: _Tell, _named: Collection[Path]) -> list[Draft]:
     return [_draft("excel", "excel", paths, {}, base)]
 
 
-def _xml(paths: Sequence[Path], base: Path, _tell: _Tell) -> list[Draft]:
+def _xml(paths: Sequence[Path], base: Path, _: _Tell, _named: Collection[Path]) -> list[Draft]:
     """One source for all files with the same tables: what the first of them holds says which columns there are."""
     alike: dict[tuple[str, ...], tuple[list[Path], dict[str, Any]]] = {}
     for path in paths:
@@ -325,38 +332,48 @@ def _xml(paths: Sequence[Path], base: Path, _tell: _Tell) -> list[Draft]:
     return [_draft("xml", "xml", several, options, base) for several, options in alike.values()]
 
 
-def _json(paths: Sequence[Path], base: Path, tell: _Tell) -> list[Draft]:
+def _json(paths: Sequence[Path], base: Path, tell: _Tell, named: Collection[Path]) -> list[Draft]:
     """One source of all files that hold rows, and one of each file that is an object with arrays of them."""
     each = list({_relative(path, base): path for path in paths}.values())
     held = {path: arrays_in(path, _relative(path, base)) for path in each}
-    drafts = [_held(path, arrays, base, tell) for path, arrays in held.items() if arrays]
-    plain = [path for path in each if not held[path]]
-    return drafts + ([_rows(plain, base, tell, alone=not drafts)] if plain else [])
+    drafts = [_held(path, arrays, left, base, tell) for path, (arrays, left) in held.items() if arrays]
+    plain = [path for path in each if not held[path][0]]
+    return drafts + ([_rows(plain, base, tell, named, alone=not drafts)] if plain else [])
 
 
-def _held(path: Path, arrays: Sequence[str], base: Path, tell: _Tell) -> Draft:
-    """A table for each array in a file's object, called as the array is."""
+def _held(path: Path, arrays: Sequence[str], left: Sequence[str], base: Path, tell: _Tell) -> Draft:
+    """A table for each array in a file's object, called as the array is. What else stands there is told."""
     last = [array.rpartition("/")[2] for array in arrays]
-    names = [
+    wanted = [
         name if last.count(name) == 1 else array.replace("/", "_") for name, array in zip(last, arrays, strict=True)
     ]
-    files = dict.fromkeys(names, (_relative(path, base),))
+    names = unique(wanted) if len(set(wanted)) < len(wanted) else wanted
+    shown = _relative(path, base)
+    files = dict.fromkeys(names, (shown,))
     options: dict[str, Any] = {"records": dict(zip(names, arrays, strict=True))}
     own, within, doubts, fields = _documents(open_source("json", files, options, base), tell)
+    missed = f"{shown}: not taken, for these are no arrays of objects, or stand deeper: {_shortened(left)}"
     return Draft(
-        path.name.partition(".")[0], "json", files, [*own, *within], {**options, "fields": fields}, doubts=doubts
+        path.name.partition(".")[0],
+        "json",
+        files,
+        [*own, *within],
+        {**options, "fields": fields},
+        doubts=doubts,
+        notes=[missed] if left else [],
     )
 
 
-def _rows(paths: Sequence[Path], base: Path, tell: _Tell, *, alone: bool) -> Draft:
-    """Files each of which is a table; others are left out where there are such, for configuration is JSON too."""
+def _rows(paths: Sequence[Path], base: Path, tell: _Tell, named: Collection[Path], *, alone: bool) -> Draft:
+    """Files each of which is a table. Others are left out, but for `named` ones, where they stood in a folder, for configuration
+    is JSON too."""
     readable, notes, doubts, fields = list[Path](), list[str](), dict[str, Mapping[str, str]](), dict[str, Any]()
     outer, inner = list[_Sampled](), list[_Sampled]()
     for path in paths:
         try:
             own, within, doubted, declared = _documents(open_source("json", _files_of([path], base), {}, base), tell)
         except SourceError as error:
-            if alone and len(paths) == 1:
+            if path in named:
                 raise
             notes.append(f"left out: {error.message}")
             continue
@@ -382,7 +399,7 @@ def _documents(
     return own, within, _doubts(source, names)[0], _declared(cast(Nested, source), names)
 
 
-_DRAFTERS: dict[str, Callable[[Sequence[Path], Path, _Tell], list[Draft]]] = {
+_DRAFTERS: dict[str, Callable[[Sequence[Path], Path, _Tell, Collection[Path]], list[Draft]]] = {
     "files": _delimited,
     "excel": _excel,
     "xml": _xml,

@@ -8,6 +8,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.types as is_
 
+from migrate.errors import SourceError
 from reports.assessment import ColumnProfile
 
 _TOGETHER = 50  # columns in one query: what DuckDB needs to plan it grows faster than their number
@@ -25,7 +26,7 @@ def profile(schema: pa.Schema, batches: Iterable[pa.RecordBatch], *, exact: bool
     """Each column of the schema, over all rows of these batches. The types of the profiles are DuckDB's.
 
     `exact`: there are few rows, which are held, and different values are counted; else rows pass once, and these are estimated.
-    Raises what the batches do.
+    Raises what the batches do, and SourceError for types that DuckDB cannot count.
     """
     texts = {f"c{i}" for i, field in enumerate(schema) if not _known(field.type)}
     asked = pa.schema([pa.field(f"c{i}", pa.string() if f"c{i}" in texts else f.type) for i, f in enumerate(schema)])
@@ -63,7 +64,8 @@ def profile(schema: pa.Schema, batches: Iterable[pa.RecordBatch], *, exact: bool
                 raise raised[0] from None
             if "interrupted" in str(error):  # Ctrl-C, as it came while DuckDB was at work
                 raise KeyboardInterrupt from error
-            raise
+            said = str(error).splitlines()[0]
+            raise SourceError(f"its values cannot be counted: {said}", hint="They can be read all the same.") from error
     return [
         Held(ColumnProfile(field.name, type_, filled, blank, *numbers), nuls)
         for field, (type_, filled, blank, nuls, *numbers) in zip(schema, found, strict=True)

@@ -84,7 +84,7 @@ class TableProfile:
 @dataclass(frozen=True, slots=True)
 class SourceProfile:
     """A source. `view` says at which moment it is read; `watermark` is what changes could be followed from, `further` what it has
-    that is read only where it is named, as (what, names); `failure` why it could not be looked at."""
+    that is read only where it is named: the names of each kind; `failure` why it could not be looked at."""
 
     name: str
     view: str = ""
@@ -97,13 +97,15 @@ class SourceProfile:
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
-    """Everything that was looked at. `full`: all rows were read, not the first ones. `seconds`: about how long a load takes."""
+    """Everything that was looked at. `full`: all rows were read, not the first ones. `seconds`: about how long a load takes.
+    `notes` are of what was not looked at."""
 
     made: str
     full: bool
     sources: tuple[SourceProfile, ...]
     seconds: int
     next_command: str
+    notes: tuple[str, ...] = ()
 
     @property
     def tables(self) -> list[tuple[str, TableProfile]]:
@@ -179,6 +181,8 @@ def render(assessment: Assessment, console: Console, *, columns: bool) -> None:
         console.print()
         heads = ("table", "rows", "size", "columns", "key", "refers to", "state", "minutes")
         render_rows(heads, [_line(source, each, several) for source, each in assessment.tables], console)
+    for note in assessment.notes:
+        console.print(Text(brief(note), style="yellow"))
     tasks = [(_named(source, t, several), task) for source, t in assessment.tables for task in t.tasks]
     if tasks:
         console.print("\nWhat needs a person:")
@@ -283,6 +287,7 @@ def render_html(assessment: Assessment) -> str:
             ),
             tag("h1", text(assessment.inventory), class_="open"),
             tag("p", text(assessment.effort), class_="sentence"),
+            *(tag("p", text(note), class_="proof") for note in assessment.notes),
             tag("p", Html("Next: "), tag("code", text(assessment.next_command)), class_="next"),
         ],
         "\n",

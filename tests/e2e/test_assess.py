@@ -159,6 +159,12 @@ def test_documents_are_assessed_with_their_arrays(rig: Rig, mongo: Mongo, mongo_
 
 def test_what_cannot_be_read_hides_nothing_else_and_ends_with_an_error(rig: Rig) -> None:
     rig.write("a.csv", "id\n1\n")
+    rig.write("half.json", '[{"id": 1}')
+    rig.write("words.json", "no JSON at all")
+    told = rig.migrate("assess", ".").said
+    assert "left out: words.json" in told
+    rig.migrate("assess", "words.json", "a.csv", code=6)  # whoever names it wants it
+    assert "--select" in rig.migrate("assess", "a.csv", "-s", "b", code=2).err
     rig.write(
         "migrate.yaml",
         "migration: m\ntarget: ${env:TARGET_URL}\nsources: {a: {files: a.csv}, b: {files: 'gone/*.csv'}}\ntables:\n"
@@ -236,3 +242,53 @@ def test_a_stop_is_a_stop_and_nothing_is_left(rig: Rig) -> None:
     assert ended.code == 130
     assert "Traceback" not in ended.said
     assert files_of(rig.folder) == {"big.csv"}
+
+
+def test_personal_columns_show_no_value_in_elements_and_whatever_is_selected(rig: Rig) -> None:
+    people = [{"id": n, "born": n * 111, "lines": [{"x": n}]} for n in range(5)]
+    rig.write("p.json", json.dumps(people))
+    rig.write(
+        "migrate.yaml",
+        "migration: m\ntarget: ${env:TARGET_URL}\nsources: {f: {json: p.json}}\ntables:\n"
+        "  people: {from: f.p, key: id, columns: {id: id, born: born, rest: _rest}, personal: [born]}\n"
+        "  pub: {from: f.p, key: id, columns: {id: id, rest: _rest}}\n",
+    )
+    for more in ((), ("-s", "pub"), ("--full",)):
+        found = rig.migrate("assess", "--output", "json", *more)
+        assert "444" not in found.out
+        assert column(found.json(), "p", "id")["most"] == "4"
+
+
+def test_tables_without_columns_and_with_thousands(rig: Rig) -> None:
+    rig.sql("CREATE TABLE nothing ()")
+    rig.sql("CREATE TABLE good (id int PRIMARY KEY)")
+    found = rig.migrate("assess", rig.url, "--output", "json").json()
+    assert [t["name"] for t in found["sources"][0]["tables"]] == ["good", "nothing"]
+    wide = [
+        ",".join(f"c{n}" for n in range(1_700)),
+        *(",".join(str(n * row) for n in range(1_700)) for row in range(20)),
+    ]
+    rig.write("wide.csv", "\n".join(wide) + "\n")
+    for more in ((), ("--full",)):
+        table = of(rig.migrate("assess", "wide.csv", "--output", "json", *more).json(), "wide")
+        assert (len(table["columns"]), table["state"], table["rows"]) == (1_700, "work", 20)
+        assert table["columns"][1_699]["filled"] == 20
+
+
+def test_what_arrays_hold_is_not_known_before_it_is_read(rig: Rig) -> None:
+    lines = "".join(
+        json.dumps({"id": n, "lines": [{"x": 1}, {"x": 2}, {"x": 3}], "pad": "x" * 300}) + "\n" for n in range(20_000)
+    )
+    rig.write("o.jsonl", lines)
+    found = rig.migrate("assess", "o.jsonl", "--output", "json").json()
+    orders, held = of(found, "o"), of(found, "o/lines")
+    assert (held["rows"], held["bytes"], held["counted"]) == (None, None, False)
+    assert abs(orders["bytes"] - len(lines)) < 10_000
+    assert "of 1 table the rows are not known" in found["inventory"]
+    assert of(rig.migrate("assess", "o.jsonl", "--full", "--output", "json").json(), "o/lines")["rows"] == 60_000
+
+
+def test_a_key_that_a_sample_made_believe_is_looked_at_again(rig: Rig) -> None:
+    rig.write("dup.csv", "id;x\n" + "".join(f"{n % 15_000};{n}\n" for n in range(30_000)))
+    tasks = of(rig.migrate("assess", "dup.csv", "--full", "--output", "json").json(), "dup")["tasks"]
+    assert [t["kind"] for t in tasks] == ["key"] or "about" in tasks[0]["said"]

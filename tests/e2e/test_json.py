@@ -322,9 +322,12 @@ def test_a_file_that_is_one_object_gives_a_table_for_each_of_its_arrays(rig: Rig
         "words": ["x"],
     }
     rig.write("all.json", json.dumps(document, indent=1))
-    rig.migrate("init", "all.json")
+    told = rig.migrate("init", "all.json").said
     written = (rig.folder / "migrate.yaml").read_text()
     assert "Album: data/Album" in written
+    # What is no table is told, on the terminal and in the file.
+    for text in (written, told):
+        assert "not taken, for these are no arrays of objects, or stand deeper: made, data/none, words" in text
     assert "key: [GenreId, AlbumId]  # unique in the sample" in written
     rig.migrate("check")
     rig.migrate("run")
@@ -384,3 +387,23 @@ def test_an_array_of_which_no_document_has_an_element_is_told_as_that(rig: Rig) 
     assert (
         "no array lines with elements stands in in/orders.jsonl" in rig.migrate("run", "-s", "order_lines", code=6).err
     )
+
+
+def test_arrays_of_one_name_are_tables_of_their_own_however_the_file_is_written(rig: Rig) -> None:
+    document = {
+        "x": {"rows": [{"a": 1}]},
+        "y": {"rows": [{"a": 2}]},
+        "x_rows": [{"a": 3}],
+        "": [{"a": 4}],
+        "p/q": [{"a": 5}],
+    }
+    for indent in (None, 2):
+        rig.write("all.json", json.dumps(document, indent=indent))
+        said = rig.migrate("init", "all.json", "-y").said
+        written = (rig.folder / "migrate.yaml").read_text()
+        assert [line.split()[1] for line in written.splitlines() if line.strip().startswith("from:")] == [
+            "all.x_rows",
+            "all.y_rows",
+            "all.x_rows_2",
+        ]
+        assert 'stand deeper: "", p/q' in said
