@@ -176,7 +176,8 @@ def _schema(levels: Levels) -> Iterator[pa.Field]:
     if len(levels) > 1:
         yield pa.field(POSITION, pa.int64())
         for each in _schema(levels[:-1]):
-            if (each.metadata or {}).get(SUGGESTED) != b"jsonb":
+            # What else is JSON would be repeated for each element; an identity may be, where its values are of several kinds.
+            if (each.metadata or {}).get(SUGGESTED) != b"jsonb" or each.name.lower().endswith("id"):
                 yield each.with_name(PARENT + each.name)
 
 

@@ -40,6 +40,7 @@ _MANY = 100  # names from which on an object is a map rather than a record
 _MOST = 500  # columns that are found in documents
 _WIDE = 2_000  # different names that are looked at in documents, or in the elements of an array
 _ALL = 20_000  # fields that are looked at in one file or collection
+_MOSTLY = 0.9
 _DEEP = 50  # objects and arrays around a field, beyond which it is not looked at
 _TYPES: Mapping[int, Type] = {
     STRING: "text",
@@ -340,6 +341,12 @@ def _value(seen: Seen, path: Path) -> Seen | None:
     return inner
 
 
+def _mostly_arrays(seen: Seen) -> bool:
+    """Whether a field is an array, but for some values, whose rows are rejected."""
+    values = sum(count for kind, count in seen.kinds.items() if kind not in NOTHING)
+    return seen.kinds.get(ARRAY, 0) > _MOSTLY * values
+
+
 def _share(part: int, whole: int) -> str:
     """A percentage that is neither 0 nor 100 unless it is so."""
     return f"{part:,}" if 100 * part < whole else f"{min(99, round(100 * part / whole))} %"
@@ -351,7 +358,7 @@ def inner_tables(table: str, seen: Seen) -> list[str]:
     tables = []
     for name, column in columns(found(seen, *path)).items():
         inner = _value(seen, column.path)
-        if inner is None or inner.elements is None or inner.kinds.keys() - {*NOTHING} != {ARRAY}:
+        if inner is None or inner.elements is None or not _mostly_arrays(inner):
             continue
         within = f"{table}/{name}"
         if parts_of(within)[1][-1:] == (column.path,) and found(inner.elements, column.path).fields:

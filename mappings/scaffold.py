@@ -228,6 +228,8 @@ def _table(
     notes = [*((named.comment,) if named.comment else ()), *table.notes]
     if typed and not key:
         notes.append("no key at the source: say `key:` if columns identify a row; without it only append is possible")
+    if inner and not any(column.startswith("_parent.") for column in key):
+        notes.append("nothing here is sure to say whose elements these are: its parent has no key that was found")
     if wrong := too_wide(len(columns)):
         notes.append(f"{wrong}: `migrate check` refuses it. {FEWER_COLUMNS}")
     lines = [f"  {named.name}:"]
@@ -312,7 +314,7 @@ def _key(columns: Sequence[str], sample: pa.RecordBatch | None, guesses: Mapping
         for column in columns
         if guesses[column].type in ("", "bigint")
         and "(" not in guesses[column].expression.strip('"')
-        and all(_texts(sample, column))
+        and all(text and not text.startswith(("[", "{")) for text in _texts(sample, column))
     ]
     named_so = [column for column in whole if _LIKELY_KEY.search(column)]
     one = [(column,) for column in sorted(whole, key=lambda column: column not in named_so)]

@@ -1,5 +1,6 @@
 """`migrate assess`: what sources hold, what their columns are like, and what their migration asks of people. Writes nothing."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -74,6 +75,7 @@ _LARGE = 1 << 20  # characters or bytes of one value
 _BATCH = 2_000  # rows of which guesses are made
 _NO_VALUES, _NUMBERS = {"null", "undefined", "missing"}, {"int", "long", "double", "decimal", "number"}
 _SURELY = 0.9  # an estimate of different values errs by a few in a hundred
+_LISTED = 10  # names in a message
 _FEW = 2  # rows of which nothing can be said
 _AT_ONCE = 100  # columns that all rows are read for together: each takes some megabytes
 _READABLE = 60  # characters of a position
@@ -222,6 +224,7 @@ class _Look:
             *_of_columns(table, read, held, guesses),
         ]
         tasks += _of_kinds(columns, {each.column for each in tasks})
+        tasks += _of_fields(fields, [column.name for column in columns])
         tasks += _of_json(table, read, {*names, *(f"{name}/{each.column}" for each in tasks)})
         left = [each for each in refers if each not in names]
         tasks += [_task("reference", f"refers to {each}, which is not among the tables") for each in left]
@@ -433,7 +436,7 @@ def _of_columns(
     for each in held:
         name = each.profile.name
         if each.nuls:
-            said = f"{each.nuls:,} values hold a NUL character, which PostgreSQL takes in no text: replace({name}, chr(0), '')"
+            said = f"{each.nuls:,} values hold a NUL character, which PostgreSQL does not take: see `nul`"
             yield _task("nul", said, name)
         if (each.profile.longest or 0) >= _LARGE:
             yield _task(
@@ -453,10 +456,30 @@ def _of_kinds(columns: Sequence[ColumnProfile], known: Collection[str | None]) -
             yield _task("doubt", f"values are {said}", each.name)
 
 
+def _of_fields(fields: Collection[str], columns: Sequence[str]) -> Iterator[Task]:
+    """Fields of documents that no column takes."""
+    taken = set(columns)
+    within = {name[: at.start()] for name in columns for at in re.finditer(r"\.", name)}
+    left = [name for name in fields if name not in within and not any(head in taken for head in _heads(name))]
+    if left:
+        several = ", ".join(left[:_LISTED]) + (" and others" if len(left) > _LISTED else "")
+        yield _task(
+            "doubt", f"{len(left):,} fields that no column takes stand in _rest, or reject their row: {several}"
+        )
+
+
+def _heads(field_: str) -> Iterator[str]:
+    """A path, and those of what is around it."""
+    yield field_
+    for at in re.finditer(r"\.|\[", field_):
+        yield field_[: at.start()]
+
+
 def _of_json(table: Table, read: _Read, known: Collection[str]) -> Iterator[Task]:
     """What stays JSON, but for arrays that are tables of their own, and columns of which something was said already."""
     for field_ in read.fields:
         suggested = (field_.metadata or {}).get(SUGGESTED)
-        if suggested == b"jsonb" and field_.name != "_rest" and f"{table.name}/{field_.name}" not in known:
+        own = field_.name != "_rest" and not field_.name.startswith("_parent.")
+        if suggested == b"jsonb" and own and f"{table.name}/{field_.name}" not in known:
             said = "stays JSON: are there fields in it that should be columns, or a table?"
             yield _task("json", said, field_.name)

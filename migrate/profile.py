@@ -8,6 +8,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.types as is_
 
+from migrate.core import SUGGESTED
 from migrate.errors import SourceError
 from reports.assessment import ColumnProfile
 
@@ -29,7 +30,12 @@ def profile(schema: pa.Schema, batches: Iterable[pa.RecordBatch], *, exact: bool
     Raises what the batches do, and SourceError for types that DuckDB cannot count.
     """
     texts = {f"c{i}" for i, field in enumerate(schema) if not _known(field.type)}
-    asked = pa.schema([pa.field(f"c{i}", pa.string() if f"c{i}" in texts else f.type) for i, f in enumerate(schema)])
+    asked = pa.schema(
+        [
+            pa.field(f"c{i}", pa.string() if f"c{i}" in texts else f.type, metadata=f.metadata)
+            for i, f in enumerate(schema)
+        ]
+    )
     raised: list[BaseException] = []
 
     def renamed() -> Iterator[pa.RecordBatch]:
@@ -78,7 +84,7 @@ def _counted(
     """Of each column its type and what `_asked` asks."""
     relation = connection.from_arrow(rows)
     types = [str(each) for each in relation.types]
-    queries = [_asked(field.name, field.type, exact=exact) for field in schema]
+    queries = [_asked(field.name, field.type, exact=exact, json=_is_json(field)) for field in schema]
     [values] = relation.aggregate(", ".join(each for several in queries for each in several)).fetchall()
     answers = iter(values)
     return [(type_, *(next(answers) for _ in several)) for type_, several in zip(types, queries, strict=True)]
@@ -89,17 +95,23 @@ def _known(type_: pa.DataType) -> bool:
     return not (is_.is_decimal256(type_) or is_.is_dictionary(type_))
 
 
-def _asked(column: str, type_: pa.DataType, *, exact: bool) -> Sequence[str]:
-    """What is asked of a column: filled, blank, with a NUL, different, shortest, longest, least, most."""
+def _is_json(field: pa.Field) -> bool:
+    return (field.metadata or {}).get(SUGGESTED) == b"jsonb"
+
+
+def _asked(column: str, type_: pa.DataType, *, exact: bool, json: bool) -> Sequence[str]:
+    """What is asked of a column: filled, blank, with a NUL, different, shortest, longest, least, most.
+
+    A null of JSON is blank, and a NUL is escaped there.
+    """
     none = "NULL::BIGINT"
     plain = not is_.is_nested(type_)
     distinct = f"count(DISTINCT {column})" if exact else f"approx_count_distinct({column})"
     counts = [f"count({column})", "0", "0", distinct if plain else none]
     if is_.is_string(type_) or is_.is_large_string(type_):
-        counts[1:3] = (
-            f"count(*) FILTER (WHERE {condition})"
-            for condition in (f"trim({column}) = ''", f"contains({column}, chr(0))")
-        )
+        of_text = f"trim({column}) = ''", f"contains({column}, chr(0))"
+        of_json = f"{column} = 'null'", rf"regexp_matches({column}, '(^|[^\\])(\\\\)*\\u0000')"
+        counts[1:3] = (f"count(*) FILTER (WHERE {condition})" for condition in (of_json if json else of_text))
         return [*counts, f"min(length({column}))", f"max(length({column}))", "NULL", "NULL"]
     if is_.is_binary(type_) or is_.is_large_binary(type_) or is_.is_fixed_size_binary(type_):
         return [*counts, f"min(octet_length({column}))", f"max(octet_length({column}))", "NULL", "NULL"]

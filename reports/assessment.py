@@ -137,7 +137,8 @@ class Assessment:
             f"{work:,} need{'s' * (work == 1)} work" if work else "",
         ]
         if not any(parts):
-            return "There is nothing to migrate."
+            failed = any(source.failure for source in self.sources)
+            return "Nothing could be looked at." if failed else "There is nothing to migrate."
         took = f"about {lasting(self.minutes * 60)} of a person's time, and {lasting(self.seconds)} of loading"
         return f"{', '.join(filter(None, parts))}: {took}."
 

@@ -292,3 +292,17 @@ def test_a_key_that_a_sample_made_believe_is_looked_at_again(rig: Rig) -> None:
     rig.write("dup.csv", "id;x\n" + "".join(f"{n % 15_000};{n}\n" for n in range(30_000)))
     tasks = of(rig.migrate("assess", "dup.csv", "--full", "--output", "json").json(), "dup")["tasks"]
     assert [t["kind"] for t in tasks] == ["key"] or "about" in tasks[0]["said"]
+
+
+def test_a_nul_that_is_escaped_in_json_and_fields_that_are_no_columns_are_told(rig: Rig) -> None:
+    documents = [{"id": n, "tags": ["a\0b" if n < 3 else "\\u0000"], "more": None} for n in range(10)]
+    rig.write("o.json", json.dumps(documents))
+    rig.write(
+        "migrate.yaml",
+        "migration: m\ntarget: ${env:TARGET_URL}\nsources: {f: {json: o.json, fields: {o: {id: integer, tags: json}}}}\ntables:\n"
+        "  o: {from: f.o, key: id, columns: {id: id, tags: tags, rest: _rest}}\n",
+    )
+    tasks = of(rig.migrate("assess", "--output", "json").json(), "o")["tasks"]
+    [nul] = [t for t in tasks if t["kind"] == "nul"]
+    assert (nul["column"], nul["said"].startswith("3 values")) == ("tags", True)
+    assert any("no column takes stand in _rest, or reject their row: more" in t["said"] for t in tasks)

@@ -407,3 +407,20 @@ def test_arrays_of_one_name_are_tables_of_their_own_however_the_file_is_written(
             "all.x_rows_2",
         ]
         assert 'stand deeper: "", p/q' in said
+
+
+def test_elements_know_their_parent_also_where_its_key_is_of_several_kinds(rig: Rig) -> None:
+    documents = [{"id": n if n % 5 else f"x{n}", "lines": [{"k": n}] if n != 7 else "oops"} for n in range(1, 31)]
+    rig.write("o.json", json.dumps(documents))
+    rig.migrate("init", "o.json")
+    rig.migrate("check")
+    rig.migrate("run", "--max-rejects", "2", code=0)
+    assert rig.sql("SELECT parent_id::text, k FROM o_lines WHERE k IN (4, 5) ORDER BY k") == [("4", 4), ('"x5"', 5)]
+    assert (rig.value("SELECT count(*) FROM o_lines"), rig.fates("o_lines")[4]) == (29, 1)
+    rig.migrate("verify")
+
+
+def test_what_is_a_list_is_no_key(rig: Rig) -> None:
+    rig.write("o.json", json.dumps([{"a": 1, "tags": [n]} for n in range(5)]))
+    rig.migrate("init", "o.json")
+    assert "    key:" not in (rig.folder / "migrate.yaml").read_text()

@@ -259,3 +259,17 @@ def test_a_collection_without_documents_says_what_to_declare_and_then_is_loaded(
     err = rig.migrate("plan", "--restart", code=3).err  # which is a change, too
     assert 'table "lines": shop.orders/lines holds no elements, so its fields are not known' in err
     assert "fields: {orders/lines: {sku: text, qty: integer}}" in err
+
+
+def test_elements_know_their_document_whatever_its_id_is(shop: "Database[Any]", rig: Rig) -> None:
+    ids = [1, "s", ObjectId("65a000000000000000000001"), 2.5, {"a": 1}]
+    shop.things.insert_many([{"_id": each, "lines": [{"k": at}]} for at, each in enumerate(ids)])
+    rig.migrate("init", rig.environment["SOURCE_URL"])
+    written = (rig.folder / "migrate.yaml").read_text()
+    name = written.split("{env:S")[1].split("_USER")[0]
+    rig.environment.update({f"S{name}_USER": "tester", f"S{name}_PASSWORD": "geheim@1"})
+    rig.migrate("check")
+    rig.migrate("run")
+    rows = rig.sql("SELECT k, t.id = l.parent__id FROM things_lines l JOIN things t ON t.id = l.parent__id ORDER BY k")
+    assert rows == [(k, True) for k in range(5)]
+    rig.migrate("verify")
