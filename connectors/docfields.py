@@ -11,7 +11,7 @@ from typing import Any, cast, get_args
 import pyarrow as pa
 
 from connectors.docscan import ARROW, Type
-from migrate.core import SUGGESTED
+from migrate.core import PLACE, SUGGESTED
 from migrate.errors import UsageError
 
 REST, POSITION, PARENT, VALUE = "_rest", "_position", "_parent.", "value"
@@ -174,7 +174,7 @@ def _schema(levels: Levels) -> Iterator[pa.Field]:
     for name, column in columns(levels[-1]).items():
         yield _arrow(name, column.type)
     if len(levels) > 1:
-        yield pa.field(POSITION, pa.int64())
+        yield pa.field(POSITION, pa.int64(), metadata={PLACE: b""})
         for each in _schema(levels[:-1]):
             # What else is JSON would be repeated for each element; an identity may be, where its values are of several kinds.
             if (each.metadata or {}).get(SUGGESTED) != b"jsonb" or each.name.lower().endswith("id"):

@@ -21,7 +21,7 @@ from connectors.xmlscan import Walk, unit_level
 from connectors.xmltags import alike
 from connectors.xmltext import XmlText, identify, open_xml
 from connectors.xmlunits import Cut, Units
-from migrate.core import Batch, Partition, Reject, Source, Table
+from migrate.core import PLACE, Batch, Partition, Reject, Source, Table
 from migrate.errors import SourceError, UsageError
 
 __all__ = ["XmlFiles", "open_files", "propose"]
@@ -123,7 +123,10 @@ class XmlFiles:
             ]
         else:
             notes.append(self._nothing(records))
-        schema = pa.schema([(column.name, pa.string()) for column in records.columns])
+        place = {PLACE: b""}
+        schema = pa.schema(
+            [pa.field(c.name, pa.string(), metadata=place if c.position else None) for c in records.columns]
+        )
         return Table(table, schema, (), tuple(notes), tuple(warnings))
 
     def partitions(self, table: Table, /, *, rows: int, bytes: int) -> Iterator[Partition]:

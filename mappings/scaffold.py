@@ -352,7 +352,7 @@ def _guesses(table: Table, sample: pa.RecordBatch | None) -> dict[str, _Guess]:
 
 
 def _untyped(field: pa.Field) -> bool:
-    return pa.types.is_string(field.type) and not field.metadata
+    return pa.types.is_string(field.type) and SUGGESTED not in (field.metadata or {})
 
 
 def _guess(column: str, values: Sequence[str | None]) -> _Guess:

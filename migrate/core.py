@@ -46,6 +46,9 @@ class Table:
 SUGGESTED = b"postgresql"
 """The key of a source column's metadata that says which PostgreSQL type suits it, where its Arrow type alone does not."""
 
+PLACE = b"place"
+"""The key of a source column's metadata that says that it is a row's place among its like, where another may come to stand."""
+
 
 @dataclass(frozen=True, slots=True)
 class Partition:

@@ -13,14 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from connectors.union import Union, part_of
 from mappings.compile import Mapping as CompiledMapping
 from mappings.mapper import Mapper, key_text, unread_keys
 from migrate import checksum, crosswalk, drift, ledger, quarantine
 from migrate.commit import enter
-from migrate.core import Batch, Chunk, Entry, Ordinals, Partition, Source, Table
+from migrate.core import PLACE, Batch, Chunk, Entry, Ordinals, Partition, Source, Table
 from migrate.engine import Session, digest, drifted
 from migrate.errors import GateError, UsageError
 from migrate.ledger import TableState
@@ -85,8 +87,11 @@ def replay(
             mended = {p.ordinal for p in partitions}
             left = {r.id: r for r in left.values() if r.chunk in mended}
         file = _opened(work, mapping, fixed, part)
-        unclear = _unclear(work, mapping, partitions, file, fixed, left)
-        found = _from_file(work, mapping, state, file, _sought(fixed, left, unclear))
+        moved = _moved(work, mapping, partitions, file, fixed, left)
+        sought = {i: r for i, r in left.items() if i not in moved}
+        unclear = _unclear(work, mapping, partitions, file, fixed, sought)
+        found = _from_file(work, mapping, state, file, _sought(fixed, sought, unclear))
+        unclear |= moved
     replayer = _Replayer(work, mapping, state, epoch, mended=fixed is not None)
     try:
         replayer.replay(replayer.mapped(found, left))
@@ -381,6 +386,103 @@ def _all_keys(batch: Batch, mapping: CompiledMapping) -> Iterator[tuple[int, str
 def _key_of(mapping: CompiledMapping) -> list[str]:
     by_name = {name.lower(): name for name in reversed(mapping.source.schema.names)}
     return [by_name[name.lower()] for name in mapping.spec.key]
+
+
+_Key = tuple[object, ...]
+
+_Standing = dict[_Key, list[tuple[_Key, tuple[object, ...] | None]]]
+"""What stands in each array (or parent): the place of each row, and its values, None where they tell nothing."""
+
+
+def _moved(
+    work: Session,
+    mapping: CompiledMapping,
+    partitions: Sequence[Partition],
+    file: tuple[Source, Table],
+    fixed: Path,
+    left: Mapping[int, QuarantinedRow],
+) -> dict[int, str]:
+    """The rejects whose key is a place at which the fixed file may have another row, and why.
+
+    Where an element was taken out or put in, the next ones move, and one that was loaded would be loaded again as the mended
+    one. So all places around must be those of the source, and at each what was loaded from there.
+    """
+    key = _key_of(mapping)
+    places = [name for name in key if PLACE in (mapping.source.schema.field(name).metadata or {})]
+    if not places:
+        return {}
+    around = [name for name in key if name not in places]
+    source = work.source_of(mapping.spec)
+    rejects = quarantine.rows(work.conn, work.migration, names=[mapping.spec.name])
+    ids = {(r.chunk, r.ordinal): r.id for r in rejects}
+    of: dict[int, _Key] = {}
+    for partition in partitions:
+        asked = [r.ordinal for r in left.values() if r.chunk == partition.ordinal]
+        for batch in source.read(partition, mapping.reads) if asked else ():
+            for ordinal, owner, _, _ in _placed(batch, around, places, np.isin(batch.ordinals, asked)):
+                of[ids.get((partition.ordinal, ordinal), -1)] = owner
+    of = {i: owner for i, owner in of.items() if i in left}
+    owners = set(of.values())
+    was: _Standing = {owner: [] for owner in owners}
+    now: _Standing = {owner: [] for owner in owners}
+    for partition in partitions:
+        for batch in source.read(partition, mapping.reads):
+            for ordinal, owner, place, row in _placed(batch, around, places, _among(batch, around, owners)):
+                if owner in was:
+                    was[owner].append((place, None if (partition.ordinal, ordinal) in ids else row))
+    for batch in _batches(*file, mapping):
+        for _, owner, place, row in _placed(batch, around, places, _among(batch, around, owners)):
+            if owner in now:
+                now[owner].append((place, row))
+    why = {owner: _differs(was[owner], now[owner]) for owner in owners if now[owner]}
+    return {
+        i: f"its key {left[i].key} is a place, and another may stand there in {fixed}: beside it {different}. "
+        "Keep all elements there, each in its place, and mend only those that were rejected"
+        for i, owner in of.items()
+        if (different := why.get(owner))
+    }
+
+
+def _differs(
+    was: list[tuple[_Key, tuple[object, ...] | None]], now: list[tuple[_Key, tuple[object, ...] | None]]
+) -> str:
+    """How rows of one parent differ from what stood there, or ""."""
+    if len(was) != len(now):
+        return f"stood {len(was) - 1:,} in the source, and stand {len(now) - 1:,} there"
+    for (place, row), (other, mended) in zip(sorted(was, key=_place), sorted(now, key=_place), strict=True):
+        if place != other or (row is not None and row != mended):
+            return f"what was loaded from {', '.join(map(str, place))} is not the same there"
+    return ""
+
+
+def _place(row: tuple[_Key, object]) -> Any:
+    return row[0]
+
+
+def _placed(
+    batch: Batch, around: Sequence[str], places: Sequence[str], keep: npt.NDArray[np.bool_]
+) -> Iterator[tuple[int, _Key, _Key, tuple[object, ...] | None]]:
+    """Ordinal, parent, place and values of some rows; and without values, of those that could not be read but for their keys."""
+    names = [*around, *places]
+    rows = batch.rows.filter(pa.array(keep))
+    keys = zip(*(rows.column(name).to_pylist() for name in names), strict=True)
+    values = zip(*(column.to_pylist() for column in rows.columns), strict=True)
+    for ordinal, key, row in zip(batch.ordinals[keep], keys, values, strict=True):
+        yield int(ordinal), key[: len(around)], key[len(around) :], row
+    if batch.partial is not None:
+        for each, read in zip(batch.rejects, batch.partial.select(names).to_pylist(), strict=True):
+            if None not in read.values():
+                yield each.ordinal, tuple(read[n] for n in around), tuple(read[n] for n in places), None
+
+
+def _among(batch: Batch, around: Sequence[str], owners: Collection[_Key]) -> npt.NDArray[np.bool_]:
+    """The rows that may be of these parents: few of a large source are looked at one by one."""
+    keep = np.ones(len(batch.ordinals), np.bool_)
+    for at, name in enumerate(around):
+        column = batch.rows.column(name)
+        wanted = pa.array({owner[at] for owner in owners}, column.type)
+        keep &= pc.is_in(column, value_set=wanted).to_numpy(zero_copy_only=False)
+    return keep
 
 
 def _unclear(

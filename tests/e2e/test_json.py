@@ -140,6 +140,47 @@ def test_rows_that_could_not_be_read_have_their_keys_and_are_replayed_by_them(ri
     rig.migrate("verify")
 
 
+def document(number: int, *lines: tuple[str, object]) -> str:
+    return json.dumps({"_id": number, "total": 3, "lines": [{"sku": s, "qty": q} for s, q in lines]}) + "\n"
+
+
+def test_an_element_that_moved_is_not_taken_for_the_one_that_was_rejected(rig: Rig) -> None:
+    source = {
+        1: [("C", "x"), ("D", 7)],
+        2: [("C", 5), ("D", "x")],
+        3: [("C", "x"), ("D", "y")],
+        4: [("C", "x"), ("D", 7), ("E", "x")],
+    }
+    loaded(rig, data="".join(document(number, *lines) for number, lines in source.items()))
+    rig.write("migrate.yaml", PROJECT.replace("customer: '\"customer.name\"', ", ""))
+    rig.sql("ALTER TABLE orders ALTER customer DROP NOT NULL")
+    rig.migrate("run")
+    before = rig.sql("SELECT * FROM order_lines ORDER BY 1, 2")
+    assert before == [(1, 2, "D", 7), (2, 1, "C", 5), (4, 2, "D", 7)]
+    replay = ("rejects", "replay", "-s", "order_lines", "--from", "mended.jsonl")
+    for number, mended, why in (
+        (1, [("D", 7)], "beside it stood 1 in the source, and stand 0 there"),  # taken out
+        (1, [("D", 7), ("E", 8)], "what was loaded from 2 is not the same there"),
+        (1, [("D", 7), ("D", "y")], "what was loaded from 2 is not the same there"),
+        (2, [("B", 1), ("C", 5), ("D", 7)], "beside it stood 1 in the source, and stand 2 there"),  # put before
+        (3, [("D", 7)], "beside it stood 1 in the source, and stand 0 there"),
+        (4, [("D", 7), ("E", 8), ("F", 9)], "what was loaded from 2 is not the same there"),
+    ):
+        rig.write("mended.jsonl", document(number, *mended))
+        said = rig.migrate(*replay, code=3).said
+        assert "0 of 6 open rejects replayed" in said
+        assert f"another may stand there in mended.jsonl: beside it {why}" in said or why in said
+        assert "Keep all elements there, each in its place, and mend only those that were rejected" in said
+        assert rig.sql("SELECT * FROM order_lines ORDER BY 1, 2") == before
+    # What to do about it; an array that is not mended does not keep the others from it.
+    wholes = [document(n, *((sku, 6 if isinstance(qty, str) else qty) for sku, qty in source[n])) for n in (1, 2, 4)]
+    rig.write("mended.jsonl", "".join(wholes) + document(3, ("D", 7)))
+    assert "4 of 6 open rejects replayed" in rig.migrate(*replay, code=3).said
+    assert rig.sql("SELECT * FROM order_lines ORDER BY 1, 2") == [
+        (1, 1, "C", 6), (1, 2, "D", 7), (2, 1, "C", 5), (2, 2, "D", 6), (4, 1, "C", 6), (4, 2, "D", 7), (4, 3, "E", 6),
+    ]  # fmt: skip
+
+
 def test_a_key_that_stands_twice_tells_no_row_that_could_not_be_read(rig: Rig) -> None:
     loaded(rig, data=ORDERS.replace('"_id": 2', '"_id": 1'))
     rig.migrate("run")
