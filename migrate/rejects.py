@@ -185,9 +185,11 @@ def rejects_replay(flags: Common, ids: tuple[int, ...], fixed: Path | None, sour
             click.echo(printable(f"  {reject_id} is still bad: {reason}"))
         if lost:
             shown = ", ".join(map(str, lost[:20])) + (", …" if len(lost) > 20 else "")
-            click.echo(f"  not found in {fixed}: {shown}")
+            click.echo(f"  not found in {fixed or 'the source'}: {shown}")
             click.echo(
                 "  A row without a key is found by its line, in a copy of the source whose other lines are as they were."
+                if fixed
+                else "  A row without a key cannot be told from others there: `migrate run --restart -s TABLE` loads all anew."
             )
     if still or lost:
         count = sum(o - r.replayed for _, o, r in outcomes)
