@@ -171,6 +171,37 @@ def test_a_number_of_the_pages_own_items_is_no_total() -> None:
     assert any(note.startswith("warning: pages: it is not known") for note in table.notes)
 
 
+@pytest.mark.parametrize("name", ["nextUpdate", "next_run", "next", "nextPageToken"])
+def test_a_next_that_is_null_hides_no_page(name: str) -> None:
+    """It may be no pager's, whatever its name."""
+    table = probed(
+        slices(lambda items, *_: {"items": items, name: None}, lambda asked: 10 * number(asked, "page", 1) - 10)
+    )
+    assert table.table["pages"] == {"by": "page", "param": "page"}
+    assert "pages: page=2 gives other items than page=1" in table.notes
+
+
+@pytest.mark.parametrize(
+    ("body", "pages"),
+    [
+        ({"next": None}, {"by": "link", "next": "next"}),
+        ({"links": {"next": ""}}, {"by": "link", "next": "links/next"}),
+        ({"_links": {"next": {"href": None}}}, {"by": "link", "next": "_links/next/href"}),
+        ({"@odata.nextLink": None}, {"by": "link", "next": "@odata.nextLink"}),
+        ({"next-page-token": ""}, {"by": "cursor", "param": "page-token", "next": "next-page-token"}),
+        ({"nextUpdate": None}, {"by": "none"}),
+        ({"contextual": ""}, {"by": "none"}),
+    ],
+)
+def test_a_next_that_is_null_alone_is_not_proved(body: Any, pages: Any) -> None:
+    table = probed(lambda _: Reply.of({"items": ITEMS[:20], **body}))
+    assert table.table["pages"] == pages
+    assert any(note.startswith("warning: pages: ") and "with 20 items" in note for note in table.notes)
+    whole = probed(lambda _: Reply.of({"items": ITEMS[:20], "total": 20, **body}))
+    assert whole.table["pages"] == pages
+    assert not any(note.startswith("warning: pages: ") for note in whole.notes)
+
+
 def test_an_offset_that_passes_over_items_is_not_taken() -> None:
     """Its offset is counted in pages of 5."""
     table = probed(lambda asked: Reply.of(ITEMS[(at := 5 * number(asked, "offset")) : at + 5]))
