@@ -14,7 +14,7 @@ from migrate.errors import RetryableError, SourceError, UsageError
 PATIENCE = 20.0
 """Seconds that an API has to answer one request."""
 
-_FAILURES = 3  # guesses that an API fails to answer, before it is not there
+_FAILURES = 3  # guesses that an API fails to answer, before no more are made
 _LISTS = ("data", "items", "results", "records", "value")
 _PAGE = {"page", "p", "pagenumber", "pageno", "pageindex", "currentpage"}
 _OFFSET = {"offset", "skip", "start", "startat", "startindex", "pageoffset", "firstresult"}
@@ -165,10 +165,20 @@ class _Api:
         says = any(_plain(path) in _MORE and value is True for path, value in _walked(self.first.answer.document))
         return says or self.total[0] > len(self.first.items)
 
+    @property
+    def failed(self) -> bool:
+        """Whether the API failed so often at what was guessed that it is asked no more."""
+        return self._failures >= _FAILURES
+
     def at(self, paging: Paging, position: Position) -> _Page | None:
-        """The page at a position; None where the API does not give it."""
+        """The page at a position; None where the API does not give it.
+
+        Raises RetryableError where after many failures the first page, too, cannot be had any more.
+        """
         resource = replace(self.resource, paging=paging, params=_kept(self.params, paging))
         request = _request(self.access, resource, position)
+        if request not in self._seen and self.failed:
+            return None
         if request not in self._seen:
             try:
                 answer = self._client.get(*asked(self.access, resource, position))
@@ -176,10 +186,10 @@ class _Api:
             except SourceError:
                 self._seen[request] = None
             except RetryableError:
-                self._failures += 1
-                if self._failures == _FAILURES:
-                    raise
                 self._seen[request] = None
+                self._failures += 1
+                if self.failed:
+                    self._client.get(*asked(self.access, self.resource, None))
         return self._seen[request]
 
     def behind(self, paging: Paging) -> _Page | None:
@@ -244,6 +254,7 @@ def _way(api: _Api) -> _Way:
     if all_there and sure:
         return _Way(Paging(), (first,), "there is one alone: it holds as many items as the API says that there are")
     more = ", though the API says that there are more" if api.more else ""
+    more += f", for the API failed at {_FAILURES} ways that were tried, and no more were" if api.failed else ""
     said = f"it is not known whether there is a second one{more}: only the first is taken, with {len(first.items)} items. {_ASK}"
     return _Way(Paging(), (first,), said, sure=False)
 

@@ -243,14 +243,28 @@ def test_a_number_that_is_another_on_the_second_page_is_no_total() -> None:
     assert "total" not in found(answer)
 
 
-def test_guesses_that_the_api_fails_at_are_passed_over_and_one_that_has_gone_is_an_error() -> None:
+def test_guesses_that_the_api_fails_at_are_passed_over() -> None:
     def answer(asked: Asked) -> Reply:
         at = 10 * number(asked, "page", 1) - 10
         return Reply.of(ITEMS[at : at + 10]) if at >= 0 else Reply(status=500)  # an OFFSET below 0
 
     assert found(answer) == {"pages": {"by": "page", "param": "page"}, "key": "id"}
-    with pytest.raises(RetryableError):
-        probed(lambda asked: Reply(status=503) if asked.query else Reply.of(ITEMS))
+
+
+@pytest.mark.parametrize("body", [{}, {"next_page_token": "t1"}])
+def test_an_api_that_fails_at_parameters_it_does_not_know_is_known_by_its_first_page(body: Any) -> None:
+    table = probed(lambda asked: Reply(status=500) if asked.query else Reply.of({"items": ITEMS, **body}))
+    assert table.table == {"path": "orders", "records": "items", "pages": {"by": "none"}, "key": "id"}
+    assert table.items == 25
+    [said] = [note for note in table.notes if note.startswith("warning: pages: it is not known")]
+    assert "for the API failed at 3 ways that were tried" in said
+
+
+def test_an_api_that_has_gone_behind_its_first_page_is_an_error_that_names_what_was_given() -> None:
+    there = iter([Reply.of({"items": ITEMS, "next_page_token": "t1"})])
+    with pytest.raises(RetryableError, match=r"/orders\?status=all: HTTP 503") as error:
+        probed(lambda _: next(there, Reply(status=503)), {"status": "all"})
+    assert "page_token" not in error.value.message
 
 
 def test_a_later_page_is_refused_before_it_is_asked_for() -> None:
