@@ -506,9 +506,10 @@ def _linked(url: str, link: str, access: Access, paging: Paging) -> str:
     """The URL that a link means. SourceError where it leads to a host that nobody named."""
     try:
         target = httpx.URL(url).join(link)
+        there = origin(str(target))
     except httpx.InvalidURL as error:
         raise SourceError(f"the link to the next page is no URL: {error}") from error
-    if origin(str(target)) != origin(access.base) and target.host not in paging.hosts:
+    if there != origin(access.base) and target.host not in paging.hosts:
         raise SourceError(
             f"the next page is at another host: {target.scheme}://{target.host}",
             hint=f"If it is one of the API's own, name it: pages: {{by: link, hosts: [{target.host}]}}. It is sent no headers.",

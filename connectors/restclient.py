@@ -252,9 +252,14 @@ class Client:
 
 
 def origin(url: str) -> tuple[str, str, int | None]:
-    """Scheme, host and port: what answers to a URL."""
+    """Scheme, host and port: what answers to a URL. Raises httpx.InvalidURL where there can be no such host."""
     parts = httpx.URL(url)
-    return parts.scheme, parts.host, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    try:
+        parts.raw_host.decode("ascii").encode("idna")  # as the resolver does
+        host = parts.host
+    except UnicodeError as error:
+        raise httpx.InvalidURL(f"its host is no name of one: {error}") from error
+    return parts.scheme, host, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
 
 
 def parsed(body: bytes) -> Any:

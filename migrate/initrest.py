@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
+from httpx import InvalidURL
+
 from connectors.jsonfiles import open_files
 from connectors.restapi import reading
 from connectors.restclient import Access, Client, origin
@@ -159,6 +161,12 @@ def _parts(url: str) -> SplitResult:
         raise UsageError(
             "An API's URL is none that can be asked.", hint="Write https://host/path?name=value, in ASCII."
         )
+    try:
+        origin(f"{parts.scheme}://{parts.netloc}")
+    except InvalidURL as error:
+        raise UsageError(
+            f"An API's URL has the host {parts.hostname}, which is none.", hint="Look at its name."
+        ) from error
     if "@" in parts.netloc:
         hint = (
             "Send them as a header: --header 'Authorization: Basic ${env:API_LOGIN}', which is user:password in Base64."

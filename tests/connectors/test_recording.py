@@ -105,6 +105,19 @@ def test_a_total_spares_the_empty_page(tmp_path: Path) -> None:
         assert api.pages("page") == ["1", "2", "3"]
 
 
+@pytest.mark.parametrize("host", ["xn--zzzzzz--.com", "a..b"])
+def test_a_host_that_there_cannot_be_is_an_error_of_the_source(tmp_path: Path, host: str) -> None:
+    link = {"path": "orders", "records": "value", "pages": {"by": "link", "next": "@next"}}
+    with rest(by_link(lambda: f"https://{host}", ITEMS, 10, header=False), tmp_path, link) as (source, api):
+        with pytest.raises(SourceError, match="the link to the next page is no URL: its host is no name of one"):
+            source.ids()
+        api.answer = lambda _: Reply(status=302, headers={"Location": f"https://{host}/orders"})
+        with pytest.raises(SourceError, match="/orders is no URL that can be asked: its host is no name of one"):
+            source.ids()
+    with pytest.raises(SourceError, match=r"/orders\?page=1 is no URL that can be asked: its host is no name of one"):
+        open_api({"rest": f"https://{host}", "record": "other", "tables": {"orders": PAGE}}, tmp_path).schema("orders")
+
+
 def test_a_short_page_in_the_middle_is_not_the_last(tmp_path: Path) -> None:
     pages = {"1": ITEMS[:10], "2": ITEMS[10:13], "3": ITEMS[13:], "4": []}
     with rest(lambda asked: Reply.of({"items": pages[asked.query["page"]]}), tmp_path) as (source, _):
