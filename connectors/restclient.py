@@ -199,7 +199,10 @@ class Client:
         if self._access.per_second:
             self._due = time.monotonic() + 1 / self._access.per_second
         self._client.cookies.clear()  # a session would make pages depend on those before
-        return self._client.request(method, url, headers=headers, **more)
+        try:
+            return self._client.request(method, url, headers=headers, **more)
+        except UnicodeError as error:  # of the host, or of that where a redirect leads
+            raise httpx.InvalidURL(f"its host is no name of one: {error}") from error
 
     def _authorised(self, oauth: Params) -> str:
         """A token that is good for a while, by OAuth's client credentials (RFC 6749, 4.4)."""

@@ -308,6 +308,24 @@ def test_a_next_page_behind_the_last_for_ever_is_an_error(tmp_path: Path) -> Non
     assert "by page or offset" in error.value.hint
 
 
+def test_a_run_that_goes_on_asks_for_fifty_more_empty_pages(tmp_path: Path) -> None:
+    """As the hint says: an API may filter what it gives, and have items behind 120 empty pages."""
+
+    def answer(asked: Asked) -> Reply:
+        at = int(asked.query.get("after", "0"))
+        return Reply.of({"data": {"items": ITEMS if at == 121 else []}, "meta": {"next": at + 1 if at < 121 else None}})
+
+    with rest(answer, tmp_path, CURSOR) as (source, api):
+        for asked in (50, 100):
+            with pytest.raises(SourceError, match="the last 50 pages hold no items") as error:
+                source.ids()
+            assert len(api.asked) == asked
+            assert "run the same command again: it goes on, for 50 more" in error.value.hint
+            assert "remove the folder rec/orders" in error.value.hint
+        assert source.ids() == wanted()
+        assert len(api.asked) == 122
+
+
 def moving(changes: Mapping[int, Callable[[list[Any]], None]], total: bool = True) -> Answer:
     """An API by offset over a table that others write to: before the nth request, this happens to it."""
     items = [dict(item) for item in ITEMS]
