@@ -350,8 +350,8 @@ def _fetch(client: Client, access: Access, resource: Resource, writer: Writer, s
         if position is not None and empty == _EMPTY:
             raise SourceError(
                 f"{client.shown(page.url)}: the last {_EMPTY} pages hold no items, and each leads to another: that may never end",
-                hint=f"If the API has empty pages before others, run the same command again: it goes on, for {_EMPTY} more. If it "
-                f"names a next page behind its last one, remove the folder {shown}, and take the table's `pages` by page or "
+                hint=f"If the API has empty pages before others, run the same command again: it goes on, for {_EMPTY} more. If "
+                f"it names a next page behind its last one, remove the folder {shown}, and take the table's `pages` by page or "
                 "offset, which end with an empty one.",
             )
         if time.monotonic() - told > _TELL:
