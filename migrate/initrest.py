@@ -228,15 +228,22 @@ def _params(url: SplitResult) -> dict[str, str]:
 
 def _header(source: str, name: str, value: str, kept: dict[str, str]) -> str:
     """The header as it is written: what authorises is taken from the environment, after its scheme."""
-    if not _secret({name: value}) or REFERENCE.search(value):
+    authorises = "authorization" in name.lower()
+    if REFERENCE.search(value):
+        if secret(name) or authorises:
+            scheme = r"[A-Za-z][\w.-]*" if authorises else "(?i:Bearer|Basic|Token)"
+            _refuse_mixed(f"--header {name}", re.sub(rf"^{scheme} +", "", value))
         return value
-    scheme, blank, rest = value.partition(" ") if "authorization" in name.lower() else ("", "", value)
+    if not _secret({name: value}):
+        return value
+    scheme, blank, rest = value.partition(" ") if authorises else ("", "", value)
     return f"{scheme} {_hidden(source, name, rest, kept)}" if blank else _hidden(source, name, value, kept)
 
 
 def _hidden(source: str, name: str, value: str, kept: dict[str, str]) -> str:
     """The variable in a secret's place; as it stands where it names some itself."""
     if REFERENCE.search(value) or not value:
+        _refuse_mixed(f"the parameter {name}", value)
         return value
     stem = variable = re.sub(r"\W+", "_", f"{source}_{name}".upper(), flags=re.ASCII).strip("_")
     number = 1
@@ -244,6 +251,13 @@ def _hidden(source: str, name: str, value: str, kept: dict[str, str]) -> str:
         number += 1
         variable = f"{stem}_{number}"
     return f"${{env:{variable}}}"
+
+
+def _refuse_mixed(what: str, value: str) -> None:
+    """Raise UsageError where there is text beside references, which would be written as it is, and may be a secret's part."""
+    if re.search(r"\w", REFERENCE.sub("", value)):
+        hint = "Put all of it into one variable, and write ${env:NAME} alone; a scheme may stand before it: Bearer ${env:NAME}."
+        raise UsageError(f"{what} has text beside ${{env:…}}, which would stand in the project file.", hint=hint)
 
 
 def _secret(headers: Mapping[str, str]) -> Mapping[str, str]:

@@ -289,6 +289,24 @@ def test_a_header_may_name_variables(rig: Rig, api: Api) -> None:
     rig.migrate("check")
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        "Authorization: ${env:KEY}",
+        "Authorization: GenieKey ${env:KEY}:${env:KEY}",
+        "X-Auth-Token: Bearer ${env:KEY}",
+        "X-Tenant: a-${env:KEY}",
+    ],
+)
+def test_a_scheme_may_stand_before_variables(rig: Rig, api: Api, given: str) -> None:
+    rig.environment["KEY"] = "k3y-of-the-api"
+    api.answer = lambda _: Reply.of({"total": 1, "items": [{"id": 1}]})
+    rig.migrate("init", f"{api.url}/orders", "--header", given)
+    name, _, value = given.partition(": ")
+    assert written(rig)[1]["sources"]["api"]["headers"] == {name: value}
+    assert api.asked[0].headers[name] == value.replace("${env:KEY}", "k3y-of-the-api")
+
+
 def test_what_is_not_proved_is_told_and_not_made_up(rig: Rig, api: Api) -> None:
     """The API knows none of the parameters, and says that there are more."""
     api.answer = lambda _: Reply.of({"object": "list", "has_more": True, "data": ITEMS[:10], "other": [{"a": 1}]})
@@ -378,6 +396,10 @@ def test_an_api_that_does_not_answer_is_not_waited_for_long(rig: Rig, api: Api) 
         (["http://127.0.0.1:1/v2", "--header", "geheim99"], "--header takes a name, a colon and a value"),
         (["http://127.0.0.1:1/v2", "--header", "X-Key: geheim99", "--header", "x-key: a"], "--header x-key is given twice"),
         (["http://127.0.0.1:1/v2", "http://127.0.0.1:2/v2", "--header", "X-Key: geheim99"], "There are 2 APIs, and"),
+        (["http://127.0.0.1:1/v2", "--header", "X-Api-Key: geheim99-${env:TERM}"], "--header X-Api-Key has text beside"),
+        (["http://127.0.0.1:1/v2", "--header", "X-Api-Key: geheim99 ${env:TERM}"], "--header X-Api-Key has text beside"),
+        (["http://127.0.0.1:1/v2", "--header", "Authorization: Bearer geheim99${env:TERM}"], "--header Authorization has text"),
+        (["http://127.0.0.1:1/v2?api_key=geheim99${env:TERM}"], "the parameter api_key has text beside ${env:…}"),
         (["a.csv", "--header", "X-Key: geheim99"], "There are 0 APIs, and --header is for one"),
         (["http://127.0.0.1:1/v2", "--header", "X-Key: geheim99ü"], "its value is no header"),
     ],
