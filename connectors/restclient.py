@@ -7,9 +7,11 @@ import re
 import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from threading import Thread
 from typing import Any, NoReturn
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
@@ -25,7 +27,6 @@ _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MOST_REDIRECTS = 5
 _LONGEST_PAUSE = 30.0
-_SILENCE = 60.0  # seconds without a byte
 _CONNECT = 20.0
 _AHEAD = 30.0  # seconds before its end that a token is renewed
 _TEXT = 200  # characters of an answer that are repeated
@@ -73,11 +74,17 @@ class Access:
     mask: Mask = str
 
 
-class Client:
-    """Asks an API, one request at a time. `pause` sleeps and raises where a stop is asked for; `tell` hears of retries.
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What one attempt may take: seconds without a byte, seconds and bytes in all (decompressed)."""
 
-    `silence`: seconds without a byte after which an attempt is given up.
-    """
+    silence: float = 60.0
+    seconds: float | None = None
+    bytes: int | None = None
+
+
+class Client:
+    """Asks an API, one request at a time. `pause` sleeps and raises where a stop is asked for; `tell` hears of retries."""
 
     def __init__(
         self,
@@ -85,14 +92,15 @@ class Client:
         pause: Pause,
         tell: Callable[[str], None],
         patience: float,
-        silence: float = _SILENCE,
+        bounds: Bounds = Bounds(),
     ) -> None:
         self._access = access
         self._pause = pause
         self._tell = tell
         self._patience = patience
+        self._bounds = bounds
         self._client = httpx.Client(
-            timeout=httpx.Timeout(silence, connect=min(silence, _CONNECT)),
+            timeout=httpx.Timeout(bounds.silence, connect=min(bounds.silence, _CONNECT)),
             follow_redirects=False,
             verify=_certificates(),
         )
@@ -116,6 +124,8 @@ class Client:
                 response = self._followed(whole)
             except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
                 raise SourceError(f"{self.shown(whole)} is no URL that can be asked: {error}") from error
+            except TimeoutError as error:
+                why = str(error)
             except httpx.HTTPError as error:
                 why = self._explained(error, whole)
             else:
@@ -199,10 +209,36 @@ class Client:
         if self._access.per_second:
             self._due = time.monotonic() + 1 / self._access.per_second
         self._client.cookies.clear()  # a session would make pages depend on those before
+        if self._bounds.seconds is None:
+            return self._whole(method, url, headers, more)
+        # A thread, for no timeout of a socket ends an API that is slow and never silent. It is left behind.
+        found = Future[httpx.Response]()
+        Thread(target=_into, args=(found, lambda: self._whole(method, url, headers, more)), daemon=True).start()
         try:
-            return self._client.request(method, url, headers=headers, **more)
+            return found.result(self._bounds.seconds)
+        except TimeoutError as error:
+            raise TimeoutError(f"no whole answer in {self._bounds.seconds:g} s") from error
+
+    def _whole(self, method: str, url: str, headers: Mapping[str, str], more: Mapping[str, Any]) -> httpx.Response:
+        """The answer with its body, decompressed. Raises SourceError where that is larger than it may be."""
+        most = self._bounds.bytes
+        try:
+            with self._client.stream(method, url, headers=headers, **more) as response:
+                body = bytearray()
+                for piece in response.iter_bytes():
+                    body += piece
+                    if most is not None and len(body) > most:
+                        raise SourceError(
+                            f"{self.shown(url)}: the answer is larger than {most:,} bytes",
+                            hint="Ask for fewer items a page, by what the API calls that in the URL, as in ?limit=100.",
+                        )
         except UnicodeError as error:  # of the host, or of that where a redirect leads
             raise httpx.InvalidURL(f"its host is no name of one: {error}") from error
+        plain = [(name, value) for name, value in response.headers.multi_items() if name != "content-encoding"]
+        status, extensions = response.status_code, response.extensions
+        return httpx.Response(
+            status, headers=plain, content=bytes(body), request=response.request, extensions=extensions
+        )
 
     def _authorised(self, oauth: Params) -> str:
         """A token that is good for a while, by OAuth's client credentials (RFC 6749, 4.4)."""
@@ -252,6 +288,13 @@ class Client:
                 "or pages by link."
             )
         raise SourceError(": ".join(part for part in (self.shown(url), status, why, said) if part), hint=hint)
+
+
+def _into(found: Future[httpx.Response], ask: Callable[[], httpx.Response]) -> None:
+    try:
+        found.set_result(ask())
+    except BaseException as error:  # noqa: BLE001 -- it is for whoever waits
+        found.set_exception(error)
 
 
 def origin(url: str) -> tuple[str, str, int | None]:

@@ -12,7 +12,9 @@ from connectors.restclient import Access, Answer, Client, Doubled, Number, canon
 from migrate.errors import RetryableError, SourceError, UsageError
 
 PATIENCE = 20.0
-"""Seconds that an API has to answer one request."""
+"""Seconds that an API has to answer one request, whole."""
+MOST = 64 << 20
+"""Bytes that a page may have."""
 
 _FAILURES = 3  # guesses that an API fails to answer, before no more are made
 _LISTS = ("data", "items", "results", "records", "value")

@@ -15,8 +15,8 @@ from httpx import InvalidURL
 
 from connectors.jsonfiles import open_files
 from connectors.restapi import reading
-from connectors.restclient import Access, Client, origin
-from connectors.restprobe import PATIENCE, probe
+from connectors.restclient import Access, Bounds, Client, origin
+from connectors.restprobe import MOST, PATIENCE, probe
 from connectors.secretnames import secret
 from mappings.scaffold import unique
 from mappings.texts import api_url, header
@@ -84,8 +84,10 @@ def secrets(asked: Sequence[Request], environ: Mapping[str, str]) -> set[str]:
     return found
 
 
-def look(asked: Request, environ: Mapping[str, str], folder: Path) -> Found:
+def look(asked: Request, environ: Mapping[str, str], folder: Path, patience: float = PATIENCE) -> Found:
     """Ask an API for the first pages of its tables. They are kept in a folder for as long as it is there.
+
+    `patience`: seconds that it has for each.
 
     Raises UsageError, RetryableError and SourceError as `probe` does.
     """
@@ -105,7 +107,7 @@ def look(asked: Request, environ: Mapping[str, str], folder: Path) -> Found:
         mask=partial(redact, secrets=secrets([asked], environ)),
     )
     tables, pages, notes = dict[str, Any](), list[Source](), list[str]()
-    with closing(Client(access, time.sleep, lambda _: None, PATIENCE, PATIENCE)) as client:
+    with closing(Client(access, time.sleep, lambda _: None, patience, Bounds(patience, patience, MOST))) as client:
         for table, given in options["tables"].items():
             try:
                 found = probe(client, access, table, given["path"], given["params"])

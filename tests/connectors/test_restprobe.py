@@ -1,22 +1,27 @@
 """How an API gives its pages is found as documentation of well-known ones has it; what could lose rows is not taken."""
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
-from webserver import Answer, Asked, Reply, by_link, by_offset, serving
+from webserver import Answer, Asked, Reply, by_link, by_offset, serving, zipped
 
-from connectors.restclient import Access, Client
+from connectors.restclient import Access, Bounds, Client
 from connectors.restprobe import Probed, probe
-from migrate.errors import RetryableError, UsageError
+from migrate.errors import RetryableError, SourceError, UsageError
 
 ITEMS = [{"id": n, "name": f"näme {n}"} for n in range(1, 26)]
 
+FREE = Bounds()
 
-def probed(answer: Answer, params: Mapping[str, str] | None = None, *, path: str = "orders") -> Probed:
+
+def probed(
+    answer: Answer, params: Mapping[str, str] | None = None, *, path: str = "orders", bounds: Bounds = FREE
+) -> Probed:
     with serving(answer) as api:
         access = Access(api.url)
-        client = Client(access, lambda _: None, lambda _: None, patience=1)
+        client = Client(access, lambda _: None, lambda _: None, 1, bounds)
         try:
             return probe(client, access, "orders", path, params or {})
         finally:
@@ -265,6 +270,23 @@ def test_an_api_that_has_gone_behind_its_first_page_is_an_error_that_names_what_
     with pytest.raises(RetryableError, match=r"/orders\?status=all: HTTP 503") as error:
         probed(lambda _: next(there, Reply(status=503)), {"status": "all"})
     assert "page_token" not in error.value.message
+
+
+def test_an_api_that_is_slow_and_never_silent_is_not_waited_for() -> None:
+    begun = time.monotonic()
+    with pytest.raises(RetryableError, match="/orders: no whole answer in 1 s"):
+        probed(lambda _: Reply(b"[]", slow=0.1), bounds=Bounds(silence=1, seconds=1))
+    assert time.monotonic() - begun < 5
+
+
+def test_a_page_that_is_larger_than_a_look_takes_is_refused() -> None:
+    large = Reply.of([{"id": n, "name": "x" * 100} for n in range(1000)])
+    bounds = Bounds(seconds=20, bytes=50_000)
+    for answer in (large, zipped(large)):
+        with pytest.raises(SourceError, match="/orders: the answer is larger than 50,000 bytes") as error:
+            probed(lambda _, answer=answer: answer, bounds=bounds)
+        assert "fewer items a page" in error.value.hint
+    assert probed(lambda _: zipped(large), bounds=Bounds(seconds=20, bytes=len(large.body))).items == 1000
 
 
 def test_a_later_page_is_refused_before_it_is_asked_for() -> None:
