@@ -4,14 +4,15 @@ import json
 import os
 import random
 import re
+import socket
 import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from threading import Thread
+from threading import Event, Timer
 from typing import Any, NoReturn
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
@@ -99,6 +100,7 @@ class Client:
         self._tell = tell
         self._patience = patience
         self._bounds = bounds
+        self._sockets: list[socket.socket] = []
         self._client = httpx.Client(
             timeout=httpx.Timeout(bounds.silence, connect=min(bounds.silence, _CONNECT)),
             follow_redirects=False,
@@ -211,13 +213,31 @@ class Client:
         self._client.cookies.clear()  # a session would make pages depend on those before
         if self._bounds.seconds is None:
             return self._whole(method, url, headers, more)
-        # A thread, for no timeout of a socket ends an API that is slow and never silent. It is left behind.
-        found = Future[httpx.Response]()
-        Thread(target=_into, args=(found, lambda: self._whole(method, url, headers, more)), daemon=True).start()
+        late = Event()  # no timeout of a socket ends an API that is slow and never silent
+        timer = Timer(self._bounds.seconds, self._cut, [late])
+        timer.daemon = True
+        timer.start()
         try:
-            return found.result(self._bounds.seconds)
-        except TimeoutError as error:
-            raise TimeoutError(f"no whole answer in {self._bounds.seconds:g} s") from error
+            response = self._whole(method, url, headers, {**more, "extensions": {"trace": self._connected}})
+        except httpx.HTTPError:
+            if not late.is_set():
+                raise
+        finally:
+            timer.cancel()
+        if late.is_set():
+            raise TimeoutError(f"no whole answer in {self._bounds.seconds:g} s")
+        return response
+
+    def _connected(self, event: str, info: Mapping[str, Any]) -> None:
+        if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
+            self._sockets.append(info["return_value"].get_extra_info("socket"))
+
+    def _cut(self, late: Event) -> None:
+        late.set()
+        for each in self._sockets:
+            with suppress(OSError):  # it is closed already
+                each.shutdown(socket.SHUT_RDWR)
+        self._sockets.clear()
 
     def _whole(self, method: str, url: str, headers: Mapping[str, str], more: Mapping[str, Any]) -> httpx.Response:
         """The answer with its body, decompressed. Raises SourceError where that is larger than it may be."""
@@ -288,13 +308,6 @@ class Client:
                 "or pages by link."
             )
         raise SourceError(": ".join(part for part in (self.shown(url), status, why, said) if part), hint=hint)
-
-
-def _into(found: Future[httpx.Response], ask: Callable[[], httpx.Response]) -> None:
-    try:
-        found.set_result(ask())
-    except BaseException as error:  # noqa: BLE001 -- it is for whoever waits
-        found.set_exception(error)
 
 
 def origin(url: str) -> tuple[str, str, int | None]:
