@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -33,6 +34,7 @@ from webserver import (
 from connectors import restclient
 from connectors.recording import locked
 from connectors.restapi import RestApi, open_api
+from connectors.restclient import Access, Bounds, Client
 from migrate.core import Source
 from migrate.errors import GateError, MigrateError, RetryableError, SourceError
 
@@ -667,6 +669,27 @@ def test_a_certificate_that_nobody_vouches_for_is_refused_at_once(
         assert source.pauses == []
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(pem))
         assert Rest(api, tmp_path, PAGE).ids() == wanted()
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_an_answer_that_takes_too_long_is_cut_and_the_next_one_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tls: bool
+) -> None:
+    pem = certified(tmp_path)
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(pem))
+    begun = time.monotonic()
+    with serving(lambda _: Reply.of([]), pem if tls else None) as api:
+        client = Client(Access(api.url), lambda _: None, lambda _: None, 0.5, Bounds(silence=5, seconds=1))
+        assert client.get(api.url).document == []
+        api.answer = lambda _: Reply.of([], slow=0.2)
+        for _ in range(2):
+            with pytest.raises(RetryableError, match="no whole answer in 1 s"):
+                client.get(api.url)
+        api.answer = lambda _: Reply.of([])
+        assert client.get(api.url).document == []
+        client.close()
+    assert time.monotonic() - begun < 8
 
 
 def test_each_item_of_many_pages_has_one_fate_and_its_own_place(tmp_path: Path) -> None:
