@@ -326,7 +326,7 @@ def _fetch(client: Client, access: Access, resource: Resource, writer: Writer, s
     contents = {page.content: page.page for page in writer.pages if page.items}
     positions = {page.position: page.page for page in writer.pages}
     position = writer.pages[-1].next if writer.pages else _first(resource.paging)
-    told = time.monotonic()
+    told, empty = time.monotonic(), 0
     if writer.pages and position is not None:
         tell(f"{resource.name}: goes on behind page {len(writer.pages)}, which is recorded in {shown}")
     while not writer.pages or position is not None:
@@ -346,11 +346,13 @@ def _fetch(client: Client, access: Access, resource: Resource, writer: Writer, s
             contents[page.content] = page.page
         positions[position] = page.page
         position = page.next
-        if position is not None and len(writer.pages) >= _EMPTY and not any(p.items for p in writer.pages[-_EMPTY:]):
+        empty = 0 if page.items else empty + 1  # of this fetch: one that goes on asks for as many again
+        if position is not None and empty == _EMPTY:
             raise SourceError(
                 f"{client.shown(page.url)}: the last {_EMPTY} pages hold no items, and each leads to another: that may never end",
-                hint="The API names a next page behind its last one. Take its pages by page or offset, which end with an empty "
-                f"one, and remove the folder {shown}.",
+                hint=f"If the API has empty pages before others, run the same command again: it goes on, for {_EMPTY} more. If "
+                f"it names a next page behind its last one, remove the folder {shown}, and take the table's `pages` by page or "
+                "offset, which end with an empty one.",
             )
         if time.monotonic() - told > _TELL:
             told = time.monotonic()
@@ -506,9 +508,10 @@ def _linked(url: str, link: str, access: Access, paging: Paging) -> str:
     """The URL that a link means. SourceError where it leads to a host that nobody named."""
     try:
         target = httpx.URL(url).join(link)
+        there = origin(str(target))
     except httpx.InvalidURL as error:
         raise SourceError(f"the link to the next page is no URL: {error}") from error
-    if origin(str(target)) != origin(access.base) and target.host not in paging.hosts:
+    if there != origin(access.base) and target.host not in paging.hosts:
         raise SourceError(
             f"the next page is at another host: {target.scheme}://{target.host}",
             hint=f"If it is one of the API's own, name it: pages: {{by: link, hosts: [{target.host}]}}. It is sent no headers.",

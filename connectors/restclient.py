@@ -4,12 +4,15 @@ import json
 import os
 import random
 import re
+import socket
 import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from threading import Event, Timer
 from typing import Any, NoReturn
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
@@ -25,7 +28,6 @@ _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MOST_REDIRECTS = 5
 _LONGEST_PAUSE = 30.0
-_SILENCE = 60.0  # seconds without a byte
 _CONNECT = 20.0
 _AHEAD = 30.0  # seconds before its end that a token is renewed
 _TEXT = 200  # characters of an answer that are repeated
@@ -73,11 +75,17 @@ class Access:
     mask: Mask = str
 
 
-class Client:
-    """Asks an API, one request at a time. `pause` sleeps and raises where a stop is asked for; `tell` hears of retries.
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What one attempt may take: seconds without a byte, seconds and bytes in all (decompressed)."""
 
-    `silence`: seconds without a byte after which an attempt is given up.
-    """
+    silence: float = 60.0
+    seconds: float | None = None
+    bytes: int | None = None
+
+
+class Client:
+    """Asks an API, one request at a time. `pause` sleeps and raises where a stop is asked for; `tell` hears of retries."""
 
     def __init__(
         self,
@@ -85,14 +93,16 @@ class Client:
         pause: Pause,
         tell: Callable[[str], None],
         patience: float,
-        silence: float = _SILENCE,
+        bounds: Bounds = Bounds(),
     ) -> None:
         self._access = access
         self._pause = pause
         self._tell = tell
         self._patience = patience
+        self._bounds = bounds
+        self._sockets: list[socket.socket] = []
         self._client = httpx.Client(
-            timeout=httpx.Timeout(silence, connect=min(silence, _CONNECT)),
+            timeout=httpx.Timeout(bounds.silence, connect=min(bounds.silence, _CONNECT)),
             follow_redirects=False,
             verify=_certificates(),
         )
@@ -116,6 +126,8 @@ class Client:
                 response = self._followed(whole)
             except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
                 raise SourceError(f"{self.shown(whole)} is no URL that can be asked: {error}") from error
+            except TimeoutError as error:
+                why = str(error)
             except httpx.HTTPError as error:
                 why = self._explained(error, whole)
             else:
@@ -199,7 +211,54 @@ class Client:
         if self._access.per_second:
             self._due = time.monotonic() + 1 / self._access.per_second
         self._client.cookies.clear()  # a session would make pages depend on those before
-        return self._client.request(method, url, headers=headers, **more)
+        if self._bounds.seconds is None:
+            return self._whole(method, url, headers, more)
+        late = Event()  # no timeout of a socket ends an API that is slow and never silent
+        timer = Timer(self._bounds.seconds, self._cut, [late])
+        timer.daemon = True
+        timer.start()
+        try:
+            response = self._whole(method, url, headers, {**more, "extensions": {"trace": self._connected}})
+        except httpx.HTTPError:
+            if not late.is_set():
+                raise
+        finally:
+            timer.cancel()
+        if late.is_set():
+            raise TimeoutError(f"no whole answer in {self._bounds.seconds:g} s")
+        return response
+
+    def _connected(self, event: str, info: Mapping[str, Any]) -> None:
+        if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
+            self._sockets.append(info["return_value"].get_extra_info("socket"))
+
+    def _cut(self, late: Event) -> None:
+        late.set()
+        for each in self._sockets:
+            with suppress(OSError):  # it is closed already
+                each.shutdown(socket.SHUT_RDWR)
+        self._sockets.clear()
+
+    def _whole(self, method: str, url: str, headers: Mapping[str, str], more: Mapping[str, Any]) -> httpx.Response:
+        """The answer with its body, decompressed. Raises SourceError where that is larger than it may be."""
+        most = self._bounds.bytes
+        try:
+            with self._client.stream(method, url, headers=headers, **more) as response:
+                body = bytearray()
+                for piece in response.iter_bytes():
+                    body += piece
+                    if most is not None and len(body) > most:
+                        raise SourceError(
+                            f"{self.shown(url)}: the answer is larger than {most:,} bytes",
+                            hint="Ask for fewer items a page, by what the API calls that in the URL, as in ?limit=100.",
+                        )
+        except UnicodeError as error:  # of the host, or of that where a redirect leads
+            raise httpx.InvalidURL(f"its host is no name of one: {error}") from error
+        plain = [(name, value) for name, value in response.headers.multi_items() if name != "content-encoding"]
+        status, extensions = response.status_code, response.extensions
+        return httpx.Response(
+            status, headers=plain, content=bytes(body), request=response.request, extensions=extensions
+        )
 
     def _authorised(self, oauth: Params) -> str:
         """A token that is good for a while, by OAuth's client credentials (RFC 6749, 4.4)."""
@@ -252,9 +311,14 @@ class Client:
 
 
 def origin(url: str) -> tuple[str, str, int | None]:
-    """Scheme, host and port: what answers to a URL."""
+    """Scheme, host and port: what answers to a URL. Raises httpx.InvalidURL where there can be no such host."""
     parts = httpx.URL(url)
-    return parts.scheme, parts.host, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    try:
+        parts.raw_host.decode("ascii").encode("idna")  # as the resolver does
+        host = parts.host
+    except UnicodeError as error:
+        raise httpx.InvalidURL(f"its host is no name of one: {error}") from error
+    return parts.scheme, host, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
 
 
 def parsed(body: bytes) -> Any:

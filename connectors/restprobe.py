@@ -12,9 +12,11 @@ from connectors.restclient import Access, Answer, Client, Doubled, Number, canon
 from migrate.errors import RetryableError, SourceError, UsageError
 
 PATIENCE = 20.0
-"""Seconds that an API has to answer one request."""
+"""Seconds that an API has to answer one request, whole."""
+MOST = 64 << 20
+"""Bytes that a page may have."""
 
-_FAILURES = 3  # guesses that an API fails to answer, before it is not there
+_FAILURES = 3  # guesses that an API fails to answer, before no more are made
 _LISTS = ("data", "items", "results", "records", "value")
 _PAGE = {"page", "p", "pagenumber", "pageno", "pageindex", "currentpage"}
 _OFFSET = {"offset", "skip", "start", "startat", "startindex", "pageoffset", "firstresult"}
@@ -53,8 +55,15 @@ _TOTALS = {
 _PERHAPS_TOTALS = {"count", "recordcount", "resultcount", "itemcount"}  # of a page, in some APIs
 _MORE = {"hasmore", "hasnext", "hasnextpage", "more", "moreresults"}
 _NEXT = re.compile("next", re.IGNORECASE)
+_ENDS = {
+    *("next", "nextlink", "nextpage", "nextcursor", "nexttoken", "nexturl", "nexturi", "nexthref", "nextmarker"),
+    *("nextpagetoken", "nextpagecursor", "nextpageurl", "nextpageuri", "nextpagelink", "nextrecordsurl"),
+    *("nextcontinuationtoken", "odatanextlink"),
+}
+"""What the next page is called, and nothing else: `nextUpdate` is not."""
 _CURSOR = re.compile("next|cursor|token|continu|after|scroll|marker|offset", re.IGNORECASE)
 _BEFORE = re.compile("prev|before|self|first", re.IGNORECASE)
+_ASK = "See in the API's documentation how it gives its pages, and in docs/rest.md how to write that"
 _URL = re.compile(r"https?://|\?")
 _LINK = re.compile(rf"{_URL.pattern}|/")  # or a cursor in Base64
 _KEY = re.compile(r"(^|[\W_])(id|nr|no|number|key|code)$|[a-z](Id|ID|Nr|No|Number|Key|Code)$")
@@ -158,10 +167,20 @@ class _Api:
         says = any(_plain(path) in _MORE and value is True for path, value in _walked(self.first.answer.document))
         return says or self.total[0] > len(self.first.items)
 
+    @property
+    def failed(self) -> bool:
+        """Whether the API failed so often at what was guessed that it is asked no more."""
+        return self._failures >= _FAILURES
+
     def at(self, paging: Paging, position: Position) -> _Page | None:
-        """The page at a position; None where the API does not give it."""
+        """The page at a position; None where the API does not give it.
+
+        Raises RetryableError where after many failures the first page, too, cannot be had any more.
+        """
         resource = replace(self.resource, paging=paging, params=_kept(self.params, paging))
         request = _request(self.access, resource, position)
+        if request not in self._seen and self.failed:
+            return None
         if request not in self._seen:
             try:
                 answer = self._client.get(*asked(self.access, resource, position))
@@ -169,10 +188,10 @@ class _Api:
             except SourceError:
                 self._seen[request] = None
             except RetryableError:
-                self._failures += 1
-                if self._failures == _FAILURES:
-                    raise
                 self._seen[request] = None
+                self._failures += 1
+                if self.failed:
+                    self._client.get(*asked(self.access, self.resource, None))
         return self._seen[request]
 
     def behind(self, paging: Paging) -> _Page | None:
@@ -205,7 +224,10 @@ def _others(page: _Page, following: _Page) -> bool:
 
 
 def _way(api: _Api) -> _Way:
-    """The first way that the API is seen to go. What it says itself comes before what is guessed."""
+    """The first way that the API is seen to go. What it says itself comes before what is guessed, but for a next page that is
+
+    nothing: that may be no pager's, so other pages are asked for before it is believed.
+    """
     first, sized = api.first, _sized(api.params)
     for paging in _links(first.answer):
         if (second := api.behind(paging)) is not None:
@@ -214,9 +236,6 @@ def _way(api: _Api) -> _Way:
         paging = replace(paging, **sized)
         if (second := api.behind(paging)) is not None and second.items:
             return _Way(paging, (first, second), f"by {_called(paging)}: the second page holds other items")
-    if not api.more and (ends := _ended(first.answer, api.params)) is not None:
-        said = f"by {_called(ends)}, which says that the first page is all; no other one was seen"
-        return _Way(replace(ends, **(sized if ends.by == "cursor" else {})), (first,), said)
     echoed = {path.rpartition("/")[2]: _text(value) for path, value in _walked(first.answer.document) if _is(value)}
     given = [
         *(Paging("page", name) for name in _whole({**api.params, **echoed}, _PAGE)),
@@ -228,13 +247,17 @@ def _way(api: _Api) -> _Way:
     for paging in (*given, *guesses):
         if (way := _counted(api, replace(paging, **sized))) is not None:
             return way
+    if not api.more and (ends := _ended(first.answer, api.params)) is not None:
+        said = f"by {_called(ends)}, which says that the first page is all; no other one was seen"
+        told = (all_there and sure) or (ends.by == "link" and not ends.next)
+        if not told:
+            said += f": only the first is proved, with {len(first.items)} items. {_ASK}"
+        return _Way(replace(ends, **(sized if ends.by == "cursor" else {})), (first,), said, sure=told)
     if all_there and sure:
         return _Way(Paging(), (first,), "there is one alone: it holds as many items as the API says that there are")
     more = ", though the API says that there are more" if api.more else ""
-    said = (
-        f"it is not known whether there is a second one{more}: only the first is taken, with {len(first.items)} items. See in "
-        "the API's documentation how it gives its pages, and in docs/rest.md how to write that"
-    )
+    more += f", for the API failed at {_FAILURES} ways that were tried, and no more were" if api.failed else ""
+    said = f"it is not known whether there is a second one{more}: only the first is taken, with {len(first.items)} items. {_ASK}"
     return _Way(Paging(), (first,), said, sure=False)
 
 
@@ -277,8 +300,9 @@ def _takers(path: str, params: Mapping[str, str]) -> Sequence[str]:
 def _ended(answer: Answer, params: Mapping[str, str]) -> Paging | None:
     """By what the API says of the next page where there is none: null, nothing, or links to other pages alone."""
     for path, value in _walked(answer.document):
-        if (value is None or value == "") and _NEXT.search(path) and not _BEFORE.search(path):
-            if re.search("cursor|token|marker|continu", path, re.IGNORECASE):
+        called = {_plain(path), "next" if _plain(path.rpartition("/")[0]) == "next" else ""}
+        if (value is None or value == "") and called & _ENDS:
+            if re.search("cursor|token|marker|continu|after", path, re.IGNORECASE):
                 return Paging("cursor", _takers(path, params)[0], next=path)
             return Paging("link", next=path)
     return Paging("link") if answer.links.keys() & {"first", "last", "prev"} else None

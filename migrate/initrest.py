@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
+from httpx import InvalidURL
+
 from connectors.jsonfiles import open_files
 from connectors.restapi import reading
-from connectors.restclient import Access, Client, origin
-from connectors.restprobe import PATIENCE, probe
+from connectors.restclient import Access, Bounds, Client, origin
+from connectors.restprobe import MOST, PATIENCE, probe
 from connectors.secretnames import secret
 from mappings.scaffold import unique
 from mappings.texts import api_url, header
@@ -82,8 +84,10 @@ def secrets(asked: Sequence[Request], environ: Mapping[str, str]) -> set[str]:
     return found
 
 
-def look(asked: Request, environ: Mapping[str, str], folder: Path) -> Found:
+def look(asked: Request, environ: Mapping[str, str], folder: Path, patience: float = PATIENCE) -> Found:
     """Ask an API for the first pages of its tables. They are kept in a folder for as long as it is there.
+
+    `patience`: seconds that it has for each.
 
     Raises UsageError, RetryableError and SourceError as `probe` does.
     """
@@ -103,7 +107,7 @@ def look(asked: Request, environ: Mapping[str, str], folder: Path) -> Found:
         mask=partial(redact, secrets=secrets([asked], environ)),
     )
     tables, pages, notes = dict[str, Any](), list[Source](), list[str]()
-    with closing(Client(access, time.sleep, lambda _: None, PATIENCE, PATIENCE)) as client:
+    with closing(Client(access, time.sleep, lambda _: None, patience, Bounds(patience, patience, MOST))) as client:
         for table, given in options["tables"].items():
             try:
                 found = probe(client, access, table, given["path"], given["params"])
@@ -159,6 +163,12 @@ def _parts(url: str) -> SplitResult:
         raise UsageError(
             "An API's URL is none that can be asked.", hint="Write https://host/path?name=value, in ASCII."
         )
+    try:
+        origin(f"{parts.scheme}://{parts.netloc}")
+    except InvalidURL as error:
+        raise UsageError(
+            f"An API's URL has the host {parts.hostname}, which is none.", hint="Look at its name."
+        ) from error
     if "@" in parts.netloc:
         hint = (
             "Send them as a header: --header 'Authorization: Basic ${env:API_LOGIN}', which is user:password in Base64."
@@ -220,15 +230,22 @@ def _params(url: SplitResult) -> dict[str, str]:
 
 def _header(source: str, name: str, value: str, kept: dict[str, str]) -> str:
     """The header as it is written: what authorises is taken from the environment, after its scheme."""
-    if not _secret({name: value}) or REFERENCE.search(value):
+    authorises = "authorization" in name.lower()
+    if REFERENCE.search(value):
+        if secret(name) or authorises:
+            scheme = r"[A-Za-z][\w.-]*" if authorises else "(?i:Bearer|Basic|Token)"
+            _refuse_mixed(f"--header {name}", re.sub(rf"^{scheme} +", "", value))
         return value
-    scheme, blank, rest = value.partition(" ") if "authorization" in name.lower() else ("", "", value)
+    if not _secret({name: value}):
+        return value
+    scheme, blank, rest = value.partition(" ") if authorises else ("", "", value)
     return f"{scheme} {_hidden(source, name, rest, kept)}" if blank else _hidden(source, name, value, kept)
 
 
 def _hidden(source: str, name: str, value: str, kept: dict[str, str]) -> str:
     """The variable in a secret's place; as it stands where it names some itself."""
     if REFERENCE.search(value) or not value:
+        _refuse_mixed(f"the parameter {name}", value)
         return value
     stem = variable = re.sub(r"\W+", "_", f"{source}_{name}".upper(), flags=re.ASCII).strip("_")
     number = 1
@@ -236,6 +253,13 @@ def _hidden(source: str, name: str, value: str, kept: dict[str, str]) -> str:
         number += 1
         variable = f"{stem}_{number}"
     return f"${{env:{variable}}}"
+
+
+def _refuse_mixed(what: str, value: str) -> None:
+    """Raise UsageError where there is text beside references, which would be written as it is, and may be a secret's part."""
+    if re.search(r"\w", REFERENCE.sub("", value)):
+        hint = "Put all of it into one variable, and write ${env:NAME} alone; a scheme may stand before it: Bearer ${env:NAME}."
+        raise UsageError(f"{what} has text beside ${{env:…}}, which would stand in the project file.", hint=hint)
 
 
 def _secret(headers: Mapping[str, str]) -> Mapping[str, str]:

@@ -1,9 +1,11 @@
 """A real HTTP server in a thread that answers as a test says, and counts what it was asked and what it sent."""
 
 import gzip
+import io
 import json
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,13 +28,17 @@ class Asked:
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer; with `cut`, the connection ends after so many bytes of its body. `chunked`: without a Content-Length."""
+    """An answer; with `cut`, the connection ends after so many bytes of its body. `chunked`: without a Content-Length.
+
+    `slow`: seconds between each of its bytes, those of its head, too.
+    """
 
     body: bytes = b""
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     cut: int | None = None
     chunked: bool = False
+    slow: float = 0
 
     @staticmethod
     def of(document: Any, **more: Any) -> "Reply":
@@ -73,11 +79,23 @@ def serving(answer: Answer, tls: Path | None = None) -> Iterator[Api]:
             api.asked.append(asked)
             reply = api.answer(asked)
             try:
-                self._send(reply)
+                if reply.slow:
+                    self._trickle(reply)
+                else:
+                    self._send(reply)
             except (BrokenPipeError, ConnectionResetError):
                 self.close_connection = True  # a client that was killed
 
         do_POST = do_GET
+
+        def _trickle(self, reply: Reply) -> None:
+            wire, self.wfile = self.wfile, io.BytesIO()
+            self._send(reply)
+            sent, self.wfile = self.wfile.getvalue(), wire
+            for byte in sent:
+                wire.write(bytes([byte]))
+                wire.flush()
+                time.sleep(reply.slow)
 
         def _send(self, reply: Reply) -> None:
             self.send_response(reply.status)

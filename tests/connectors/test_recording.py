@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -33,6 +34,7 @@ from webserver import (
 from connectors import restclient
 from connectors.recording import locked
 from connectors.restapi import RestApi, open_api
+from connectors.restclient import Access, Bounds, Client
 from migrate.core import Source
 from migrate.errors import GateError, MigrateError, RetryableError, SourceError
 
@@ -103,6 +105,19 @@ def test_a_total_spares_the_empty_page(tmp_path: Path) -> None:
     with rest(by_page(ITEMS, 10, total=True), tmp_path, {**PAGE, "total": "total"}) as (source, api):
         assert source.ids() == wanted()
         assert api.pages("page") == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize("host", ["xn--zzzzzz--.com", "a..b"])
+def test_a_host_that_there_cannot_be_is_an_error_of_the_source(tmp_path: Path, host: str) -> None:
+    link = {"path": "orders", "records": "value", "pages": {"by": "link", "next": "@next"}}
+    with rest(by_link(lambda: f"https://{host}", ITEMS, 10, header=False), tmp_path, link) as (source, api):
+        with pytest.raises(SourceError, match="the link to the next page is no URL: its host is no name of one"):
+            source.ids()
+        api.answer = lambda _: Reply(status=302, headers={"Location": f"https://{host}/orders"})
+        with pytest.raises(SourceError, match="/orders is no URL that can be asked: its host is no name of one"):
+            source.ids()
+    with pytest.raises(SourceError, match=r"/orders\?page=1 is no URL that can be asked: its host is no name of one"):
+        open_api({"rest": f"https://{host}", "record": "other", "tables": {"orders": PAGE}}, tmp_path).schema("orders")
 
 
 def test_a_short_page_in_the_middle_is_not_the_last(tmp_path: Path) -> None:
@@ -293,6 +308,24 @@ def test_a_next_page_behind_the_last_for_ever_is_an_error(tmp_path: Path) -> Non
         source.ids()
     assert len(api.asked) == 53
     assert "by page or offset" in error.value.hint
+
+
+def test_a_run_that_goes_on_asks_for_fifty_more_empty_pages(tmp_path: Path) -> None:
+    """As the hint says: an API may filter what it gives, and have items behind 120 empty pages."""
+
+    def answer(asked: Asked) -> Reply:
+        at = int(asked.query.get("after", "0"))
+        return Reply.of({"data": {"items": ITEMS if at == 121 else []}, "meta": {"next": at + 1 if at < 121 else None}})
+
+    with rest(answer, tmp_path, CURSOR) as (source, api):
+        for asked in (50, 100):
+            with pytest.raises(SourceError, match="the last 50 pages hold no items") as error:
+                source.ids()
+            assert len(api.asked) == asked
+            assert "run the same command again: it goes on, for 50 more" in error.value.hint
+            assert "remove the folder rec/orders" in error.value.hint
+        assert source.ids() == wanted()
+        assert len(api.asked) == 122
 
 
 def moving(changes: Mapping[int, Callable[[list[Any]], None]], total: bool = True) -> Answer:
@@ -636,6 +669,27 @@ def test_a_certificate_that_nobody_vouches_for_is_refused_at_once(
         assert source.pauses == []
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(pem))
         assert Rest(api, tmp_path, PAGE).ids() == wanted()
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_an_answer_that_takes_too_long_is_cut_and_the_next_one_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tls: bool
+) -> None:
+    pem = certified(tmp_path)
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(pem))
+    begun = time.monotonic()
+    with serving(lambda _: Reply.of([]), pem if tls else None) as api:
+        client = Client(Access(api.url), lambda _: None, lambda _: None, 0.5, Bounds(silence=5, seconds=1))
+        assert client.get(api.url).document == []
+        api.answer = lambda _: Reply.of([], slow=0.2)
+        for _ in range(2):
+            with pytest.raises(RetryableError, match="no whole answer in 1 s"):
+                client.get(api.url)
+        api.answer = lambda _: Reply.of([])
+        assert client.get(api.url).document == []
+        client.close()
+    assert time.monotonic() - begun < 8
 
 
 def test_each_item_of_many_pages_has_one_fate_and_its_own_place(tmp_path: Path) -> None:

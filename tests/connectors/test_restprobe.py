@@ -1,22 +1,27 @@
 """How an API gives its pages is found as documentation of well-known ones has it; what could lose rows is not taken."""
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
-from webserver import Answer, Asked, Reply, by_link, by_offset, serving
+from webserver import Answer, Asked, Reply, by_link, by_offset, serving, zipped
 
-from connectors.restclient import Access, Client
+from connectors.restclient import Access, Bounds, Client
 from connectors.restprobe import Probed, probe
-from migrate.errors import RetryableError, UsageError
+from migrate.errors import RetryableError, SourceError, UsageError
 
 ITEMS = [{"id": n, "name": f"näme {n}"} for n in range(1, 26)]
 
+FREE = Bounds()
 
-def probed(answer: Answer, params: Mapping[str, str] | None = None, *, path: str = "orders") -> Probed:
+
+def probed(
+    answer: Answer, params: Mapping[str, str] | None = None, *, path: str = "orders", bounds: Bounds = FREE
+) -> Probed:
     with serving(answer) as api:
         access = Access(api.url)
-        client = Client(access, lambda _: None, lambda _: None, patience=1)
+        client = Client(access, lambda _: None, lambda _: None, 1, bounds)
         try:
             return probe(client, access, "orders", path, params or {})
         finally:
@@ -171,6 +176,37 @@ def test_a_number_of_the_pages_own_items_is_no_total() -> None:
     assert any(note.startswith("warning: pages: it is not known") for note in table.notes)
 
 
+@pytest.mark.parametrize("name", ["nextUpdate", "next_run", "next", "nextPageToken"])
+def test_a_next_that_is_null_hides_no_page(name: str) -> None:
+    """It may be no pager's, whatever its name."""
+    table = probed(
+        slices(lambda items, *_: {"items": items, name: None}, lambda asked: 10 * number(asked, "page", 1) - 10)
+    )
+    assert table.table["pages"] == {"by": "page", "param": "page"}
+    assert "pages: page=2 gives other items than page=1" in table.notes
+
+
+@pytest.mark.parametrize(
+    ("body", "pages"),
+    [
+        ({"next": None}, {"by": "link", "next": "next"}),
+        ({"links": {"next": ""}}, {"by": "link", "next": "links/next"}),
+        ({"_links": {"next": {"href": None}}}, {"by": "link", "next": "_links/next/href"}),
+        ({"@odata.nextLink": None}, {"by": "link", "next": "@odata.nextLink"}),
+        ({"next-page-token": ""}, {"by": "cursor", "param": "page-token", "next": "next-page-token"}),
+        ({"nextUpdate": None}, {"by": "none"}),
+        ({"contextual": ""}, {"by": "none"}),
+    ],
+)
+def test_a_next_that_is_null_alone_is_not_proved(body: Any, pages: Any) -> None:
+    table = probed(lambda _: Reply.of({"items": ITEMS[:20], **body}))
+    assert table.table["pages"] == pages
+    assert any(note.startswith("warning: pages: ") and "with 20 items" in note for note in table.notes)
+    whole = probed(lambda _: Reply.of({"items": ITEMS[:20], "total": 20, **body}))
+    assert whole.table["pages"] == pages
+    assert not any(note.startswith("warning: pages: ") for note in whole.notes)
+
+
 def test_an_offset_that_passes_over_items_is_not_taken() -> None:
     """Its offset is counted in pages of 5."""
     table = probed(lambda asked: Reply.of(ITEMS[(at := 5 * number(asked, "offset")) : at + 5]))
@@ -212,14 +248,45 @@ def test_a_number_that_is_another_on_the_second_page_is_no_total() -> None:
     assert "total" not in found(answer)
 
 
-def test_guesses_that_the_api_fails_at_are_passed_over_and_one_that_has_gone_is_an_error() -> None:
+def test_guesses_that_the_api_fails_at_are_passed_over() -> None:
     def answer(asked: Asked) -> Reply:
         at = 10 * number(asked, "page", 1) - 10
         return Reply.of(ITEMS[at : at + 10]) if at >= 0 else Reply(status=500)  # an OFFSET below 0
 
     assert found(answer) == {"pages": {"by": "page", "param": "page"}, "key": "id"}
-    with pytest.raises(RetryableError):
-        probed(lambda asked: Reply(status=503) if asked.query else Reply.of(ITEMS))
+
+
+@pytest.mark.parametrize("body", [{}, {"next_page_token": "t1"}])
+def test_an_api_that_fails_at_parameters_it_does_not_know_is_known_by_its_first_page(body: Any) -> None:
+    table = probed(lambda asked: Reply(status=500) if asked.query else Reply.of({"items": ITEMS, **body}))
+    assert table.table == {"path": "orders", "records": "items", "pages": {"by": "none"}, "key": "id"}
+    assert table.items == 25
+    [said] = [note for note in table.notes if note.startswith("warning: pages: it is not known")]
+    assert "for the API failed at 3 ways that were tried" in said
+
+
+def test_an_api_that_has_gone_behind_its_first_page_is_an_error_that_names_what_was_given() -> None:
+    there = iter([Reply.of({"items": ITEMS, "next_page_token": "t1"})])
+    with pytest.raises(RetryableError, match=r"/orders\?status=all: HTTP 503") as error:
+        probed(lambda _: next(there, Reply(status=503)), {"status": "all"})
+    assert "page_token" not in error.value.message
+
+
+def test_an_api_that_is_slow_and_never_silent_is_not_waited_for() -> None:
+    begun = time.monotonic()
+    with pytest.raises(RetryableError, match="/orders: no whole answer in 1 s"):
+        probed(lambda _: Reply(b"[]", slow=0.1), bounds=Bounds(silence=1, seconds=1))
+    assert time.monotonic() - begun < 5
+
+
+def test_a_page_that_is_larger_than_a_look_takes_is_refused() -> None:
+    large = Reply.of([{"id": n, "name": "x" * 100} for n in range(1000)])
+    bounds = Bounds(seconds=20, bytes=50_000)
+    for answer in (large, zipped(large)):
+        with pytest.raises(SourceError, match="/orders: the answer is larger than 50,000 bytes") as error:
+            probed(lambda _, answer=answer: answer, bounds=bounds)
+        assert "fewer items a page" in error.value.hint
+    assert probed(lambda _: zipped(large), bounds=Bounds(seconds=20, bytes=len(large.body))).items == 1000
 
 
 def test_a_later_page_is_refused_before_it_is_asked_for() -> None:

@@ -1,8 +1,10 @@
 """`migrate init` of a REST API: how it gives its pages is found by asking, and what is written runs with no edit."""
 
 import base64
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +12,8 @@ import yaml
 from webserver import Answer, Api, Asked, Reply, by_cursor, by_link, serving
 
 from e2e.rig import Rig
+from migrate.errors import RetryableError
+from migrate.initrest import look, requests
 
 ITEMS: list[dict[str, Any]] = [
     {
@@ -289,6 +293,24 @@ def test_a_header_may_name_variables(rig: Rig, api: Api) -> None:
     rig.migrate("check")
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        "Authorization: ${env:KEY}",
+        "Authorization: GenieKey ${env:KEY}:${env:KEY}",
+        "X-Auth-Token: Bearer ${env:KEY}",
+        "X-Tenant: a-${env:KEY}",
+    ],
+)
+def test_a_scheme_may_stand_before_variables(rig: Rig, api: Api, given: str) -> None:
+    rig.environment["KEY"] = "k3y-of-the-api"
+    api.answer = lambda _: Reply.of({"total": 1, "items": [{"id": 1}]})
+    rig.migrate("init", f"{api.url}/orders", "--header", given)
+    name, _, value = given.partition(": ")
+    assert written(rig)[1]["sources"]["api"]["headers"] == {name: value}
+    assert api.asked[0].headers[name] == value.replace("${env:KEY}", "k3y-of-the-api")
+
+
 def test_what_is_not_proved_is_told_and_not_made_up(rig: Rig, api: Api) -> None:
     """The API knows none of the parameters, and says that there are more."""
     api.answer = lambda _: Reply.of({"object": "list", "has_more": True, "data": ITEMS[:10], "other": [{"a": 1}]})
@@ -350,17 +372,16 @@ def test_what_an_api_answers_instead_of_a_list_is_said(
     assert not (rig.folder / "migrate.yaml").exists()
 
 
-def test_an_api_that_does_not_answer_is_not_waited_for_long(rig: Rig, api: Api) -> None:
-    def hanging(_: Asked) -> Reply:
-        time.sleep(40)
-        return Reply.of([])
-
-    api.answer = hanging
+def test_an_api_that_does_not_answer_is_not_waited_for_long(api: Api, tmp_path: Path) -> None:
+    done = threading.Event()
+    api.answer = lambda _: Reply.of([]) if done.wait(30) else Reply(status=500)
+    [request] = requests([f"{api.url}/orders"], [])
     begun = time.monotonic()
-    ended = rig.migrate("init", f"{api.url}/orders", code=75)
-    assert time.monotonic() - begun < 35
-    assert "/orders: no answer in time" in ended.err
-    assert "whether the API is there" in ended.err
+    with pytest.raises(RetryableError, match=r"/orders: no (whole )?answer in") as error:
+        look(request, {}, tmp_path, patience=1)
+    assert time.monotonic() - begun < 10
+    assert "whether the API is there" in error.value.hint
+    done.set()
 
 
 @pytest.mark.parametrize(
@@ -370,10 +391,18 @@ def test_an_api_that_does_not_answer_is_not_waited_for_long(rig: Rig, api: Api) 
         (["http://127.0.0.1:1/v2?x=1&x=2"], "has the parameter 'x' more than once"),
         (["http://127.0.0.1:1/v2/orders?page=3"], "the URL asks for page=3"),
         (["http://127.0.0.1:99999/v2"], "is none that can be asked"),
+        (["https://xn--zzzzzz--.com/x"], "the host xn--zzzzzz--.com, which is none"),
+        (["https://xn--/x"], "the host xn--, which is none"),
+        (["https://a..b/x?api_key=geheim99"], "the host a..b, which is none"),
+        (["http://127.0.0.999/v2"], "the host 127.0.0.999, which is none"),
         (["http://${env:HOST}/v2"], "has a reference in its host or path"),
         (["http://127.0.0.1:1/v2", "--header", "geheim99"], "--header takes a name, a colon and a value"),
         (["http://127.0.0.1:1/v2", "--header", "X-Key: geheim99", "--header", "x-key: a"], "--header x-key is given twice"),
         (["http://127.0.0.1:1/v2", "http://127.0.0.1:2/v2", "--header", "X-Key: geheim99"], "There are 2 APIs, and"),
+        (["http://127.0.0.1:1/v2", "--header", "X-Api-Key: geheim99-${env:TERM}"], "--header X-Api-Key has text beside"),
+        (["http://127.0.0.1:1/v2", "--header", "X-Api-Key: geheim99 ${env:TERM}"], "--header X-Api-Key has text beside"),
+        (["http://127.0.0.1:1/v2", "--header", "Authorization: Bearer geheim99${env:TERM}"], "--header Authorization has text"),
+        (["http://127.0.0.1:1/v2?api_key=geheim99${env:TERM}"], "the parameter api_key has text beside ${env:…}"),
         (["a.csv", "--header", "X-Key: geheim99"], "There are 0 APIs, and --header is for one"),
         (["http://127.0.0.1:1/v2", "--header", "X-Key: geheim99ü"], "its value is no header"),
     ],
