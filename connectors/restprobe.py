@@ -118,7 +118,7 @@ def probe(client: Client, access: Access, name: str, path: str, params: Mapping[
         "records": records,
         "params": dict(_kept(params, way.paging)),
         "pages": way.paging.request(),
-        "total": _total(way.pages),
+        "total": _total(way),
         "key": _key(way.pages, path),
     }
     notes = [f"the items stand at {records}; lists are at {', '.join(others)}, too"] if others else []
@@ -404,11 +404,16 @@ def _totals(answer: Answer) -> Iterator[tuple[str, int]]:
         yield "header", int(told)
 
 
-def _total(pages: Sequence[_Page]) -> str:
-    """Where the number of all items stands: the same on each page, and no less than came."""
-    came = sum(len(page.items) for page in pages)
-    told = [dict(_totals(page.answer)) for page in pages]
-    found = [path for path, total in told[0].items() if total >= came and all(each.get(path) == total for each in told)]
+def _total(way: _Way) -> str:
+    """Where the number of all items stands: the same on each page, and more than came. As many as came are all only where that is
+    certain: some APIs count the page, and a fetch would end with it."""
+    came = sum(len(page.items) for page in way.pages)
+    told = [dict(_totals(page.answer)) for page in way.pages]
+    found = [
+        path
+        for path, total in told[0].items()
+        if (total > came or (total == came and way.sure)) and all(each.get(path) == total for each in told)
+    ]
     return min(found, key=lambda path: _plain(path) not in _TOTALS, default="")
 
 

@@ -238,6 +238,12 @@ def test_an_empty_second_page_proves_that_the_parameter_is_understood() -> None:
     assert more.table["pages"] == {"by": "none"}
 
 
+def test_as_many_as_the_page_holds_are_no_total_where_the_paging_is_not_known() -> None:
+    body = {"data": ITEMS[:10], "count": 10, "has_more": True}
+    assert "total" not in found(lambda _: Reply.of(body))
+    assert found(lambda _: Reply.of({"data": ITEMS, "total": 25}))["total"] == "total"
+
+
 def test_a_number_that_is_another_on_the_second_page_is_no_total() -> None:
     """It is that of the items from there on."""
 
