@@ -20,7 +20,7 @@ import yaml
 from mappings.ddl import FEWER_COLUMNS, too_wide
 from mappings.links import Linked, Links, linked
 from mappings.sql import identifier, literal
-from migrate.core import Reference, Table
+from migrate.core import SUGGESTED, Reference, Table
 
 SCHEMA_FILE = "migrate.schema.json"
 _ENOUGH = 0.95  # of a column's sample must look like what is guessed; the rest would be rejected, and a comment says so
