@@ -461,3 +461,16 @@ def test_an_array_of_which_no_document_has_an_element_is_told_as_that(rig: Rig) 
     assert (
         "no array lines with elements stands in in/orders.jsonl" in rig.migrate("run", "-s", "order_lines", code=6).err
     )
+
+
+def test_an_empty_file_hides_no_other_fault_of_its_tables(rig: Rig) -> None:
+    rig.write("in/orders.jsonl", "")
+    fields = PROJECT[PROJECT.index("    fields:") : PROJECT.index("tables:")]
+    project = PROJECT.replace(fields, "").replace("total: total,", "total: no_such_function(total),")
+    rig.write("migrate.yaml", project.replace("sku: sku,", "sku: {value: sku, type: varcharr},"))
+    err = rig.migrate("plan", code=2).err
+    assert 'there is no function "no_such_function"' in err
+    assert 'column "sku": ' in err
+    assert "varcharr" in err
+    assert err.count("holds no documents, so its fields are not known") == 2
+    assert "is not in the source" not in err
