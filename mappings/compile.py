@@ -20,7 +20,7 @@ from mappings.ddl import FEWER_COLUMNS, too_wide
 from mappings.dedupe import Dedupe
 from mappings.direct import direct
 from mappings.expression import Compiler, Expression, ExpressionError, twin, unlike
-from mappings.faults import Fault, Mark, faults_error, suggest
+from mappings.faults import Fault, Mark, faults_error, not_there, says_not_there, suggest
 from mappings.functions import FUNCTIONS, Scope
 from mappings.references import Parent, Reference, ReferenceFault, compile_references, derived, parent_type
 from mappings.runtime import UserFunction, connect
@@ -225,14 +225,15 @@ class _Compilation:
             return None
 
     def _tell_unknown(self) -> None:
-        """One fault for all columns that cannot be in a source in which nothing stands."""
+        """One fault in the place of those about columns, which cannot be in a source in which nothing stands."""
         fields = example(self.connection, self.spec, self.target, self.context.parents, self.source.unknown)
         if fields:
             what = "documents" if "/" not in self.source.unknown[0] else "elements"
             where = ".".join((self.spec.origins[0][0], self.source.unknown[0]))
             hint = f"Declare them in the source, as in {fields}, with their types; or take the table out."
             said = f'table "{self.spec.name}": {where} holds no {what}, so its fields are not known'
-            self.faults = [Fault(self.spec.from_mark, said, hint)]
+            self.faults = [fault for fault in self.faults if not says_not_there(fault)]
+            self._fault(self.spec.from_mark, said, hint)
 
     # --------------------------------------------------------------------------------------------------------- target
 
@@ -254,7 +255,9 @@ class _Compilation:
                     )
                 else:
                     found[spec.name] = column
-            elif spec.name in expressions and (made := self._new_column(spec, expressions[spec.name])) is not None:
+            elif spec.name not in expressions:
+                self._parsed(spec, spec.type)
+            elif (made := self._new_column(spec, expressions[spec.name])) is not None:
                 found[spec.name] = made
         return found
 
@@ -268,12 +271,17 @@ class _Compilation:
                 "Give it a `type:`.",
             )
             return None
+        parsed = self._parsed(spec, written)
+        if parsed is None:
+            return None
+        return Column(spec.name, *parsed, spec.nullable and spec.name not in self.spec.primary_key)
+
+    def _parsed(self, spec: ColumnSpec, written: str | None) -> tuple[str, str, tuple[int, ...]] | None:
         try:
-            spelled, base, modifier = parse_type(written)
+            return parse_type(written) if written is not None else None
         except UnknownType as error:
             self._fault(spec.type_mark or spec.mark, f'column "{spec.name}": {error.message}', error.hint)
-            return None
-        return Column(spec.name, spelled, base, modifier, spec.nullable and spec.name not in self.spec.primary_key)
+        return None
 
     def _suggested(self, expression: Expression) -> str | None:
         """The type that the source says suits a column, where it is taken as it stands and what is read becomes it."""
@@ -320,7 +328,7 @@ class _Compilation:
         for index, key in enumerate(self.spec.key):
             if key.lower() not in names:
                 mark = self.spec.key_marks[index] if index < len(self.spec.key_marks) else self.spec.mark
-                self._fault(mark, f'key: column "{key}" is not in the source.{suggest(key, self.source.schema.names)}')
+                self._fault(mark, f"key: {not_there(key, self.source.schema.names)}")
             elif twin(key, names[key.lower()], self.source.schema.names):
                 mark = self.spec.key_marks[index] if index < len(self.spec.key_marks) else self.spec.mark
                 self._fault(mark, f"key: {'. '.join(unlike(key, names[key.lower()]))}")

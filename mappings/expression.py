@@ -14,7 +14,7 @@ import duckdb
 
 from mappings import sql
 from mappings.convert import convert, listed, offset_text
-from mappings.faults import suggest
+from mappings.faults import not_there, suggest
 from mappings.functions import FUNCTIONS, Argument, Call, CallError, Once, Rendered, Scope
 from mappings.runtime import UserFunction, registered
 from mappings.sql import BATCH, CLOSE, OPEN, ROW, Node, identifier, literal
@@ -261,7 +261,7 @@ class _Work:
         elif first.lower() in _CLOCKS and not rest:
             self.fault(node, f"{first} differs from run to run: a mapping's result must not", "Write the value itself.")
         else:
-            self.fault(node, f'column "{first}" is not in the source.{suggest(first, self.compiler.columns)}')
+            self.fault(node, not_there(first, self.compiler.columns))
 
     def _check_function(self, node: Node) -> None:
         name = node["function_name"].lower()

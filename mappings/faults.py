@@ -45,6 +45,19 @@ def suggest(word: str, candidates: Iterable[str]) -> str:
     return f' Did you mean "{known[close[0]]}"?' if close else ""
 
 
+_NOT_THERE = "is not in the source."
+
+
+def not_there(column: str, columns: Sequence[str]) -> str:
+    """That a source has no such column, and which may be meant."""
+    return f'column "{column}" {_NOT_THERE}{suggest(column, columns)}'
+
+
+def says_not_there(fault: Fault) -> bool:
+    """Whether a fault is that a column is not in the source, or comes of it."""
+    return _NOT_THERE in fault.message
+
+
 def faults_error(path: Path, faults: Sequence[Fault]) -> UsageError:
     """One error for all faults, a line each, in the order of the file; the path is one that can be clicked."""
     return UsageError("\n".join(_line(path, fault) for fault in sorted(set(faults))))

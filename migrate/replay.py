@@ -4,6 +4,7 @@ A replay is an insert of its own, with an entry of its own; it never changes wha
 flipped from open to replayed in the transaction that loads it. A row that is still bad stays in quarantine as it is.
 """
 
+import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from mappings.compile import Mapping as CompiledMapping
 from mappings.mapper import Mapper, key_text, unread_keys
 from migrate import checksum, crosswalk, drift, ledger, quarantine
 from migrate.commit import enter
-from migrate.core import PLACE, Batch, Chunk, Entry, Ordinals, Partition, Source, Table
+from migrate.core import PLACE, SUGGESTED, Batch, Chunk, Entry, Ordinals, Partition, Source, Table
 from migrate.engine import Session, digest, drifted
 from migrate.errors import GateError, UsageError
 from migrate.ledger import TableState
@@ -390,6 +391,16 @@ def _key_of(mapping: CompiledMapping) -> list[str]:
 
 _Key = tuple[object, ...]
 
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """Columns of rows that have places: the key's that tell whose they are, the key's that are places, and those of JSON."""
+
+    around: Sequence[str]
+    places: Sequence[str]
+    json: Collection[str]
+
+
 _Standing = dict[_Key, list[tuple[_Key, tuple[object, ...] | None]]]
 """What stands in each array (or parent): the place of each row, and its values, None where they tell nothing."""
 
@@ -407,11 +418,12 @@ def _moved(
     Where an element was taken out or put in, the next ones move, and one that was loaded would be loaded again as the mended
     one. So all places around must be those of the source, and at each what was loaded from there.
     """
-    key = _key_of(mapping)
-    places = [name for name in key if PLACE in (mapping.source.schema.field(name).metadata or {})]
+    key, schema = _key_of(mapping), mapping.source.schema
+    places = [name for name in key if PLACE in (schema.field(name).metadata or {})]
     if not places:
         return {}
-    around = [name for name in key if name not in places]
+    spelled = {field.name for field in schema if (field.metadata or {}).get(SUGGESTED) == b"jsonb"}
+    shape = _Shape([name for name in key if name not in places], places, spelled)
     source = work.source_of(mapping.spec)
     rejects = quarantine.rows(work.conn, work.migration, names=[mapping.spec.name])
     ids = {(r.chunk, r.ordinal): r.id for r in rejects}
@@ -419,7 +431,7 @@ def _moved(
     for partition in partitions:
         asked = [r.ordinal for r in left.values() if r.chunk == partition.ordinal]
         for batch in source.read(partition, mapping.reads) if asked else ():
-            for ordinal, owner, _, _ in _placed(batch, around, places, np.isin(batch.ordinals, asked)):
+            for ordinal, owner, _, _ in _placed(batch, shape, np.isin(batch.ordinals, asked)):
                 of[ids.get((partition.ordinal, ordinal), -1)] = owner
     of = {i: owner for i, owner in of.items() if i in left}
     owners = set(of.values())
@@ -427,16 +439,16 @@ def _moved(
     now: _Standing = {owner: [] for owner in owners}
     for partition in partitions:
         for batch in source.read(partition, mapping.reads):
-            for ordinal, owner, place, row in _placed(batch, around, places, _among(batch, around, owners)):
+            for ordinal, owner, place, row in _placed(batch, shape, _among(batch, shape, owners)):
                 if owner in was:
                     was[owner].append((place, None if (partition.ordinal, ordinal) in ids else row))
     for batch in _batches(*file, mapping):
-        for _, owner, place, row in _placed(batch, around, places, _among(batch, around, owners)):
+        for _, owner, place, row in _placed(batch, shape, _among(batch, shape, owners)):
             if owner in now:
                 now[owner].append((place, row))
     why = {owner: _differs(was[owner], now[owner]) for owner in owners if now[owner]}
     return {
-        i: f"its key {left[i].key} is a place, and another may stand there in {fixed}: beside it {different}. "
+        i: f"its key {left[i].key} is a place, and another may stand there in {fixed}: {different}. "
         "Keep all elements there, each in its place, and mend only those that were rejected"
         for i, owner in of.items()
         if (different := why.get(owner))
@@ -448,7 +460,7 @@ def _differs(
 ) -> str:
     """How rows of one parent differ from what stood there, or ""."""
     if len(was) != len(now):
-        return f"stood {len(was) - 1:,} in the source, and stand {len(now) - 1:,} there"
+        return f"of its parent it has {len(now):,}, and the source {len(was):,}"
     for (place, row), (other, mended) in zip(sorted(was, key=_place), sorted(now, key=_place), strict=True):
         if place != other or (row is not None and row != mended):
             return f"what was loaded from {', '.join(map(str, place))} is not the same there"
@@ -460,25 +472,32 @@ def _place(row: tuple[_Key, object]) -> Any:
 
 
 def _placed(
-    batch: Batch, around: Sequence[str], places: Sequence[str], keep: npt.NDArray[np.bool_]
+    batch: Batch, shape: _Shape, keep: npt.NDArray[np.bool_]
 ) -> Iterator[tuple[int, _Key, _Key, tuple[object, ...] | None]]:
     """Ordinal, parent, place and values of some rows; and without values, of those that could not be read but for their keys."""
-    names = [*around, *places]
-    rows = batch.rows.filter(pa.array(keep))
-    keys = zip(*(rows.column(name).to_pylist() for name in names), strict=True)
-    values = zip(*(column.to_pylist() for column in rows.columns), strict=True)
-    for ordinal, key, row in zip(batch.ordinals[keep], keys, values, strict=True):
-        yield int(ordinal), key[: len(around)], key[len(around) :], row
+    rows = batch.rows.filter(pa.array(keep)).to_pylist()
+    for ordinal, row in zip(batch.ordinals[keep], rows, strict=True):
+        values = tuple(_unspelled(value) if name in shape.json else value for name, value in row.items())
+        yield int(ordinal), tuple(row[n] for n in shape.around), tuple(row[n] for n in shape.places), values
     if batch.partial is not None:
-        for each, read in zip(batch.rejects, batch.partial.select(names).to_pylist(), strict=True):
-            if None not in read.values():
-                yield each.ordinal, tuple(read[n] for n in around), tuple(read[n] for n in places), None
+        keys = batch.partial.select([*shape.around, *shape.places]).to_pylist()
+        for each, key in zip(batch.rejects, keys, strict=True):
+            if None not in key.values():
+                yield each.ordinal, tuple(key[n] for n in shape.around), tuple(key[n] for n in shape.places), None
 
 
-def _among(batch: Batch, around: Sequence[str], owners: Collection[_Key]) -> npt.NDArray[np.bool_]:
+def _unspelled(text: str | None) -> object:
+    """What a JSON text says, however it is spaced: a mended file is often written by another program."""
+    try:
+        return None if text is None else json.loads(text, parse_int=str, parse_float=str)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _among(batch: Batch, shape: _Shape, owners: Collection[_Key]) -> npt.NDArray[np.bool_]:
     """The rows that may be of these parents: few of a large source are looked at one by one."""
     keep = np.ones(len(batch.ordinals), np.bool_)
-    for at, name in enumerate(around):
+    for at, name in enumerate(shape.around):
         column = batch.rows.column(name)
         wanted = pa.array({owner[at] for owner in owners}, column.type)
         keep &= pc.is_in(column, value_set=wanted).to_numpy(zero_copy_only=False)
@@ -532,15 +551,19 @@ def _from_file(
 ) -> Iterator[tuple[Batch, Wanted]]:
     """The rejected rows in a fixed file, found by key, or by line where that does not tell them.
 
-    Lines count only if the file is a copy of the source: if a row stands elsewhere there, or says something else without
-    having been rejected, nothing is found by its line.
+    Lines count only if the file is a copy of the source: if a row is missing or stands elsewhere there, or says something
+    else without having been rejected, nothing is found by its line.
     """
     by_key, by_line = sought
     if by_line:
         standing, shared = _standing(work, mapping, state, by_line.values())
         by_line = {line: r for line, r in by_line.items() if line not in shared}
-        here = ((line, row) for batch in _batches(*file, mapping) for _, line, row in _lines(batch))
-        if any(standing.get(line, row) != row for line, row in here):
+        missing, moved = set(standing), False
+        for batch in _batches(*file, mapping):
+            for _, line, row in _lines(batch):
+                missing.discard(line)
+                moved |= standing.get(line, row) != row
+        if missing or moved:
             by_line = {}
     for batch in _batches(*file, mapping):
         wanted: dict[int, list[int]] = {}

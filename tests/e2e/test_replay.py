@@ -145,6 +145,13 @@ def test_a_sequence_is_not_set_back_to_where_it_was_restarted_before(rig: Rig) -
     assert rig.sql("INSERT INTO t (v) VALUES (9) RETURNING id, other") == [(1000, 0)]
 
 
+def test_a_row_taken_out_before_the_last_one_is_not_mended_by_that(rig: Rig) -> None:
+    load(rig, "columns: {k: k, n: n}", "CREATE TABLE t (k int, n int)", "k,n\n1,1\n2,x\n3,3\n")
+    rig.write("mended.csv", "k,n\n1,1\n3,3\n")
+    assert "not found" in rig.migrate(*REPLAY, "--from", "mended.csv", code=3).out
+    assert stored(rig) == [(1, 1), (3, 3)]
+
+
 def test_a_row_taken_out_at_a_chunks_end_is_not_mended_by_the_next_ones(rig: Rig) -> None:
     """Only the next chunk's rows show that the fixed file is no copy of the source from there on."""
     rig.write("migrate.yaml", PROJECT % "columns: {k: k, n: n}")

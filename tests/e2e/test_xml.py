@@ -92,6 +92,21 @@ def test_a_mended_file_is_replayed(rig: Rig) -> None:
     assert rig.fates("orders") == (5, 5, 0, 0, 0)
 
 
+def test_a_record_that_moved_is_not_taken_for_the_one_that_was_rejected(rig: Rig) -> None:
+    loaded(rig, ORDERS.replace("<qty>5<", "<qty>x<").replace("<sku>D</sku><qty>x<", "<sku>D</sku><qty>7<"))
+    rig.migrate("run")
+    assert rig.sql("SELECT * FROM order_lines WHERE order_no = 3") == [(3, 2, "D", 7)]
+    replay = ("rejects", "replay", "-s", "order_lines", "--from", "mended.xml")
+    order = "<orders day='x'><order no='3'>%s<line><sku>D</sku><qty>7</qty></line></order></orders>"
+    rig.write("mended.xml", order % "")
+    said = rig.migrate(*replay, code=3).said
+    assert "its key order_no=3, n=1 is a place, and another may stand there in mended.xml" in said
+    assert rig.sql("SELECT * FROM order_lines WHERE order_no = 3") == [(3, 2, "D", 7)]
+    rig.write("mended.xml", order % "<line><sku>C</sku><qty>6</qty></line>")
+    rig.migrate(*replay, code=3)  # the broken order is still open
+    assert rig.sql("SELECT * FROM order_lines WHERE order_no = 3 ORDER BY n") == [(3, 1, "C", 6), (3, 2, "D", 7)]
+
+
 def test_records_that_share_a_line_are_not_taken_for_each_other(rig: Rig) -> None:
     rig.write(
         "migrate.yaml",
