@@ -5,6 +5,7 @@ flipped from open to replayed in the transaction that loads it. A row that is st
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -79,7 +80,7 @@ def replay(
     followers = [left.pop(i) for i in [r.id for r in left.values() if r.rule == "survivor"]]
     unclear: dict[int, str] = {}
     if fixed is None:
-        found = _from_source(work, mapping, state, left)
+        found = _from_source(work, mapping, state, left, unclear)
     else:
         part = _part(mapping, fixed, source)
         partitions = ledger.pinned(work.conn, work.migration, state.name, state.generation)
@@ -299,15 +300,72 @@ def _blamed(refused: Sequence[Refusal], ranks: Ordinals) -> dict[int, str]:
 
 
 def _from_source(
-    work: Session, mapping: CompiledMapping, state: TableState, left: Mapping[int, QuarantinedRow]
+    work: Session,
+    mapping: CompiledMapping,
+    state: TableState,
+    left: Mapping[int, QuarantinedRow],
+    unclear: dict[int, str],
 ) -> Iterator[tuple[Batch, Wanted]]:
-    """The rejected rows where they stood: for parents that have come since, or constraints that went."""
+    """The rejected rows where they stood: for parents that have come since, or constraints that went. Elements that may be others
+    by now are none of them, and become `unclear`."""
     source = work.source_of(mapping.spec)
     partitions = ledger.pinned(work.conn, work.migration, state.name, state.generation)
     for number in sorted({r.chunk for r in left.values()}):
         rejects = [r for r in left.values() if r.chunk == number]
         for batch in source.read(partitions[number], mapping.reads):
-            yield batch, _still_there(batch, rejects)
+            found = _still_there(batch, rejects)
+            shifted = [i for i, ordinals in found.items() if _shifted(batch, ordinals[0], left[i], rejects)]
+            unclear.update(dict.fromkeys(shifted, _SHIFTED))
+            yield batch, {i: ordinals for i, ordinals in found.items() if i not in shifted}
+
+
+_ELEMENT = re.compile(r", ([^\[\]]+\[[0-9]+\](?:\.[^\[\]]+\[[0-9]+\])*)$")
+"""Where an element stands in its document, at the end of a locator's key: `_id=5, lines[2].taxes[1]`."""
+
+_STEP = re.compile(r"\.?([^\[\]]+)\[([0-9]+)\]")
+
+_SHIFTED = (
+    "the array around it is not as it was when it was loaded, and another element may stand in its place: put the others back, "
+    "or load all anew with `migrate run --restart`"
+)
+
+
+def _shifted(batch: Batch, ordinal: int, reject: QuarantinedRow, rejects: Sequence[QuarantinedRow]) -> bool:
+    """Whether the array that an element of a document stands in has changed beside the rejected elements of it.
+
+    The quarantine has the document as it was. Where an element was taken out, the next one stands in its place, and was loaded.
+    """
+    key = str(reject.locator.get("key", ""))
+    place = _ELEMENT.search(key)
+    if place is None or "table" not in reject.locator:
+        return False
+    document = key[: place.start(1)]
+    places = [
+        k.removeprefix(document) for k in (str(r.locator.get("key", "")) for r in rejects) if k.startswith(document)
+    ]
+    [now] = batch.locate([ordinal])
+    try:
+        return bool(_beside(reject.raw, place[1], places) != _beside(now.raw, place[1], places))
+    except (ValueError, LookupError, TypeError):  # one of the elements is not there
+        return True
+
+
+def _beside(raw: bytes, place: str, places: Sequence[str]) -> Any:
+    """The outermost array of a document around a place, without what stands at some places."""
+    document = json.loads(raw)
+    for each in places:
+        within = document
+        *around, (name, last) = _STEP.findall(each)
+        for step, at in around:
+            within = _at(within, step)[int(at) - 1]
+        _at(within, name)[int(last) - 1] = None
+    return _at(document, _STEP.findall(place)[0][0])
+
+
+def _at(document: Any, path: str) -> Any:
+    for name in path.split("."):
+        document = document[name]
+    return document
 
 
 def _still_there(batch: Batch, rejects: Sequence[QuarantinedRow]) -> Wanted:
@@ -322,8 +380,11 @@ def _still_there(batch: Batch, rejects: Sequence[QuarantinedRow]) -> Wanted:
     if moved:
         every = sorted(there)
         for number, origin in zip(every, batch.locate(every), strict=True):
-            if origin.locator["key"] in moved:
-                found[moved[origin.locator["key"]]] = [number]
+            key = origin.locator["key"]
+            if key in moved:
+                found[moved[key]] = [number]
+            elif key.endswith("]") and (whole := key[: key.rindex("[")]) in moved:  # what was no array is one by now
+                found.setdefault(moved[whole], []).append(number)
     return found
 
 

@@ -182,6 +182,27 @@ def test_what_does_not_fit_is_rejected_with_its_id_mended_and_replayed(rig: Rig,
     assert rig.value("SELECT count(*) FROM customers") == 100
 
 
+def test_a_mended_element_is_replayed_and_none_that_came_to_stand_in_its_place(rig: Rig, shop: "Database[Any]") -> None:
+    filled(shop)
+    kept, taken, none = [each["_id"] for each in shop.orders.find({"lines": {"$size": 3}}).sort("_id", 1).limit(3)]
+    shop.orders.update_many({"_id": {"$in": [kept, taken]}}, {"$set": {"lines.0.qty": "many"}})
+    shop.orders.update_one({"_id": none}, {"$set": {"lines": {"sku": "S", "qty": 1}}})
+    project(rig)
+    rig.migrate("run")
+    assert (rig.value("SELECT count(*) FROM lines"), rig.fates("lines")[4]) == (895, 3)
+    shop.orders.update_one({"_id": kept}, {"$set": {"lines.0.qty": 7}})
+    shop.orders.update_one({"_id": taken}, {"$pop": {"lines": -1}})  # the next one stands in its place, and was loaded
+    shop.orders.update_one({"_id": none}, {"$set": {"lines": [{"sku": "A", "qty": 1}, {"sku": "B", "qty": 2}]}})
+    said = rig.migrate("rejects", "replay", "-s", "lines", code=3).said
+    assert "the array around it is not as it was when it was loaded" in said
+    assert "not found" not in said
+    held = {
+        key: rig.sql("SELECT position, qty FROM lines WHERE order_id = %s ORDER BY position", str(key))
+        for key in (kept, taken, none)
+    }
+    assert held == {kept: [(1, 7), (2, 2), (3, 3)], taken: [(2, 2), (3, 3)], none: [(1, 1), (2, 2)]}
+
+
 def test_nothing_of_a_document_is_lost_where_the_rest_is_mapped(rig: Rig, shop: "Database[Any]") -> None:
     documents = [
         {"_id": n, "v": value, "w": {"deep": n, "more": [n, {"x": None}]}, f"only{n}": n}
