@@ -451,7 +451,9 @@ def test_what_init_writes_of_an_empty_file_runs(rig: Rig) -> None:
     rig.write("in/docs.jsonl", "")
     rig.write("in/more.json", '[{"id": 1, "lines": []}, {"id": 2}]')
     rig.migrate("init", "in")
-    rig.migrate("check")
+    checked = {each["what"]: each for each in rig.migrate("check", "--output", "json").json()}
+    assert checked["docs, source"]["level"] == "warning"
+    assert "no document stands in it" in checked["docs, source"]["said"]
     rig.migrate("run")
     assert "docs: equal" in rig.migrate("verify").out
     assert rig.value("SELECT count(*) FROM docs") == 0
