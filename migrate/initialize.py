@@ -337,8 +337,13 @@ def _json(paths: Sequence[Path], base: Path, tell: _Tell, named: Collection[Path
     each = list({_relative(path, base): path for path in paths}.values())
     held = {path: arrays_in(path, _relative(path, base)) for path in each}
     drafts = [_held(path, arrays, left, base, tell) for path, (arrays, left) in held.items() if arrays]
-    plain = [path for path in each if not held[path][0]]
-    return drafts + ([_rows(plain, base, tell, named, alone=not drafts)] if plain else [])
+    rows = _rows([path for path in each if not held[path][0]], base, tell, named)
+    if rows.tables:
+        return [*drafts, rows]
+    if not drafts:
+        raise SourceError("no JSON file there holds rows", hint="; ".join(rows.notes))
+    # No source is left of them: what became of them is told beside another one.
+    return [*drafts[:-1], replace(drafts[-1], notes=[*drafts[-1].notes, *rows.notes])]
 
 
 def _held(path: Path, arrays: Sequence[str], left: Sequence[str], base: Path, tell: _Tell) -> Draft:
@@ -364,7 +369,7 @@ def _held(path: Path, arrays: Sequence[str], left: Sequence[str], base: Path, te
     )
 
 
-def _rows(paths: Sequence[Path], base: Path, tell: _Tell, named: Collection[Path], *, alone: bool) -> Draft:
+def _rows(paths: Sequence[Path], base: Path, tell: _Tell, named: Collection[Path]) -> Draft:
     """Files each of which is a table. Others are left out, but for `named` ones, where they stood in a folder, for configuration
     is JSON too."""
     readable, notes, doubts, fields = list[Path](), list[str](), dict[str, Mapping[str, str]](), dict[str, Any]()
@@ -380,8 +385,6 @@ def _rows(paths: Sequence[Path], base: Path, tell: _Tell, named: Collection[Path
         doubts |= doubted
         fields |= declared
         outer, inner, readable = [*outer, *own], [*inner, *within], [*readable, path]
-    if not readable and alone:
-        raise SourceError("no JSON file there holds rows", hint="; ".join(notes))
     files = _files_of(readable, base)
     open_source("json", files, {}, base)  # which refuses two files that would be the same table
     ordered = {table.name: fields[table.name] for _, table, _ in (*outer, *inner) if table.name in fields}

@@ -516,3 +516,15 @@ def test_an_empty_file_hides_no_other_fault_of_its_tables(rig: Rig) -> None:
     assert "varcharr" in err
     assert err.count("holds no documents, so its fields are not known") == 2
     assert "is not in the source" not in err
+
+
+def test_a_file_that_holds_no_rows_leaves_a_note_and_no_source_beside_an_object_of_arrays(rig: Rig) -> None:
+    rig.write("in/all.json", json.dumps({"a": [{"x": 1}], "n": 2}))
+    rig.write("in/words.json", "no JSON")
+    said = rig.migrate("init", "in").said
+    written = (rig.folder / "migrate.yaml").read_text()
+    for text in (said, written):
+        assert "left out: in/words.json" in text
+    rig.migrate("check")
+    rig.migrate("run")
+    assert rig.value("SELECT count(*) FROM a") == 1
