@@ -11,7 +11,7 @@ from typing import Any, cast, get_args
 import pyarrow as pa
 
 from connectors.docscan import ARROW, Type
-from migrate.core import PLACE, SUGGESTED
+from migrate.core import PLACE, SUGGESTED, suggested
 from migrate.errors import UsageError
 
 REST, POSITION, PARENT, VALUE = "_rest", "_position", "_parent.", "value"
@@ -177,10 +177,10 @@ def _schema(levels: Levels) -> Iterator[pa.Field]:
         yield pa.field(POSITION, pa.int64(), metadata={PLACE: b""})
         for each in _schema(levels[:-1]):
             # What else is JSON would be repeated for each element; an identity may be, where its values are of several kinds.
-            if (each.metadata or {}).get(SUGGESTED) != b"jsonb" or each.name.lower().endswith("id"):
+            if suggested(each) != "jsonb" or each.name.lower().endswith("id"):
                 yield each.with_name(PARENT + each.name)
 
 
 def _arrow(name: str, type_: Type) -> pa.Field:
-    suggested = _SUGGESTED.get(type_)
-    return pa.field(name, ARROW[type_], metadata={SUGGESTED: suggested} if suggested else None)
+    suits = _SUGGESTED.get(type_)
+    return pa.field(name, ARROW[type_], metadata={SUGGESTED: suits} if suits else None)

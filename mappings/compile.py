@@ -30,7 +30,7 @@ from mappings.spelling import UnknownType, parse_type
 from mappings.sql import BATCH, ROW, ParseError, identifier
 from mappings.typemap import comparable, inferred, wire_of
 from mappings.undeclared import example
-from migrate.core import SUGGESTED, Column, Table, TargetTable, Wire
+from migrate.core import Column, Table, TargetTable, Wire, suggested
 
 
 @dataclass(frozen=True)
@@ -287,15 +287,15 @@ class _Compilation:
         """The type that the source says suits a column, where it is taken as it stands and what is read becomes it."""
         if expression.column is None:
             return None
-        said = (self.source.schema.field(expression.column).metadata or {}).get(SUGGESTED)
+        said = suggested(self.source.schema.field(expression.column))
         if not said:
             return None
         try:
-            column = Column("", *parse_type(said.decode()))
+            column = Column("", *parse_type(said))
         except UnknownType:
             return None
         made = convert(expression.type, column, self.context.timezone)
-        return None if isinstance(made, str) else said.decode()
+        return None if isinstance(made, str) else said
 
     def _cells(self, expressions: Dictionary[str, Expression], columns: Dictionary[str, Column]) -> Iterator[Cell]:
         for spec in self.spec.columns:

@@ -20,7 +20,7 @@ import yaml
 from mappings.ddl import FEWER_COLUMNS, too_wide
 from mappings.links import Linked, Links, linked
 from mappings.sql import identifier, literal
-from migrate.core import SUGGESTED, Reference, Table
+from migrate.core import Reference, Table, suggested
 
 SCHEMA_FILE = "migrate.schema.json"
 _ENOUGH = 0.95  # of a column's sample must look like what is guessed; the rest would be rejected, and a comment says so
@@ -352,7 +352,7 @@ def _guesses(table: Table, sample: pa.RecordBatch | None) -> dict[str, _Guess]:
 
 
 def _untyped(field: pa.Field) -> bool:
-    return pa.types.is_string(field.type) and SUGGESTED not in (field.metadata or {})
+    return pa.types.is_string(field.type) and not suggested(field)
 
 
 def _guess(column: str, values: Sequence[str | None]) -> _Guess:

@@ -17,7 +17,6 @@ from mappings.scaffold import looks_like
 from mappings.spec import TableSpec
 from mappings.typemap import inferred
 from migrate.core import (
-    SUGGESTED,
     Batch,
     Estimated,
     Event,
@@ -33,6 +32,7 @@ from migrate.core import (
     Viewed,
     Watermark,
     Watermarked,
+    suggested,
 )
 from migrate.errors import MigrateError, SourceError, Stopped, UsageError
 from migrate.governor import Governor
@@ -67,7 +67,6 @@ MINUTES = {
 """About how many minutes each thing takes a person, and what it is."""
 
 _WORK = {"unreadable", "wide", "refused", "error"}
-_ROWS_A_SECOND, _BYTES_A_SECOND = 100_000, 20 << 20  # which a load is expected to manage
 _LOOKED = 10_000  # rows that are looked at, unless all are
 _SAMPLE_BYTES = 4 << 20
 _SLICE_ROWS, _SLICE_BYTES = 200_000, 8 << 20
@@ -107,12 +106,9 @@ def assess(
         except MigrateError as error:
             failures.append(error)
             found.append(SourceProfile(name, failure=_said(error)))
-    every = [each for source in found for each in source.tables]
-    rows, size = (sum(each or 0 for each in many) for many in ([t.rows for t in every], [t.bytes for t in every]))
-    seconds = ceil(max(rows / _ROWS_A_SECOND, size / _BYTES_A_SECOND))
     following = "migrate init, with the same sources" if given else "migrate check"
     made = datetime.now(UTC).isoformat(timespec="seconds")
-    return Assessment(made, full, tuple(found), seconds, following), failures
+    return Assessment(made, full, tuple(found), following), failures
 
 
 @contextmanager
@@ -390,8 +386,7 @@ def _column(
     field_: pa.Field, held: Held, guesses: Mapping[str, tuple[str, str]], hidden: frozenset[str]
 ) -> ColumnProfile:
     """A column with the type that it would have in PostgreSQL; no value of one that is personal is shown."""
-    suggested = (field_.metadata or {}).get(SUGGESTED, b"").decode()
-    type_ = suggested or guesses.get(field_.name, ("", ""))[0] or inferred(held.profile.type) or "text"
+    type_ = suggested(field_) or guesses.get(field_.name, ("", ""))[0] or inferred(held.profile.type) or "text"
     found = replace(held.profile, type=type_)
     return replace(found, least=None, most=None) if field_.name.casefold() in hidden else found
 
@@ -478,8 +473,7 @@ def _heads(field_: str) -> Iterator[str]:
 def _of_json(table: Table, read: _Read, known: Collection[str]) -> Iterator[Task]:
     """What stays JSON, but for arrays that are tables of their own, and columns of which something was said already."""
     for field_ in read.fields:
-        suggested = (field_.metadata or {}).get(SUGGESTED)
         own = field_.name != "_rest" and not field_.name.startswith("_parent.")
-        if suggested == b"jsonb" and own and f"{table.name}/{field_.name}" not in known:
+        if suggested(field_) == "jsonb" and own and f"{table.name}/{field_.name}" not in known:
             said = "stays JSON: are there fields in it that should be columns, or a table?"
             yield _task("json", said, field_.name)

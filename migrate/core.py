@@ -46,6 +46,13 @@ class Table:
 SUGGESTED = b"postgresql"
 """The key of a source column's metadata that says which PostgreSQL type suits it, where its Arrow type alone does not."""
 
+
+def suggested(field: pa.Field) -> str:
+    """The PostgreSQL type that the source suggests for a column; "" where it suggests none."""
+    said: bytes = (field.metadata or {}).get(SUGGESTED, b"")
+    return said.decode()
+
+
 PLACE = b"place"
 """The key of a source column's metadata that says that it is a row's place among its like, where another may come to stand."""
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 from mappings.compile import Mapping
 from mappings.spec import TableSpec
 from migrate import ledger
-from migrate.core import SUGGESTED, Column, Described, Description, Finding, ForeignKey, Table, TargetTable
+from migrate.core import Column, Described, Description, Finding, ForeignKey, Table, TargetTable, suggested
 from migrate.errors import FindingsError
 from migrate.ledger import TableState
 from migrate.target import Connection
@@ -22,9 +22,8 @@ def source(table: Table, rows: int) -> Description:
 
 
 def _field(field: pa.Field) -> Described:
-    suggested = (field.metadata or {}).get(SUGGESTED, b"").decode()
     kind = str(field.type)
-    return Described(kind, suggested or _SHOWN.get(kind, kind), field.nullable)
+    return Described(kind, suggested(field) or _SHOWN.get(kind, kind), field.nullable)
 
 
 _SHOWN = {

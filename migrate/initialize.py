@@ -200,21 +200,6 @@ def _database(
     return draft, [*said, *unseen, *notes], exported
 
 
-def _api(asked: initrest.Request, tell: _Tell) -> tuple[Draft, list[str], dict[str, str]]:
-    """A REST API, as `_database` tells of one: its fields are those of the pages that were seen."""
-    tables, fields, doubts = list[_Sampled](), dict[str, Any](), dict[str, Mapping[str, str]]()
-    with TemporaryDirectory() as folder:
-        found = initrest.look(asked, os.environ, Path(folder))
-        for source in found.pages:
-            own, within, doubted, declared = _documents(source, tell)
-            doubts |= doubted
-            fields |= declared
-            tables += [(name, replace(table, notes=()), sample) for name, table, sample in (*own, *within)]
-    options = {**found.options, **({"fields": fields} if fields else {})}
-    draft = Draft(asked.name, "", {}, tables, options, doubts=doubts, notes=found.notes)
-    return draft, [*found.notes], {each: asked.kept[each] for each in found.exported}
-
-
 def _known(source: Source, tables: Sequence[str], select: Sequence[str]) -> tuple[list[Table], dict[str, str]]:
     """The tables, and why some cannot be read, such as a view of what is gone: that is an error only where it is asked for."""
     known, unread = [], dict[str, str]()
@@ -309,6 +294,21 @@ def _refuse_idle(select: Sequence[str], there: Sequence[str], chosen: Sequence[s
 
 
 # ----------------------------------------------------------------------------------------------------------------- APIs
+
+
+def _api(asked: initrest.Request, tell: _Tell) -> tuple[Draft, list[str], dict[str, str]]:
+    """A REST API, as `_database` tells of one: its fields are those of the pages that were seen."""
+    tables, fields, doubts = list[_Sampled](), dict[str, Any](), dict[str, Mapping[str, str]]()
+    with TemporaryDirectory() as folder:
+        found = initrest.look(asked, os.environ, Path(folder))
+        for source in found.pages:
+            own, within, doubted, declared = _documents(source, tell)
+            doubts |= doubted
+            fields |= declared
+            tables += [(name, replace(table, notes=()), sample) for name, table, sample in (*own, *within)]
+    options = {**found.options, **({"fields": fields} if fields else {})}
+    draft = Draft(asked.name, "", {}, tables, options, doubts=doubts, notes=found.notes)
+    return draft, [*found.notes], {each: asked.kept[each] for each in found.exported}
 
 
 # ---------------------------------------------------------------------------------------------------------------- files

@@ -20,7 +20,7 @@ from mappings.compile import Mapping
 from mappings.ddl import quote
 from mappings.typemap import INTEGERS
 from migrate import ledger
-from migrate.core import SUGGESTED, Aggregated, Chunk, Finding, Kind, Measure, Partition, Quantity, Table
+from migrate.core import Aggregated, Chunk, Finding, Kind, Measure, Partition, Quantity, Table, suggested
 from migrate.engine import Session
 from migrate.ledger import TableState
 from migrate.pipeline import Pipeline
@@ -149,7 +149,7 @@ def kind_of(source: Table, cell: Cell, *, texts_change: bool) -> Kind | None:
         return "other"
     if texts_change:
         return None
-    if base == "uuid" and (field.metadata or {}).get(SUGGESTED) == b"uuid":
+    if base == "uuid" and suggested(field) == "uuid":
         return "text"
     if base == "numeric" and not cell.column.modifier:
         return "other"

@@ -8,7 +8,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.types as is_
 
-from migrate.core import SUGGESTED
+from migrate.core import suggested
 from migrate.errors import SourceError
 from reports.assessment import ColumnProfile
 
@@ -84,7 +84,7 @@ def _counted(
     """Of each column its type and what `_asked` asks."""
     relation = connection.from_arrow(rows)
     types = [str(each) for each in relation.types]
-    queries = [_asked(field.name, field.type, exact=exact, json=_is_json(field)) for field in schema]
+    queries = [_asked(field.name, field.type, exact=exact, json=suggested(field) == "jsonb") for field in schema]
     [values] = relation.aggregate(", ".join(each for several in queries for each in several)).fetchall()
     answers = iter(values)
     return [(type_, *(next(answers) for _ in several)) for type_, several in zip(types, queries, strict=True)]
@@ -93,10 +93,6 @@ def _counted(
 def _known(type_: pa.DataType) -> bool:
     """Whether DuckDB has the type."""
     return not (is_.is_decimal256(type_) or is_.is_dictionary(type_))
-
-
-def _is_json(field: pa.Field) -> bool:
-    return (field.metadata or {}).get(SUGGESTED) == b"jsonb"
 
 
 def _asked(column: str, type_: pa.DataType, *, exact: bool, json: bool) -> Sequence[str]:

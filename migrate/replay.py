@@ -24,7 +24,7 @@ from mappings.compile import Mapping as CompiledMapping
 from mappings.mapper import Mapper, key_text, unread_keys
 from migrate import checksum, crosswalk, drift, ledger, quarantine
 from migrate.commit import enter
-from migrate.core import PLACE, SUGGESTED, Batch, Chunk, Entry, Ordinals, Partition, Source, Table
+from migrate.core import PLACE, Batch, Chunk, Entry, Ordinals, Partition, Source, Table, suggested
 from migrate.engine import Session, digest, drifted
 from migrate.errors import GateError, UsageError
 from migrate.ledger import TableState
@@ -483,7 +483,7 @@ def _moved(
     places = [name for name in key if PLACE in (schema.field(name).metadata or {})]
     if not places:
         return {}
-    spelled = {field.name for field in schema if (field.metadata or {}).get(SUGGESTED) == b"jsonb"}
+    spelled = {field.name for field in schema if suggested(field) == "jsonb"}
     shape = _Shape([name for name in key if name not in places], places, spelled)
     source = work.source_of(mapping.spec)
     rejects = quarantine.rows(work.conn, work.migration, names=[mapping.spec.name])

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import ceil
 from typing import Any, Literal
 
 from rich.console import Console
@@ -20,6 +21,7 @@ FORMAT = 1
 State = Literal["as it is", "decisions", "work"]
 _LISTED = 60  # tasks that a terminal shows
 _NAMES = 20  # of tables, in one line
+_ROWS_A_SECOND, _BYTES_A_SECOND = 100_000, 20 << 20  # which a load is expected to manage
 _UNITS = (("TB", 40), ("GB", 30), ("MB", 20), ("kB", 10))
 
 
@@ -97,13 +99,11 @@ class SourceProfile:
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
-    """Everything that was looked at. `full`: all rows were read, not the first ones. `seconds`: about how long a load takes.
-    `notes` are of what was not looked at."""
+    """Everything that was looked at. `full`: all rows were read, not the first ones. `notes` are of what was not looked at."""
 
     made: str
     full: bool
     sources: tuple[SourceProfile, ...]
-    seconds: int
     next_command: str
     notes: tuple[str, ...] = ()
 
@@ -116,14 +116,27 @@ class Assessment:
         return sum(each.minutes for _, each in self.tables)
 
     @property
+    def rows(self) -> int:
+        """About how many, as far as it is known."""
+        return sum(each.rows or 0 for _, each in self.tables)
+
+    @property
+    def bytes(self) -> int:
+        """About how many, as far as it is known."""
+        return sum(each.bytes or 0 for _, each in self.tables)
+
+    @property
+    def seconds(self) -> int:
+        """About how long a load takes."""
+        return ceil(max(self.rows / _ROWS_A_SECOND, self.bytes / _BYTES_A_SECOND))
+
+    @property
     def inventory(self) -> str:
         """In a sentence, how much there is."""
-        rows = sum(each.rows or 0 for _, each in self.tables)
-        size = sum(each.bytes or 0 for _, each in self.tables)
         about = "" if all(each.counted for _, each in self.tables) else "about "
         unknown = sum(each.rows is None for _, each in self.tables)
-        said = f"{_many(len(self.sources), 'source')}, {_many(len(self.tables), 'table')}, {about}{_many(rows, 'row')}"
-        said += f", {sized(size)}" if size else ""
+        said = f"{_many(len(self.sources), 'source')}, {_many(len(self.tables), 'table')}, {about}{_many(self.rows, 'row')}"
+        said += f", {sized(self.bytes)}" if self.bytes else ""
         return said + (f"; of {_many(unknown, 'table')} the rows are not known" if unknown else "") + "."
 
     @property
@@ -164,7 +177,8 @@ def lasting(seconds: float) -> str:
 
 def to_json(assessment: Assessment) -> dict[str, Any]:
     """The JSON form."""
-    derived = {"inventory": assessment.inventory, "effort": assessment.effort, "minutes": assessment.minutes}
+    derived: dict[str, Any] = {"inventory": assessment.inventory, "effort": assessment.effort}
+    derived |= {"minutes": assessment.minutes, "seconds": assessment.seconds}
     return {"format": FORMAT, **derived, **plain(assessment)}
 
 
